@@ -1,0 +1,229 @@
+"""Reading and writing data files: the project's error for bad input, whole-or-nothing writes,
+photographs, label maps and saliency maps."""
+
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 200_000_000
+"""No photograph, mask or saliency map is decoded beyond this many pixels (a decompression bomb)."""
+
+IGNORE = 255
+"""The label of pixels that are not scored."""
+
+
+class InputError(Exception):
+    """Bad input from the user. The message names the file or option, what is wrong, what to do."""
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """Open a file that appears under `path` only when the block has ended without an error.
+
+    It is written beside its destination and then renamed, so that a reader never meets half a
+    file and what stood there before survives a failure. Folders are created.
+
+    Raises:
+        InputError: the file cannot be written (permissions, full disk).
+    """
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        # mkstemp makes private files; these are results that others may read, as open() gives.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+    """Write `data` to `path`, whole or not at all."""
+    with write_whole(path) as file:
+        file.write(data)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:  # noqa: ANN401
+    """Write `value` as indented JSON, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it does not exist or cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a text file in UTF-8, stripped, without empty ones."""
+    try:
+        text = read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file in UTF-8") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_json(path: str | os.PathLike) -> Any:  # noqa: ANN401
+    """The value in a JSON file.
+
+    Raises:
+        InputError: the file is missing or holds no JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({error})") from None
+
+
+def check_id(identifier: str, source: str | os.PathLike) -> str:
+    """Return `identifier` if it is a plain file name, so that no output leaves its folder.
+
+    Raises:
+        InputError: it is empty, starts with a dot, or holds a path separator or control character.
+    """
+    bad = not identifier or identifier.startswith(".") or not identifier.isprintable()
+    if bad or "/" in identifier or "\\" in identifier:
+        raise InputError(f"{source}: the id {identifier!r} is not a plain file name")
+    return identifier
+
+
+def _open(path: str | os.PathLike) -> tuple[bytes, Image.Image]:
+    """The bytes of an image file and its lazily opened picture, size checked before decoding."""
+    data = read_bytes(path)
+    if not data:
+        raise InputError(f"{path}: the file is empty")
+    try:
+        picture = Image.open(io.BytesIO(data))
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: more than {MAX_PIXELS} pixels; refused") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: not an image file") from None
+    except Exception as error:  # Pillow's header parsers raise whatever they stumble over
+        raise InputError(f"{path}: not a readable image ({error})") from None
+    if picture.width * picture.height > MAX_PIXELS:
+        raise InputError(
+            f"{path}: {picture.width} x {picture.height} is more than {MAX_PIXELS} pixels; refused"
+        )
+    return data, picture
+
+
+def _decode(path: str | os.PathLike, picture: Image.Image) -> Image.Image:
+    """`picture` with its pixels decoded; a truncated or corrupt file raises InputError."""
+    try:
+        picture.load()
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
+        raise InputError(f"{path}: truncated or corrupt image ({error})") from None
+    return picture
+
+
+def _to_8bit(picture: Image.Image) -> Image.Image:
+    """A picture of 16 or 32 bits a pixel as 8-bit grey; other modes as they are."""
+    if picture.mode.startswith("I") or picture.mode == "F":
+        values = np.asarray(picture)
+        # 16-bit greys arrive as I;16 or I: their high byte is the 8-bit value.
+        scale = 1 if values.size == 0 or values.max() <= 255 else 256
+        return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
+    return picture
+
+
+def read_photograph(path: str | os.PathLike) -> np.ndarray:
+    """A photograph as RGB.
+
+    Grey, CMYK, palette, alpha and 16-bit files are converted. The orientation is the stored one:
+    masks are drawn on stored pixels, so EXIF rotation is not applied.
+
+    Returns:
+        (H, W, 3) uint8.
+
+    Raises:
+        InputError: missing, empty, truncated, not an image, or absurdly large.
+    """
+    data, picture = _open(path)
+    # libjpeg-turbo through OpenCV is the fast path. It fills the missing part of a truncated file
+    # with grey and says nothing, so only files that end with JPEG's end marker take it.
+    if (
+        picture.format == "JPEG"
+        and picture.mode in ("RGB", "L")
+        and data[-64:].rstrip(b"\0\r\n").endswith(b"\xff\xd9")
+    ):
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if image is not None:
+            return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return np.asarray(_to_8bit(_decode(path, picture)).convert("RGB"))
+
+
+def read_label_map(path: str | os.PathLike) -> np.ndarray:
+    """A label map (palette or grey PNG): class indices, 255 where unlabelled.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        InputError: unreadable, or a colour picture, whose pixels are not class indices.
+    """
+    _, picture = _open(path)
+    if picture.mode not in ("P", "L", "1"):
+        raise InputError(
+            f"{path}: a label map must be an 8-bit palette or grey PNG, not mode {picture.mode}"
+        )
+    return np.asarray(_decode(path, picture)).astype(np.uint8)
+
+
+def read_saliency(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
+    """A saliency map, resized bilinearly to `size` = (height, width) where it differs.
+
+    Returns:
+        (H, W) uint8, 255 = salient.
+    """
+    _, picture = _open(path)
+    saliency = np.asarray(_to_8bit(_decode(path, picture)).convert("L"))
+    if saliency.shape != tuple(size):
+        saliency = cv2.resize(saliency, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return saliency
+
+
+def encode_png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
+    """An image as PNG: (H, W) or (H, W, 3) uint8; with `palette` (n, 3) uint8, a palette PNG."""
+    picture = Image.fromarray(image)
+    if palette is not None:
+        picture.putpalette(np.asarray(palette, np.uint8).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_label_map(path: str | os.PathLike, labels: np.ndarray, palette: np.ndarray) -> None:
+    """Write class indices (H, W) uint8 as a palette PNG; `palette` is (256, 3) uint8."""
+    write_bytes(path, encode_png(labels, palette))
