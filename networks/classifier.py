@@ -1,0 +1,71 @@
+"""The classification network: a backbone with DCR and AP. METHOD section 2."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks.affinity import propagate
+from networks.association import reassemble
+from networks.dcr import DCR
+
+
+class Classifier(nn.Module):
+    """Images and their association maps to class activation logits and scores.
+
+    Args:
+        backbone: `channels = (c4, c5)`, `stem_to_4(images)`, `stage5(x4)`; see networks.backbone.
+        num_classes: C, background included.
+        dcr: False leaves a plain CAM network with the same interface, for comparison.
+    """
+
+    def __init__(self, backbone: nn.Module, num_classes: int, dcr: bool = True) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ValueError(f"num_classes counts background, so at least 2; got {num_classes}")
+        self.num_classes = num_classes
+        self.backbone = backbone
+        self.dcr = DCR(backbone.channels) if dcr else None
+        self.classifier = nn.Conv2d(backbone.channels[1], num_classes, 1, bias=False)
+
+    def forward(
+        self, images: Tensor, q: Tensor, beta: int = 0, gamma: float = 0.6
+    ) -> tuple[Tensor, Tensor]:
+        """Class activation logits and classification scores.
+
+        Args:
+            images: ImageNet-normalised, (B, 3, H, W), H and W multiples of 16.
+            q: their association maps (B, 9, H, W).
+            beta: steps of affinity propagation on the logits; 0 leaves it out.
+            gamma: affinities below this are cut.
+
+        Returns:
+            (logits (B, C, H/16, W/16), scores (B, C)), background first.
+        """
+        x4 = self.backbone.stem_to_4(images)
+        if self.dcr is None:
+            activations = self.classifier(self.backbone.stage5(x4))
+            logits = activations
+        else:
+            embedding = self.dcr.embed(q)
+            kernels4 = self.dcr.kernels4(x4, embedding)
+            x4 = reassemble(x4 * self.dcr.gate4(x4), kernels4)
+            x5 = self.backbone.stage5(x4)
+            kernels5 = self.dcr.kernels5(x5, embedding)
+            activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
+            logits = reassemble(activations, kernels5)
+        scores = activations.mean((2, 3))
+        return propagate(logits, x4, beta, gamma), scores
+
+
+def cam(logits: Tensor) -> Tensor:
+    """Class activation maps, every class scaled to its own maximum.
+
+    `relu(relu(logits) - 1e-5) / (max over positions of relu(logits) + 1e-5)`.
+
+    Args:
+        logits: of foreground classes, (B, K, h, w).
+
+    Returns:
+        (B, K, h, w) in 0..1.
+    """
+    positive = F.relu(logits)
+    return F.relu(positive - 1e-5) / (positive.amax((2, 3), keepdim=True) + 1e-5)

@@ -1,0 +1,95 @@
+"""DCR, dynamic convolutional reconstruction: pixel-to-superpixel affinity embedded in features.
+
+METHOD section 2. From the association map and a stage's own features, a 3x3 kernel is made for
+every position; features (and the class activation logits) are reassembled with it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks.association import NEIGHBOURS
+
+WIDTH = 128
+"""Channels of the embedded association map and of a reduced stage."""
+
+SLOPE = 0.1
+"""Slope of every LeakyReLU for negative inputs."""
+
+
+def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = False) -> nn.Module:
+    """Convolution (biased unless normalised), optional batch normalisation, LeakyReLU."""
+    layers: list[nn.Module] = [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=(kernel - 1) // 2, bias=not norm)
+    ]
+    if norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    return nn.Sequential(*layers, nn.LeakyReLU(SLOPE))
+
+
+class AssociationEmbedding(nn.Sequential):
+    """Embed the association map on the superpixel grid: (B, 9, H, W) -> (B, 128, H/16, W/16)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            _conv(NEIGHBOURS, 32, 4, stride=4, norm=True),
+            _conv(32, WIDTH, 4, stride=4, norm=True),
+            _conv(WIDTH, WIDTH, 3),
+        )
+
+
+class KernelPredictor(nn.Module):
+    """One 3x3 kernel a position from a stage's features and the embedded association map.
+
+    Args:
+        channels: of the stage.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.reduce = _conv(channels, WIDTH, 1, norm=True)
+        self.kernels = nn.Sequential(
+            _conv(2 * WIDTH, 2 * WIDTH, 3), _conv(2 * WIDTH, NEIGHBOURS, 1)
+        )
+
+    def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
+        """(B, c, h, w) and (B, 128, h, w) -> kernels (B, 9, h, w) that sum to 1.
+
+        The features are detached: kernels do not shape the backbone.
+        """
+        reduced = self.reduce(features.detach())
+        logits = self.kernels(torch.cat([reduced, embedding], dim=1))
+        return F.softmax(logits.float(), dim=1)
+
+
+class ChannelGate(nn.Module):
+    """A gate in 0..1 for every channel, from the channels' means.
+
+    Args:
+        channels: of the stage; the hidden width is a sixteenth of it.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // 16, 1, bias=False)
+        self.excite = nn.Conv2d(channels // 16, channels, 1, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c, h, w) -> gates (B, c, 1, 1)."""
+        means = features.mean((2, 3), keepdim=True)
+        return torch.sigmoid(self.excite(F.relu(self.squeeze(means))))
+
+
+class DCR(nn.Module):
+    """The layers that DCR adds to a backbone, for level 4 (layer3) and level 5 (layer4).
+
+    Args:
+        channels: (c4, c5) of the backbone.
+    """
+
+    def __init__(self, channels: tuple[int, int]) -> None:
+        super().__init__()
+        c4, c5 = channels
+        self.embed = AssociationEmbedding()
+        self.kernels4, self.kernels5 = KernelPredictor(c4), KernelPredictor(c5)
+        self.gate4, self.gate5 = ChannelGate(c4), ChannelGate(c5)
