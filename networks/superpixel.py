@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.association import NEIGHBOURS, pool_cells, to_cells, upsample_cells
+from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 CELL = 16
 """S: side of a superpixel grid cell, pixels."""
@@ -16,8 +17,6 @@ CELL = 16
 SLOPE = 0.1
 """Slope of every LeakyReLU for negative inputs."""
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 BSDS_MEAN = (0.411, 0.432, 0.45)
 """What the published BSDS500 checkpoint subtracts from images in 0..1; its deviation is 1."""
 

@@ -8,13 +8,14 @@ import os
 import pickle
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from datasets.files import InputError, read_bytes, write_bytes
-from networks.backbone import ResNetBackbone
+from networks.backbone import ResNetBackbone, build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 
@@ -186,3 +187,58 @@ def load_backbone(model: ResNetBackbone, path: str | os.PathLike) -> None:
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
     _fill(model, state, path, f"torchvision's {model.name}")
     model.freeze_statistics()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained classification network, ready for inference, and what its checkpoint says.
+
+    Attributes:
+        classifier: in evaluation mode.
+        scn: the superpixel network it was trained with, or the one named; in evaluation mode.
+        classes: foreground class names, or None where the checkpoint does not say.
+        threshold: its best background threshold in training, or None.
+    """
+
+    classifier: Classifier
+    scn: SuperpixelNet
+    classes: tuple[str, ...] | None
+    threshold: float | None
+
+
+def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = None) -> Trained:
+    """The networks in a checkpoint of a train_cls script, or in a published one with an SCN file.
+
+    Published classifiers are ResNet-50s under their own names; they hold no superpixel network,
+    so `scn_path` must name one.
+
+    Raises:
+        InputError: not such a checkpoint, or no superpixel network.
+    """
+    content = read(path)
+    if content.get("kind") == "scn":
+        raise InputError(f"{path}: a superpixel network; a classifier of train_cls_* is needed")
+    weights = _weights(content, path)
+    last = weights.get("classifier.weight", weights.get("classifier.0.weight"))
+    if last is None or last.ndim != 4:
+        raise InputError(f"{path}: holds no classification network (no classifier.weight)")
+    try:
+        backbone = build_backbone(content.get("backbone", "resnet50"))
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None
+    classifier = Classifier(backbone, len(last), dcr=content.get("dcr", True))
+    _load_classifier_state(classifier, content, path)
+    scn = SuperpixelNet()
+    if scn_path is not None:
+        load_scn(scn, scn_path)
+    elif isinstance(content.get("scn"), Mapping):
+        _fill(scn, content["scn"], path, "the superpixel network (SCN)")
+    else:
+        raise InputError(f"{path}: holds no superpixel network; name one with --scn")
+    classes = content.get("classes")
+    return Trained(
+        classifier.eval(),
+        scn.eval(),
+        None if classes is None else tuple(map(str, classes)),
+        content.get("threshold"),
+    )

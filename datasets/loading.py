@@ -1,0 +1,236 @@
+"""What a DataLoader reads: augmented crops for training, whole photographs for inference.
+
+Images stay 8-bit until they are on the device. Every random number of a sample comes from (seed,
+epoch, index), and the order from (seed, epoch): the same run gives the same batches with any number
+of workers, and can go on from any step.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from datasets.collection import Collection
+from datasets.files import InputError, read_label_map, read_photograph, read_saliency
+from datasets.transforms import augment
+
+LOADER_TIMEOUT = 600
+"""Seconds after which a worker that delivers nothing counts as hung."""
+
+
+def _channels_first(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+class TrainingCrops(Dataset):
+    """Augmented crops of a collection; an item is asked for by (epoch, index).
+
+    An item is a dict: `image` (3, S, S) uint8 RGB, `box` (4,) int64 (where the photograph lies in
+    the crop: top, left, bottom, right), and, where asked for, `labels` (K,) float32, `saliency`
+    (1, S, S) uint8 and `lab` (3, S, S) uint8 (OpenCV's 8-bit CIE-Lab).
+
+    Args:
+        collection: the photographs.
+        crop: side of a crop, pixels.
+        long_side: range of the longer side after random resizing, pixels.
+        seed: of all random numbers.
+        layers: which of `labels`, `saliency` and `lab` an item holds.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        crop: int,
+        long_side: tuple[int, int],
+        seed: int,
+        layers: tuple[str, ...] = (),
+    ) -> None:
+        self.collection, self.crop, self.long_side = collection, crop, long_side
+        self.seed, self.layers = seed, layers
+
+    def __len__(self) -> int:
+        return len(self.collection.ids)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | dict[str, str]:
+        try:
+            return self.crop_of(*key)
+        except InputError as error:
+            return {"error": str(error)}
+
+    def crop_of(self, epoch: int, index: int) -> dict[str, Tensor]:
+        """The crop of photograph `index` in `epoch`.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        identifier = self.collection.ids[index]
+        image = read_photograph(self.collection.images[identifier])
+        saliency = None
+        if "saliency" in self.layers:
+            path = self.collection.saliency_path(identifier)
+            saliency = read_saliency(path, image.shape[:2])
+        rng = np.random.default_rng((self.seed, epoch, index))
+        image, saliency, box = augment(image, saliency, self.crop, self.long_side, rng)
+        item = {"image": _channels_first(image), "box": torch.tensor(box)}
+        if saliency is not None:
+            item["saliency"] = torch.from_numpy(saliency)[None]
+        if "lab" in self.layers:
+            item["lab"] = _channels_first(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
+        if "labels" in self.layers:
+            item["labels"] = torch.from_numpy(self.collection.labels[identifier]).float()
+        return item
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training takes.
+
+    Attributes:
+        images: in the collection.
+        batch: images a step.
+        epochs: passes over the collection.
+    """
+
+    images: int
+    batch: int
+    epochs: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Full batches an epoch; one smaller batch if there are fewer images than that."""
+        return max(1, self.images // self.batch)
+
+    @property
+    def steps(self) -> int:
+        """All steps of the training."""
+        return self.epochs * self.steps_per_epoch
+
+
+class ShuffledBatches(Sampler):
+    """All batches of a whole training, as lists of (epoch, index).
+
+    One pass of a DataLoader over it is the whole training, so workers start once and read ahead
+    across epochs.
+
+    Args:
+        plan: how many.
+        seed: of the order.
+        start: the step to begin with.
+    """
+
+    def __init__(self, plan: Plan, seed: int, start: int = 0) -> None:
+        self.plan, self.seed, self.start = plan, seed, start
+
+    def __len__(self) -> int:
+        return self.plan.steps - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        plan = self.plan
+        for step in range(self.start, plan.steps):
+            epoch, position = divmod(step, plan.steps_per_epoch)
+            if position == 0 or step == self.start:
+                order = np.random.default_rng((self.seed, epoch)).permutation(plan.images)
+            first = position * plan.batch
+            yield [(epoch, int(index)) for index in order[first : first + plan.batch]]
+
+
+class Photographs(Dataset):
+    """Whole photographs of a collection for inference, by index.
+
+    An item is a dict: `id`, `image` (3, H, W) uint8, `labels` (K,) uint8 tensor or None, `mask`
+    (H, W) uint8 array or None; or `error` as in TrainingCrops.
+    """
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+
+    def __len__(self) -> int:
+        return len(self.collection.ids)
+
+    def __getitem__(self, index: int) -> dict:
+        collection, identifier = self.collection, self.collection.ids[index]
+        try:
+            image = read_photograph(collection.images[identifier])
+            mask = None
+            if collection.masks is not None:
+                mask = read_ground_truth(collection, identifier, image.shape[:2])
+        except InputError as error:
+            return {"id": identifier, "error": str(error)}
+        labels = collection.labels.get(identifier)
+        return {
+            "id": identifier,
+            "image": _channels_first(image),
+            "labels": None if labels is None else torch.from_numpy(labels),
+            "mask": mask,
+        }
+
+
+def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, int]) -> np.ndarray:
+    """The mask of a photograph, its size and class indices checked.
+
+    Raises:
+        InputError: unreadable, of another size than the photograph, or a class out of range.
+    """
+    path = collection.mask_path(identifier)
+    mask = read_label_map(path)
+    if mask.shape != tuple(size):
+        raise InputError(
+            f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels, but the photograph has "
+            f"{size[1]} x {size[0]}; a mask must be as large as its photograph"
+        )
+    highest = int(mask[mask != 255].max(initial=0))
+    if highest >= collection.num_classes:
+        raise InputError(
+            f"{path}: holds class {highest}, but {collection.name} has classes 0 to "
+            f"{collection.num_classes - 1} (255 for unlabelled)"
+        )
+    return mask
+
+
+def _one_opencv_thread(_: int) -> None:
+    """Workers already use every core; OpenCV's own threads would only get in their way."""
+    cv2.setNumThreads(0)
+
+
+def _batch(items: list[dict]) -> dict[str, Tensor] | dict[str, str]:
+    """Items as one batch, or the first error among them."""
+    for item in items:
+        if "error" in item:
+            return item
+    return default_collate(items)
+
+
+def training_loader(
+    crops: TrainingCrops, batches: ShuffledBatches, workers: int, pin: bool
+) -> DataLoader:
+    """All batches of a training, in order."""
+    return DataLoader(
+        crops,
+        batch_sampler=batches,
+        collate_fn=_batch,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_one_opencv_thread,
+        timeout=LOADER_TIMEOUT if workers else 0,
+    )
+
+
+def _only(items: list[dict]) -> dict:
+    return items[0]
+
+
+def photograph_loader(photographs: Photographs, workers: int, pin: bool) -> DataLoader:
+    """Photographs one at a time, in order, read ahead by the workers."""
+    return DataLoader(
+        photographs,
+        batch_size=1,
+        collate_fn=_only,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_one_opencv_thread,
+        timeout=LOADER_TIMEOUT if workers else 0,
+    )

@@ -1,0 +1,97 @@
+"""Random resizing, mirroring and cropping of 8-bit photographs and what lies on them."""
+
+import cv2
+import numpy as np
+
+PADDING_COLOUR = (124, 116, 104)
+"""ImageNet's mean colour: what 0 in the normalised image looks like."""
+
+Box = tuple[int, int, int, int]
+"""Top, left, bottom, right, pixels, ends exclusive."""
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W) or (H, W, D) uint8; averages areas when shrinking, else bilinear."""
+    shrinks = height < image.shape[0]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)
+
+
+def random_long_side(
+    size: tuple[int, int], lengths: tuple[int, int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """A size of the same aspect whose longer side is drawn from `lengths`, ends included."""
+    height, width = size
+    scale = rng.integers(lengths[0], lengths[1] + 1) / max(height, width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def random_window(length: int, crop: int, rng: np.random.Generator) -> tuple[int, int, int]:
+    """Place a crop along one axis of an image.
+
+    Args:
+        length: of the image.
+        crop: length of the crop.
+        rng: random numbers.
+
+    Returns:
+        (first pixel taken from the image, where it goes in the crop, how many are taken).
+    """
+    slack = int(rng.integers(0, abs(length - crop) + 1))
+    if length >= crop:
+        return slack, 0, crop
+    return 0, slack, length
+
+
+def random_crop(
+    layers: list[tuple[np.ndarray, tuple[int, ...] | int]], crop: int, rng: np.random.Generator
+) -> tuple[list[np.ndarray], Box]:
+    """Cut the same random square out of several layers of a photograph, padding where it ends.
+
+    Args:
+        layers: (H, W) or (H, W, D) uint8 arrays of one size, each with its padding value.
+        crop: side of the square, pixels.
+        rng: random numbers.
+
+    Returns:
+        (the squares, where the photograph lies in them).
+    """
+    height, width = layers[0][0].shape[:2]
+    y, top, rows = random_window(height, crop, rng)
+    x, left, columns = random_window(width, crop, rng)
+    squares = []
+    for layer, padding in layers:
+        square = np.empty((crop, crop, *layer.shape[2:]), np.uint8)
+        square[...] = padding
+        square[top : top + rows, left : left + columns] = layer[y : y + rows, x : x + columns]
+        squares.append(square)
+    return squares, (top, left, top + rows, left + columns)
+
+
+def augment(
+    image: np.ndarray,
+    saliency: np.ndarray | None,
+    crop: int,
+    long_side: tuple[int, int],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray | None, Box]:
+    """The training augmentation: random resize of the longer side, random mirror, random crop.
+
+    Args:
+        image: (H, W, 3) uint8.
+        saliency: (H, W) uint8 or None.
+        crop: side of the crop, pixels.
+        long_side: range of the longer side after resizing, pixels, ends included.
+        rng: random numbers.
+
+    Returns:
+        (image (crop, crop, 3), saliency (crop, crop) or None, where the photograph lies in them).
+    """
+    size = random_long_side(image.shape[:2], long_side, rng)
+    layers = [(resize(image, *size), PADDING_COLOUR)]
+    if saliency is not None:
+        layers.append((resize(saliency, *size), 0))
+    if rng.random() < 0.5:
+        layers = [(layer[:, ::-1], padding) for layer, padding in layers]
+    squares, box = random_crop(layers, crop, rng)
+    return squares[0], squares[1] if saliency is not None else None, box

@@ -1,0 +1,16 @@
+"""Class activation maps, pseudo labels and mIoU of the network trained by train_cls_image.py.
+
+Step 5a. Every photograph is inferred at several scales, plain and mirrored; the cams become
+pseudo labels for every background threshold. METHOD section 3.
+
+    python evaluator_cls_image.py --voc_root VOC2012 --checkpoint experiments/cls_image/best.pt
+"""
+
+from utils.evaluation import add_options, evaluate
+from utils.options import parser
+from utils.run import start
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    add_options(options, tag="eval_image", trained_by="cls_image")
+    start(evaluate, options)

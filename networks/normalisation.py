@@ -1,0 +1,32 @@
+"""The one normalisation of images, the same in every stage: ImageNet's mean and deviation."""
+
+import torch
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """8-bit RGB (.., 3, H, W) -> float32, `(x / 255 - mean) / std`, on the images' device."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images.float() - 255 * mean) / (255 * std)
+
+
+def inside(boxes: Tensor, height: int, width: int, step: int = 1) -> Tensor:
+    """Where a photograph lies in its padded crop.
+
+    Args:
+        boxes: (B, 4) top, left, bottom, right of the photograph, pixels, ends exclusive.
+        height: of the crop, pixels.
+        width: of the crop, pixels.
+        step: 1 for every pixel; a cell's side to ask for each cell's top-left pixel.
+
+    Returns:
+        (B, 1, ceil(H / step), ceil(W / step)) bool.
+    """
+    top, left, bottom, right = boxes.to(torch.int64).t()[..., None, None, None]
+    rows = torch.arange(0, height, step, device=boxes.device).view(1, 1, -1, 1)
+    columns = torch.arange(0, width, step, device=boxes.device).view(1, 1, 1, -1)
+    return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)

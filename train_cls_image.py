@@ -1,0 +1,25 @@
+"""Train the classification network with the image itself as supervision of the IPC loss.
+
+Step 4a. In every patch the normalised image, pooled to superpixels, is reconstructed from one
+prototype a class; affinity propagation (AP) acts in training too. METHOD section 2.
+
+    python train_cls_image.py --voc_root VOC2012 --scn experiments/scn/last.pt
+"""
+
+from torch import Tensor
+
+from utils.classification import Supervision, add_options, train_classifier
+from utils.options import parser
+from utils.run import start
+
+
+def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """The normalised images (B, 3, H, W) themselves."""
+    return images
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    add_options(options, "cls_image", patches=9, threshold=0.1, power=0.5, beta_train=8)
+    supervision = Supervision("image", layers=(), target=target)
+    start(lambda given: train_classifier(given, supervision, "evaluator_cls_image.py"), options)

@@ -1,0 +1,28 @@
+"""Train the classification network with saliency maps as supervision of the IPC loss.
+
+Step 4b. The saliency map and its complement, pooled to superpixels, are reconstructed from one
+prototype a class over the whole image; affinity propagation (AP) acts in inference only.
+METHOD section 2.
+
+    python train_cls_sal.py --voc_root VOC2012 --voc_sal_root SALIENCY --scn experiments/scn/last.pt
+"""
+
+import torch
+from torch import Tensor
+
+from utils.classification import Supervision, add_options, train_classifier
+from utils.options import parser
+from utils.run import start
+
+
+def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    """`[s, 1 - s]` (B, 2, H, W) of the saliency maps s in 0..1."""
+    saliency = batch["saliency"].float() / 255
+    return torch.cat([saliency, 1 - saliency], dim=1)
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    add_options(options, "cls_sal", patches=1, threshold=0.01, power=0.9, beta_train=0)
+    supervision = Supervision("saliency", layers=("saliency",), target=target)
+    start(lambda given: train_classifier(given, supervision, "evaluator_cls_sal.py"), options)

@@ -1,0 +1,107 @@
+"""Train the superpixel segmentation network (SCN), without any labels.
+
+Step 3. The network learns to reconstruct colour (CIE-Lab) and position of every pixel from the
+means of its superpixels. METHOD section 1.
+
+    python train_scn.py --voc_root VOC2012
+"""
+
+import argparse
+
+import torch
+from torch import Tensor, nn
+
+from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from networks.normalisation import inside, normalise
+from networks.superpixel import SuperpixelNet, scn_loss
+from utils import checkpoints, devices, options
+from utils.optimisers import PolynomialDecay
+from utils.pictures import superpixels, with_boundaries
+from utils.run import Run, start
+from utils.training import Losses, Stage, shown, train
+
+
+class SuperpixelLoss(nn.Module):
+    """The network and its loss as one module, so that DataParallel splits both.
+
+    Args:
+        scn: learns.
+        position_weight: m of the loss.
+    """
+
+    def __init__(self, scn: SuperpixelNet, position_weight: float) -> None:
+        super().__init__()
+        self.scn, self.position_weight = scn, position_weight
+
+    def forward(self, images: Tensor, lab: Tensor) -> Tensor:
+        """(B, 3, H, W) twice -> (1, 3): total loss, colour and position term, times B."""
+        terms = scn_loss(self.scn(images), lab, self.position_weight)
+        return torch.stack(terms)[None] * len(images)
+
+
+def train_superpixels(given: argparse.Namespace) -> None:
+    """Train the superpixel network as the options say."""
+    options.check_schedule(given)
+    device = devices.choose(given.device)
+    collection = options.collection(given)
+    run = Run(given)
+    devices.seed_everything(given.seed)
+    scn = SuperpixelNet()
+    network = devices.parallel(SuperpixelLoss(scn, given.position_weight), device)
+    plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
+    run.say(
+        f"training on {plan.images} photographs of {collection.name} {collection.split}, "
+        f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on {devices.describe(device)}; "
+        f"writing to {run.folder}"
+    )
+    crops = TrainingCrops(collection, given.crop, given.long_side, given.seed, ("lab",))
+    loader = training_loader(
+        crops,
+        ShuffledBatches(plan, given.seed),
+        options.workers(given, device),
+        pin=device.type == "cuda",
+    )
+    sample = crops.crop_of(0, 0)["image"]
+
+    def objective(batch: dict[str, Tensor]) -> Losses:
+        boxes, (height, width) = batch["box"], batch["image"].shape[2:]
+        images = normalise(batch["image"]) * inside(boxes, height, width)
+        terms = network(images, batch["lab"].float() / 255).sum(0) / len(images)
+        return dict(zip(("loss", "colour", "position"), terms, strict=True))
+
+    def after_epoch(epoch: int, losses: dict[str, float]) -> None:
+        run.say(f"epoch {epoch + 1}/{given.epochs}: {shown(losses)}")
+        scn.eval()
+        ids = superpixels(sample.to(device), scn)
+        picture = with_boundaries(sample.permute(1, 2, 0).numpy(), ids)
+        run.picture("superpixels", picture, epoch)
+        checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
+        checkpoints.save(run.folder / "last.pt", checkpoint)
+
+    optimizer = torch.optim.Adam(scn.parameters(), lr=given.lr, betas=(0.9, 0.999))
+    decay = PolynomialDecay(optimizer, plan.steps, given.power)
+    stage = Stage(network, objective, optimizer, decay, after_epoch)
+    train(run, plan, loader, stage, device)
+    checkpoint = run.folder / "last.pt"
+    run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
+    run.close()
+
+
+if __name__ == "__main__":
+    parser = options.parser(__doc__)
+    options.add_data_options(parser, split="train_aug")
+    options.add_run_options(parser, tag="scn")
+    group = options.add_schedule_options(parser, epochs=50, lr=5e-5, crop=512)
+    group.add_argument(
+        "--power",
+        type=options.not_negative,
+        default=0.0,
+        help="of the polynomial decay of lr; 0 keeps it constant",
+    )
+    group.add_argument(
+        "--position_weight",
+        type=options.not_negative,
+        default=0.003,
+        help="m: weight of position against colour; higher makes superpixels more compact",
+    )
+    start(train_superpixels, parser)

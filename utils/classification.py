@@ -1,0 +1,321 @@
+"""Training the classification network; what the two train_cls scripts share. METHOD section 2."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.error import URLError
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datasets.collection import Collection, missing_saliency
+from datasets.files import InputError
+from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from networks.association import pool
+from networks.backbone import WEIGHTS, build_backbone
+from networks.classifier import Classifier, cam
+from networks.ipc import ipc_loss
+from networks.normalisation import inside, normalise
+from networks.superpixel import CELL, SuperpixelNet
+from utils import checkpoints, devices, options
+from utils.inference import Settings, Validation, validate
+from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
+from utils.run import Run
+from utils.training import Losses, Stage, shown, train
+
+VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What supervises the IPC loss.
+
+    Attributes:
+        name: of the supervision, kept in checkpoints.
+        layers: what the loader reads for it besides image and labels.
+        target: from the normalised images (B, 3, H, W) and the batch, what is to be reconstructed,
+            (B, T, H, W).
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    target: Callable[[Tensor, dict[str, Tensor]], Tensor]
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    tag: str,
+    patches: int,
+    threshold: float,
+    power: float,
+    beta_train: int,
+) -> None:
+    """The options of a train_cls script; the arguments are what differs between the two."""
+    options.add_data_options(parser, split="train_aug")
+    options.add_run_options(parser, tag)
+    group = options.add_schedule_options(parser, epochs=12, lr=0.1, crop=480)
+    group.add_argument("--momentum", type=options.fraction, default=4e-5, help="Nesterov momentum")
+    group.add_argument(
+        "--power", type=options.not_negative, default=power, help="of the polynomial decay of lr"
+    )
+    group.add_argument(
+        "--weight_decay", type=options.not_negative, default=4e-5, help="of weights, not biases"
+    )
+    group.add_argument("--clip", type=options.positive, default=1.0, help="gradient norm limit")
+    group = parser.add_argument_group("networks")
+    group.add_argument(
+        "--scn", default="experiments/scn/last.pt", metavar="FILE", help="superpixel network"
+    )
+    group.add_argument("--backbone", choices=options.BACKBONES, default="resnet50")
+    group.add_argument(
+        "--backbone_weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="torchvision's ImageNet weights, training from scratch, or a file of weights",
+    )
+    group.add_argument("--no_dcr", action="store_true", help="plain CAM network, for comparison")
+    group = parser.add_argument_group("IPC loss")
+    group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
+    group.add_argument(
+        "--patches", type=options.count, default=patches, help="per image, a square number"
+    )
+    group.add_argument(
+        "--ipc_threshold",
+        type=options.fraction,
+        default=threshold,
+        help="a patch counts if background and foreground both exceed this somewhere",
+    )
+    options.add_affinity_options(parser, beta=8, beta_train=beta_train)
+    group = parser.add_argument_group("scoring after each epoch (needs masks)")
+    group.add_argument(
+        "--score_images",
+        type=options.natural,
+        default=600,
+        help="first images of the split to score, 0 for none; fewer on a CPU",
+    )
+
+
+class SupervisedNetwork(nn.Module):
+    """The frozen SCN and the classifier as one module, so that DataParallel splits all the work.
+
+    Args:
+        classifier: learns.
+        scn: does not.
+        beta: steps of affinity propagation.
+        gamma: affinities below this are cut.
+    """
+
+    def __init__(self, classifier: Classifier, scn: SuperpixelNet, beta: int, gamma: float) -> None:
+        super().__init__()
+        self.classifier, self.scn = classifier, scn.requires_grad_(False)
+        self.beta, self.gamma = beta, gamma
+
+    def train(self, mode: bool = True) -> "SupervisedNetwork":
+        """Switch the classifier's mode; the SCN stays in evaluation mode."""
+        super().train(mode)
+        self.scn.eval()
+        return self
+
+    def forward(
+        self, images: Tensor, target: Tensor, boxes: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Normalised images (B, 3, H, W), what to reconstruct (B, T, H, W), boxes (B, 4).
+
+        Returns:
+            (logits (B, C, h, w), scores (B, C), target on the superpixel grid (B, T, h, w), zero
+            in cells whose top-left pixel is padding).
+        """
+        with torch.no_grad():
+            q = self.scn(images)
+            pooled = pool(target, q) * inside(boxes, *images.shape[2:], step=CELL)
+        logits, scores = self.classifier(images, q, self.beta, self.gamma)
+        return logits, scores, pooled
+
+
+def build_networks(given: argparse.Namespace, num_classes: int) -> tuple[Classifier, SuperpixelNet]:
+    """The classification network to be trained and the superpixel network."""
+    scn = SuperpixelNet()
+    path = options.existing_file(
+        given.scn, "--scn", "train one with train_scn.py, or name a published one"
+    )
+    checkpoints.load_scn(scn, path)
+    weights = given.backbone_weights
+    try:
+        backbone = build_backbone(given.backbone, "imagenet" if weights == "imagenet" else "none")
+    except (URLError, OSError, RuntimeError) as error:
+        url = WEIGHTS[given.backbone].url
+        raise InputError(
+            f"--backbone_weights imagenet: the weights cannot be fetched ({error}); get {url} "
+            f"on another machine and give --backbone_weights {url.rsplit('/', 1)[-1]}, or train "
+            "from scratch with --backbone_weights none"
+        ) from None
+    if weights not in ("imagenet", "none"):
+        checkpoints.load_backbone(
+            backbone,
+            options.existing_file(weights, "--backbone_weights", "give imagenet, none or a file"),
+        )
+    return Classifier(backbone, num_classes, dcr=not given.no_dcr), scn
+
+
+def objective(
+    network: nn.Module, supervision: Supervision, given: argparse.Namespace
+) -> Callable[[dict[str, Tensor]], Losses]:
+    """The losses of a batch: classification, and lambda times IPC."""
+
+    def losses(batch: dict[str, Tensor]) -> Losses:
+        boxes, labels = batch["box"], batch["labels"]
+        height, width = batch["image"].shape[2:]
+        images = normalise(batch["image"]) * inside(boxes, height, width)
+        target = supervision.target(images, batch)
+        logits, scores, goal = network(images, target, boxes)
+        classification = F.multilabel_soft_margin_loss(scores[:, 1:], labels)
+        fg_cam = cam(logits[:, 1:]) * labels[:, :, None, None]
+        ipc = ipc_loss(fg_cam, goal, given.patches, given.ipc_threshold)
+        total = classification + given.ipc_weight * ipc
+        return {"loss": total, "classification": classification, "ipc": ipc}
+
+    return losses
+
+
+class Keeper:
+    """After each epoch: score the cams, keep the last and the best checkpoint.
+
+    Args:
+        given: the options.
+        run: where checkpoints go.
+        networks: the classifier and the SCN.
+        supervision: kept in checkpoints.
+        collection: photographs to score; without masks only the last checkpoint is kept.
+        device: what to score on.
+    """
+
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        run: Run,
+        networks: tuple[Classifier, SuperpixelNet],
+        supervision: Supervision,
+        collection: Collection,
+        device: torch.device,
+    ) -> None:
+        self.given, self.run, self.networks, self.device = given, run, networks, device
+        self.supervision = supervision
+        self.collection = collection.subset(collection.ids[: given.score_images])
+        self.scores = collection.masks is not None and given.score_images > 0
+        self.best = -1.0
+
+    def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+        """Score, log and save."""
+        found = self._validate() if self.scores else None
+        line = f"epoch {epoch + 1}/{self.given.epochs}: {shown(losses)}"
+        if found is not None:
+            line += (
+                f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
+                f"classification mAP {100 * found.mean_ap:.2f}"
+            )
+            values = {"score/miou": found.miou, "score/map": found.mean_ap}
+            self.run.scalars(values, epoch)
+        self.run.say(line)
+        checkpoint = self._checkpoint(epoch, found)
+        checkpoints.save(self.run.folder / "last.pt", checkpoint)
+        if found is not None and found.miou > self.best:
+            self.best = found.miou
+            checkpoints.save(self.run.folder / "best.pt", checkpoint)
+
+    def _validate(self) -> Validation:
+        settings = Settings((1.0,), False, self.given.beta, self.given.gamma)
+        return validate(
+            self.collection,
+            *self.networks,
+            settings,
+            VALIDATION_THRESHOLDS,
+            self.device,
+            options.workers(self.given, self.device),
+        )
+
+    def _checkpoint(self, epoch: int, found: Validation | None) -> dict:
+        classifier, scn = self.networks
+        return {
+            "kind": "classifier",
+            "backbone": self.given.backbone,
+            "dcr": classifier.dcr is not None,
+            "classes": list(self.collection.classes),
+            "supervision": self.supervision.name,
+            "epoch": epoch + 1,
+            "miou": None if found is None else found.miou,
+            "threshold": None if found is None else found.threshold,
+            "model": classifier.state_dict(),
+            "scn": scn.state_dict(),
+        }
+
+
+def check_saliency(collection: Collection) -> None:
+    """Refuse to start with saliency maps missing; they are counted and listed.
+
+    Raises:
+        InputError: some are.
+    """
+    missing = missing_saliency(collection)
+    if missing:
+        where = (
+            collection.saliency or "no folder (give --voc_sal_root, --coco_sal_root, --sal_root)"
+        )
+        listed = ", ".join(missing[:20]) + (", .." if len(missing) > 20 else "")
+        raise InputError(
+            f"{len(missing)} of {len(collection.ids)} photographs have no saliency map in {where}: "
+            f"{listed}; add <id>.png for them, or train with train_cls_image.py"
+        )
+
+
+def train_classifier(given: argparse.Namespace, supervision: Supervision, evaluator: str) -> None:
+    """Train the classification network; `evaluator` is the script to run next."""
+    options.check_schedule(given)
+    device = devices.choose(given.device)
+    collection = options.collection(given)
+    if "saliency" in supervision.layers:
+        check_saliency(collection)
+    devices.seed_everything(given.seed)
+    networks = build_networks(given, collection.num_classes)
+    run = Run(given)
+    classifier = networks[0]
+    network = SupervisedNetwork(*networks, given.beta_train, given.gamma)
+    parallel = devices.parallel(network, device)
+    plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
+    run.say(
+        f"training on {plan.images} photographs of {collection.name} {collection.split}, "
+        f"{len(collection.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
+        f"steps, on {devices.describe(device)}; {given.backbone} from {given.backbone_weights}, "
+        f"SCN {given.scn}; writing to {run.folder}"
+    )
+    crops = TrainingCrops(
+        collection, given.crop, given.long_side, given.seed, ("labels", *supervision.layers)
+    )
+    loader = training_loader(
+        crops,
+        ShuffledBatches(plan, given.seed),
+        options.workers(given, device),
+        pin=device.type == "cuda",
+    )
+    optimizer = nesterov(
+        classifier_groups(classifier, given.lr, given.weight_decay), given.momentum
+    )
+    keeper = Keeper(given, run, networks, supervision, collection, device)
+    stage = Stage(
+        model=parallel,
+        objective=objective(parallel, supervision, given),
+        optimizer=optimizer,
+        decay=PolynomialDecay(optimizer, plan.steps, given.power),
+        after_epoch=keeper.after_epoch,
+        clip=given.clip,
+    )
+    train(run, plan, loader, stage, device)
+    kept = "best.pt" if keeper.scores else "last.pt"
+    if keeper.scores:
+        run.say(
+            f"best.pt is the epoch with the best mIoU against the masks of "
+            f"{len(keeper.collection.ids)} training images: more than image-level labels. "
+            "last.pt uses none."
+        )
+    run.say(f"next: python {evaluator} --checkpoint {run.folder / kept}")
+    run.close()

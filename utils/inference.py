@@ -1,0 +1,138 @@
+"""Class activation maps of whole collections."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from datasets.collection import Collection
+from datasets.files import InputError
+from datasets.loading import Photographs, photograph_loader
+from networks.normalisation import normalise
+from utils.cams import SCALES, infer_with_scores
+from utils.metrics import ThresholdSweep, average_precision, scores
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How cams are inferred.
+
+    Attributes:
+        scales: of the sides.
+        flip: mirror images too.
+        beta: steps of affinity propagation.
+        gamma: affinities below this are cut.
+    """
+
+    scales: Sequence[float] = SCALES
+    flip: bool = True
+    beta: int = 8
+    gamma: float = 0.6
+
+
+@dataclass(frozen=True)
+class Inferred:
+    """What is known about one photograph after inference.
+
+    Attributes:
+        id: of the photograph.
+        image: (3, H, W) uint8 on the CPU.
+        classes: (n,) foreground class indices, 0-based, of the classes in it.
+        cams: (n, H, W) float32 in 0..1.
+        scores: (K,) classification scores.
+        mask: (H, W) uint8 ground truth, or None.
+    """
+
+    id: str
+    image: Tensor
+    classes: np.ndarray
+    cams: np.ndarray
+    scores: np.ndarray
+    mask: np.ndarray | None
+
+
+def infer_collection(
+    collection: Collection,
+    classifier: nn.Module,
+    scn: nn.Module,
+    settings: Settings,
+    device: torch.device,
+    workers: int,
+    title: str,
+) -> Iterator[Inferred]:
+    """Infer the cams of every photograph, in order, under a progress bar.
+
+    The networks must be in evaluation mode on the device.
+
+    Raises:
+        InputError: a photograph or mask cannot be read, or has no labels.
+    """
+    loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
+    for item in tqdm(loader, title, unit="image", leave=False):
+        if "error" in item:
+            raise InputError(item["error"])
+        if item["labels"] is None:
+            raise InputError(f"{item['id']}: no image-level labels for this photograph")
+        image = normalise(item["image"].to(device, non_blocking=True))
+        classes, cams, class_scores = infer_with_scores(
+            image,
+            item["labels"],
+            classifier,
+            scn,
+            settings.scales,
+            settings.flip,
+            settings.beta,
+            settings.gamma,
+        )
+        yield Inferred(
+            id=item["id"],
+            image=item["image"],
+            classes=classes.cpu().numpy(),
+            cams=cams.float().cpu().numpy(),
+            scores=class_scores.float().cpu().numpy(),
+            mask=item["mask"],
+        )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the cams of some photographs are.
+
+    Attributes:
+        threshold: the best background threshold.
+        miou: at that threshold, 0..1.
+        mean_ap: mean average precision of the classification, 0..1.
+    """
+
+    threshold: float
+    miou: float
+    mean_ap: float
+
+
+def validate(
+    collection: Collection,
+    classifier: nn.Module,
+    scn: nn.Module,
+    settings: Settings,
+    thresholds: Sequence[float],
+    device: torch.device,
+    workers: int,
+) -> Validation:
+    """Score the cams of a collection with masks."""
+    sweep = ThresholdSweep(collection.num_classes, thresholds)
+    ranking, labels = [], []
+    classifier.eval()
+    for found in infer_collection(
+        collection, classifier, scn, settings, device, workers, "scoring"
+    ):
+        sweep.add_present(found.classes, found.cams, found.mask)
+        ranking.append(found.scores)
+        labels.append(collection.labels[found.id])
+    mious = [scores(matrix).miou for matrix in sweep.result()]
+    best = int(np.argmax(mious))
+    ap = average_precision(np.stack(ranking), np.stack(labels))
+    mean_ap = float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")
+    return Validation(sweep.thresholds[best], mious[best], mean_ap)

@@ -1,0 +1,61 @@
+"""The optimisers of the two training stages and their learning rate schedule. METHOD section 2."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from networks.classifier import Classifier
+
+
+def classifier_groups(classifier: Classifier, lr: float, weight_decay: float) -> list[dict]:
+    """The four parameter groups of the classification network.
+
+    Backbone weights and biases at lr and 2 lr, the new layers' at 10 lr and 20 lr; weight decay on
+    weights only. A batch normalisation's scale counts as a weight, its shift as a bias.
+    """
+    backbone = {id(parameter) for parameter in classifier.backbone.parameters()}
+    groups = {
+        (old, bias): {
+            "params": [],
+            "lr": lr * (1 if old else 10) * (2 if bias else 1),
+            "weight_decay": 0.0 if bias else weight_decay,
+        }
+        for old in (True, False)
+        for bias in (False, True)
+    }
+    for name, parameter in classifier.named_parameters():
+        groups[id(parameter) in backbone, name.endswith("bias")]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+def nesterov(groups: Iterable[dict], momentum: float) -> SGD:
+    """SGD with Nesterov momentum (none at all for momentum 0)."""
+    return SGD(list(groups), lr=0.1, momentum=momentum, nesterov=momentum > 0)
+
+
+class PolynomialDecay:
+    """Before step t of T, every group's learning rate is its first one times (1 - t / T)^power.
+
+    Args:
+        optimizer: its groups' learning rates are the first ones.
+        steps: T.
+        power: 0 keeps the learning rates as they are.
+    """
+
+    def __init__(self, optimizer: Optimizer, steps: int, power: float) -> None:
+        self.optimizer, self.steps, self.power = optimizer, steps, power
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
+    def before_step(self, step: int) -> None:
+        """Set the learning rates for step t, counted from 0."""
+        factor = (1 - step / self.steps) ** self.power
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+
+def trainable(module: nn.Module) -> list[torch.nn.Parameter]:
+    """The parameters that learn."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,0 +1,180 @@
+"""Command line options that several scripts share, in groups, and what they open."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+import dataset_root
+from datasets.collection import Collection
+from datasets.files import InputError
+from datasets.prepare import load_collection
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A parser whose help shows defaults and keeps the description's lines."""
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    return argparse.ArgumentParser(
+        description=description, formatter_class=Formatter, allow_abbrev=False
+    )
+
+
+def number(
+    kind: type, low: float | None = None, high: float | None = None, open_low: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite int or float from `low` to `high` (`open_low`: above `low`)."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        too_low = low is not None and (value <= low if open_low else value < low)
+        # `not <=` rather than `>`, so that NaN is refused too
+        if too_low or not value <= (float("1e30") if high is None else high):
+            bounds = f"{'above' if open_low else 'at least'} {low}" if low is not None else ""
+            limit = f"at most {high}" if high is not None else ""
+            raise argparse.ArgumentTypeError(
+                f"{text} must be {' and '.join(filter(None, (bounds, limit)))}"
+            )
+        return value
+
+    return convert
+
+
+count = number(int, 1)
+natural = number(int, 0)
+positive = number(float, 0, open_low=True)
+not_negative = number(float, 0)
+fraction = number(float, 0, 1)
+
+
+def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
+    """Which photographs, and where they lie."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
+    )
+    group.add_argument("--split", default=split, help="train, train_aug or val")
+    for name, what in (
+        ("voc_root", "PASCAL VOC 2012"),
+        ("voc_sal_root", "saliency maps of VOC"),
+        ("coco_root", "MS COCO 2014"),
+        ("coco_sal_root", "saliency maps of COCO"),
+    ):
+        default = getattr(dataset_root, name.upper())
+        group.add_argument(f"--{name}", default=default, metavar="DIR", help=what)
+    group.add_argument("--root", metavar="DIR", help="your own data in VOC layout (custom)")
+    group.add_argument("--sal_root", metavar="DIR", help="saliency maps of your own data (custom)")
+    group.add_argument(
+        "--labels_file",
+        metavar="FILE",
+        help="image-level labels from a published cls_labels.npy or a CSV instead of the XML files",
+    )
+
+
+def collection(options: argparse.Namespace, split: str | None = None) -> Collection:
+    """The photographs that the data options name; `split` overrides --split."""
+    roots = {
+        "voc12": (options.voc_root, options.voc_sal_root),
+        "coco": (options.coco_root, options.coco_sal_root),
+        "custom": (options.root, options.sal_root),
+    }
+    root, saliency = roots[options.dataset]
+    return load_collection(
+        options.dataset,
+        root,
+        split or options.split,
+        saliency=saliency or None,
+        labels_file=options.labels_file,
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
+    """Where a run writes and what it runs on."""
+    group = parser.add_argument_group("run")
+    group.add_argument("--tag", default=tag, help="name of the run and of its folder")
+    group.add_argument("--experiments", default="experiments", metavar="DIR", help="holds the runs")
+    group.add_argument("--overwrite", action="store_true", help="replace a run of the same tag")
+    group.add_argument("--seed", type=natural, default=0, help="of all random numbers")
+    group.add_argument(
+        "--device", default="auto", help="auto (all visible CUDA GPUs, else the CPU), cpu, cuda:N"
+    )
+    group.add_argument(
+        "--workers",
+        type=natural,
+        help="processes that read images (default: 1 for the CPU, up to 8 for GPUs)",
+    )
+    group.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+
+
+def add_schedule_options(
+    parser: argparse.ArgumentParser, epochs: int, lr: float, crop: int
+) -> argparse._ArgumentGroup:
+    """How long and on what crops a network is trained."""
+    group = parser.add_argument_group("training")
+    group.add_argument("--epochs", type=count, default=epochs, help="passes over the images")
+    group.add_argument("--batch", type=count, default=16, help="images a step")
+    group.add_argument("--lr", type=positive, default=lr, help="learning rate")
+    group.add_argument("--crop", type=count, default=crop, help="side of the crops, pixels")
+    group.add_argument(
+        "--long_side",
+        type=count,
+        nargs=2,
+        default=(320, 640),
+        metavar=("LOW", "HIGH"),
+        help="the longer side is resized to a random length in this range before cropping, pixels",
+    )
+    return group
+
+
+def check_schedule(options: argparse.Namespace) -> None:
+    """Refuse crops and lengths that cannot be.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if options.crop % 16:
+        raise InputError(f"--crop {options.crop}: must be a multiple of the superpixel cell, 16")
+    if options.long_side[0] > options.long_side[1]:
+        raise InputError(f"--long_side {' '.join(map(str, options.long_side))}: LOW exceeds HIGH")
+
+
+def add_affinity_options(
+    parser: argparse.ArgumentParser, beta: int, beta_train: int | None = None
+) -> None:
+    """How affinity propagation (AP) acts; `beta_train` where there is training."""
+    group = parser.add_argument_group("affinity propagation")
+    group.add_argument("--beta", type=natural, default=beta, help="steps in inference")
+    if beta_train is not None:
+        group.add_argument(
+            "--beta_train", type=natural, default=beta_train, help="steps in training"
+        )
+    group.add_argument(
+        "--gamma", type=fraction, default=0.6, help="affinities below this are cut to 0"
+    )
+
+
+def workers(options: argparse.Namespace, device: torch.device) -> int:
+    """How many processes read images."""
+    if options.workers is not None:
+        return options.workers
+    return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def existing_file(path: str | None, option: str, remedy: str) -> Path:
+    """The file an option names.
+
+    Raises:
+        InputError: it does not exist; `remedy` says how to get it.
+    """
+    if path is None or not Path(path).is_file():
+        raise InputError(f"{option} {path}: no such file; {remedy}")
+    return Path(path)

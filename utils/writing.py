@@ -1,0 +1,35 @@
+"""Writing files in the background, so that inference never waits for them."""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+MOST_WAITING = 64
+"""So many writes may wait; then the caller waits, which bounds memory."""
+
+
+class BackgroundWriter:
+    """Runs writing functions in threads; an error surfaces at the next call or at the end.
+
+    Args:
+        threads: how many write at a time. PNG compression releases Python's lock.
+    """
+
+    def __init__(self, threads: int = 2) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
+        self._waiting: deque[Future] = deque()
+
+    def submit(self, write: Callable, *arguments: object) -> None:
+        """Call `write(*arguments)` soon."""
+        while self._waiting and (self._waiting[0].done() or len(self._waiting) >= MOST_WAITING):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(write, *arguments))
+
+    def __enter__(self) -> "BackgroundWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=kind is not None)
+        if kind is None:
+            for future in self._waiting:
+                future.result()
