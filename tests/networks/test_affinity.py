@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+import torch
+
+from networks.affinity import propagate
+
+
+def loop_propagate(logits, features, beta, gamma):
+    """The definition for one image: (C, N) and (D, N)."""
+    unit = features / np.linalg.norm(features, axis=0)
+    n = unit.shape[1]
+    affinity = np.zeros((n, n))
+    for i in range(n):
+        for j in range(n):
+            value = min(max(float(unit[:, i] @ unit[:, j]), 0.01), 0.999)
+            affinity[i, j] = value if value >= gamma else 0.0
+    affinity /= affinity.sum(0, keepdims=True)
+    for _ in range(beta):
+        logits = logits @ affinity
+    return logits
+
+
+@pytest.mark.parametrize("beta", [1, 3])
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.9])
+def test_against_loops(beta, gamma):
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 3, 4, dtype=torch.float64)
+    features = torch.randn(2, 5, 3, 4, dtype=torch.float64)
+    out = propagate(logits, features, beta, gamma)
+    for b in range(2):
+        expected = loop_propagate(
+            logits[b].flatten(1).numpy(), features[b].flatten(1).numpy(), beta, gamma
+        )
+        np.testing.assert_allclose(out[b].flatten(1).numpy(), expected)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.2, 0.6])
+def test_gradients(gamma):
+    torch.manual_seed(1)
+    # Positive features keep similarities off the clamp's corners, where no gradient exists.
+    features = (torch.rand(2, 4, 2, 3, dtype=torch.float64) + 0.05).requires_grad_()
+    logits = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, f: propagate(x, f, 3, gamma), (logits, features))
+
+
+def test_gamma_itself_is_kept():
+    """Entries under gamma are cut, not those that equal it."""
+    half = torch.tensor([[1.0, 0.5], [0.0, 3**0.5 / 2]]).reshape(1, 2, 1, 2).double()
+    similarity = torch.nn.functional.normalize(half.flatten(2), dim=1)
+    gamma = float((similarity[0].T @ similarity[0])[0, 1])
+    logits = torch.tensor([[1.0, 0.0]]).reshape(1, 1, 1, 2).double()
+    assert propagate(logits, half, 1, gamma)[0, 0, 0, 1] > 0
+    assert propagate(logits, half, 1, gamma + 1e-6)[0, 0, 0, 1] == 0
+
+
+def test_columns_sum_to_one():
+    features = torch.randn(1, 8, 4, 4)
+    constant = torch.full((1, 2, 4, 4), 2.5)
+    torch.testing.assert_close(propagate(constant, features, 8, 0.6), constant)
+
+
+def test_zero_features_give_no_nan():
+    features = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    out = propagate(torch.ones(1, 2, 2, 2), features, 2, 0.6)
+    out.sum().backward()
+    assert torch.isfinite(out).all() and torch.isfinite(features.grad).all()
+
+
+def test_beta_zero_changes_nothing_and_negative_is_refused():
+    logits, features = torch.randn(1, 2, 3, 3), torch.randn(1, 4, 3, 3)
+    assert propagate(logits, features, 0) is logits
+    with pytest.raises(ValueError, match="beta"):
+        propagate(logits, features, -1)
+    with pytest.raises(ValueError, match="do not fit"):
+        propagate(logits, features[..., :2])

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, inside, normalise
+from networks.superpixel import BSDS_MEAN, SuperpixelNet, pixel_coordinates, scn_loss
+from tests.networks.test_association import loop_pool, loop_upsample
+
+
+def test_parameters():
+    assert sum(p.numel() for p in SuperpixelNet().parameters()) == pytest.approx(2.29e6, rel=0.01)
+
+
+def test_the_association_map_is_a_distribution():
+    q = SuperpixelNet().eval()(torch.randn(2, 3, 32, 48))
+    assert q.shape == (2, 9, 32, 48)
+    torch.testing.assert_close(q.sum(1), torch.ones(2, 32, 48))
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 30, 32), (1, 1, 32, 32), (3, 32, 32)])
+def test_shapes_that_do_not_fit(shape):
+    with pytest.raises(ValueError, match=r"multiples|\(B, 3, H, W\)"):
+        SuperpixelNet()(torch.randn(shape))
+
+
+def test_loss_against_loops():
+    torch.manual_seed(0)
+    cell, weight = 4, 0.7
+    q = F.softmax(torch.randn(1, 9, 8, 12, dtype=torch.float64), 1)
+    lab = torch.rand(1, 3, 8, 12, dtype=torch.float64)
+    position = pixel_coordinates(8, 12, lab)
+    assert position[:, 5, 7].tolist() == [7, 5]
+    sums = []
+    for features in (lab[0].numpy(), position.numpy()):
+        rebuilt = loop_upsample(loop_pool(features, q[0].numpy(), cell), q[0].numpy(), cell)
+        sums.append(np.linalg.norm(rebuilt - features, axis=0).sum())
+    total, colour, place = scn_loss(q, lab, weight, cell)
+    assert colour.item() == pytest.approx(0.005 * sums[0] / cell)
+    assert place.item() == pytest.approx(0.005 * weight * sums[1] / cell)
+    assert total.item() == pytest.approx(colour.item() + place.item())
+
+
+def test_gradient_of_the_loss():
+    torch.manual_seed(0)
+    q = F.softmax(torch.randn(1, 9, 4, 6, dtype=torch.float64), 1).requires_grad_()
+    lab = torch.rand(1, 3, 4, 6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: scn_loss(x, lab, 0.5, cell=2)[0], (q,))
+
+
+def test_loss_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="does not fit"):
+        scn_loss(torch.rand(1, 9, 16, 16), torch.rand(1, 3, 16, 32))
+
+
+def test_bsds_weights_see_the_image_they_were_trained_on():
+    image = torch.randint(0, 256, (1, 3, 16, 16), dtype=torch.uint8)
+    scn = SuperpixelNet()
+    scn.expect_bsds_normalisation()
+    seen = normalise(image) * scn.input_scale.view(3, 1, 1) + scn.input_shift.view(3, 1, 1)
+    expected = image / 255 - torch.tensor(BSDS_MEAN).view(3, 1, 1)
+    torch.testing.assert_close(seen, expected)
+
+
+def test_normalise():
+    image = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    expected = [
+        (v / 255 - m) / s
+        for v, m, s in zip([0, 128, 255], IMAGENET_MEAN, IMAGENET_STD, strict=True)
+    ]
+    assert normalise(image).flatten().tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_inside():
+    boxes = torch.tensor([[1, 2, 4, 6], [0, 0, 5, 7]])
+    mask = inside(boxes, 5, 7)
+    expected = torch.zeros(2, 1, 5, 7, dtype=torch.bool)
+    expected[0, 0, 1:4, 2:6] = True
+    expected[1] = True
+    assert (mask == expected).all()
+    assert (inside(boxes, 5, 7, step=3) == expected[..., ::3, ::3]).all()
