@@ -1,12 +1,12 @@
 """A collection: the photographs of one split and where everything known about them lies."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from datasets.files import InputError
+from datasets.files import InputError, list_ids
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,110 @@ class Collection:
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
         return replace(self, ids=tuple(ids))
+
+
+Progress = Callable[[Iterable], Iterable]
+"""Wraps what is gone through one by one, so that the caller can show a bar (tqdm)."""
+
+
+@dataclass(frozen=True)
+class Index:
+    """The lists and image-level labels of a whole data set: what prepare writes.
+
+    Attributes:
+        classes: names of the K foreground classes.
+        lists: the ids of every split.
+        labels: (K,) uint8 a photograph, for the photographs whose labels are known.
+        notes: what is missing or was decided, one line each, for the user to read.
+    """
+
+    classes: tuple[str, ...]
+    lists: dict[str, tuple[str, ...]]
+    labels: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+
+
+def collect(
+    name: str,
+    split: str,
+    index: Index,
+    photographs: dict[str, Path],
+    masks: Path | None,
+    saliency: Path | None,
+) -> Collection:
+    """The collection of one split of an index.
+
+    Args:
+        name: the data set.
+        split: one of the index's lists.
+        index: lists and labels.
+        photographs: id -> file, of at least the photographs in the list.
+        masks: folder of label maps; it may hold none of this split's.
+        saliency: folder of saliency maps or None.
+
+    Raises:
+        InputError: no such split, or an id without photograph.
+    """
+    if split not in index.lists:
+        raise InputError(
+            f"--split {split}: {name} has no such split; it has {', '.join(sorted(index.lists))}"
+        )
+    ids = index.lists[split]
+    absent = [identifier for identifier in ids if identifier not in photographs]
+    if absent:
+        raise InputError(
+            f"{name} {split}: no photograph for {_some(absent)} of the list; "
+            "complete the photographs or remove the lines from the list"
+        )
+    if masks is not None and list_ids(masks, ".png").isdisjoint(ids):
+        masks = None
+    images = {identifier: photographs[identifier] for identifier in ids}
+    labels = {i: index.labels[i] for i in ids if i in index.labels}
+    return Collection(name, split, index.classes, ids, images, labels, masks, saliency)
+
+
+def _some(ids: list[str]) -> str:
+    """`'a'` or `'a' and 3 more`."""
+    more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+    return f"{ids[0]!r}{more}"
+
+
+def missing_masks(collection: Collection) -> list[str]:
+    """The ids that have no ground-truth label map, in the order of the list."""
+    return _missing(collection, collection.masks)
+
+
+def missing_saliency(collection: Collection) -> list[str]:
+    """The ids that have no saliency map, in the order of the list."""
+    return _missing(collection, collection.saliency)
+
+
+def _missing(collection: Collection, folder: Path | None) -> list[str]:
+    present = set() if folder is None else list_ids(folder, ".png")
+    return [identifier for identifier in collection.ids if identifier not in present]
+
+
+def missing_labels(collection: Collection) -> list[str]:
+    """The ids whose image-level labels are unknown, in the order of the list."""
+    return [identifier for identifier in collection.ids if identifier not in collection.labels]
+
+
+def require_labels(collection: Collection) -> None:
+    """Refuse a collection that cannot be trained on.
+
+    Raises:
+        InputError: a photograph's labels are unknown, or it is without any class.
+    """
+    where = f"{collection.name} {collection.split}"
+    unknown = missing_labels(collection)
+    if unknown:
+        raise InputError(
+            f"{where}: no image-level label for {_some(unknown)} "
+            f"({collection.images[unknown[0]]}); complete the annotations or shorten the list"
+        )
+    empty = [i for i in collection.ids if not collection.labels[i].any()]
+    if empty:
+        raise InputError(
+            f"{where}: no class at all in {_some(empty)} ({collection.images[empty[0]]}); "
+            "training by labels needs one: remove it from the list or label it"
+        )

@@ -12,13 +12,19 @@ from typing import IO, Any
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 MAX_PIXELS = 200_000_000
 """No photograph, mask or saliency map is decoded beyond this many pixels (a decompression bomb)."""
 
 IGNORE = 255
 """The label of pixels that are not scored."""
+
+PHOTOGRAPH_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""The endings under which a folder's photographs are found, in lower or upper case."""
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+"""What is decoded (JPEG includes MPO). Pillow reads more, and starts other programs for EPS."""
 
 
 class InputError(Exception):
@@ -85,13 +91,21 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def read_lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a text file in UTF-8, stripped, without empty ones."""
+def read_text(path: str | os.PathLike) -> str:
+    """The content of a text file in UTF-8.
+
+    Raises:
+        InputError: it is missing or something else.
+    """
     try:
-        text = read_bytes(path).decode("utf-8-sig")
+        return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise InputError(f"{path}: not a text file in UTF-8") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+    """The lines of a text file in UTF-8, stripped, without empty ones."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def read_json(path: str | os.PathLike) -> Any:  # noqa: ANN401
@@ -118,19 +132,79 @@ def check_id(identifier: str, source: str | os.PathLike) -> str:
     return identifier
 
 
+def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
+    """The ids in a list file, one a line.
+
+    Raises:
+        InputError: missing, empty, an id twice, or an id that is not a plain file name.
+    """
+    ids = tuple(check_id(line, path) for line in read_lines(path))
+    if not ids:
+        raise InputError(f"{path}: the list is empty")
+    seen = set()
+    for identifier in ids:
+        if identifier in seen:
+            raise InputError(f"{path}: the id {identifier!r} is there twice; remove one")
+        seen.add(identifier)
+    return ids
+
+
+def list_folder(folder: str | os.PathLike) -> list[str]:
+    """The names in a folder, sorted, without hidden ones.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
+    except OSError as error:
+        raise InputError(f"cannot list the folder {folder}: {error.strerror or error}") from error
+
+
+def list_ids(folder: str | os.PathLike, ending: str) -> set[str]:
+    """The ids of which a folder holds `<id><ending>`; empty if there is no such folder."""
+    if not Path(folder).is_dir():
+        return set()
+    return {name[: -len(ending)] for name in list_folder(folder) if name.endswith(ending)}
+
+
+def list_photographs(folder: str | os.PathLike) -> dict[str, Path]:
+    """The photographs in a folder under their ids (file names without ending), sorted.
+
+    Raises:
+        InputError: no such folder, or two photographs with the same id.
+    """
+    folder = Path(folder)
+    photographs = {}
+    for name in list_folder(folder):
+        identifier, ending = os.path.splitext(name)
+        if ending.lower() not in PHOTOGRAPH_ENDINGS:
+            continue
+        check_id(identifier, folder)
+        if identifier in photographs:
+            raise InputError(
+                f"{folder}: {photographs[identifier].name} and {name} have the same id "
+                f"{identifier!r}; rename one of them"
+            )
+        photographs[identifier] = folder / name
+    return photographs
+
+
 def _open(path: str | os.PathLike) -> tuple[bytes, Image.Image]:
     """The bytes of an image file and its lazily opened picture, size checked before decoding."""
     data = read_bytes(path)
     if not data:
         raise InputError(f"{path}: the file is empty")
     try:
-        picture = Image.open(io.BytesIO(data))
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: more than {MAX_PIXELS} pixels; refused") from None
     except UnidentifiedImageError:
         raise InputError(f"{path}: not an image file") from None
     except Exception as error:  # Pillow's header parsers raise whatever they stumble over
         raise InputError(f"{path}: not a readable image ({error})") from None
+    if min(picture.size) < 1:
+        raise InputError(f"{path}: an image without pixels")
     if picture.width * picture.height > MAX_PIXELS:
         raise InputError(
             f"{path}: {picture.width} x {picture.height} is more than {MAX_PIXELS} pixels; refused"
@@ -138,23 +212,51 @@ def _open(path: str | os.PathLike) -> tuple[bytes, Image.Image]:
     return data, picture
 
 
-def _decode(path: str | os.PathLike, picture: Image.Image) -> Image.Image:
-    """`picture` with its pixels decoded; a truncated or corrupt file raises InputError."""
+_TURN_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""What undoes the turning that an EXIF orientation asks for."""
+
+
+def _decode(path: str | os.PathLike, picture: Image.Image, mode: str | None = None) -> np.ndarray:
+    """The pixels of `picture` in stored orientation, converted to `mode` if one is given.
+
+    Raises:
+        InputError: the file is truncated or corrupt.
+    """
+    turned = None
     try:
+        if picture.format == "TIFF":
+            # Pillow turns TIFF files, and no others, by their EXIF orientation as it decodes them.
+            turned = picture.getexif().get(ExifTags.Base.Orientation)
         picture.load()
+        if turned in _TURN_BACK:
+            picture = picture.transpose(_TURN_BACK[turned])
+        return np.array(picture if mode is None else _to_8bit(picture).convert(mode))
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
         raise InputError(f"{path}: truncated or corrupt image ({error})") from None
-    return picture
 
 
 def _to_8bit(picture: Image.Image) -> Image.Image:
     """A picture of 16 or 32 bits a pixel as 8-bit grey; other modes as they are."""
     if picture.mode.startswith("I") or picture.mode == "F":
-        values = np.asarray(picture)
+        values = np.nan_to_num(np.asarray(picture))
         # 16-bit greys arrive as I;16 or I: their high byte is the 8-bit value.
         scale = 1 if values.size == 0 or values.max() <= 255 else 256
         return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
     return picture
+
+
+def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]]:
+    """The mode (Pillow's name: RGB, L, CMYK, ..) and (height, width) of an image, not decoded."""
+    _, picture = _open(path)
+    return picture.mode, (picture.height, picture.width)
 
 
 def read_photograph(path: str | os.PathLike) -> np.ndarray:
@@ -181,7 +283,7 @@ def read_photograph(path: str | os.PathLike) -> np.ndarray:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is not None:
             return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return np.asarray(_to_8bit(_decode(path, picture)).convert("RGB"))
+    return _decode(path, picture, "RGB")
 
 
 def read_label_map(path: str | os.PathLike) -> np.ndarray:
@@ -198,7 +300,7 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
         raise InputError(
             f"{path}: a label map must be an 8-bit palette or grey PNG, not mode {picture.mode}"
         )
-    return np.asarray(_decode(path, picture)).astype(np.uint8)
+    return _decode(path, picture).astype(np.uint8)
 
 
 def read_saliency(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
@@ -208,7 +310,7 @@ def read_saliency(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
         (H, W) uint8, 255 = salient.
     """
     _, picture = _open(path)
-    saliency = np.asarray(_to_8bit(_decode(path, picture)).convert("L"))
+    saliency = _decode(path, picture, "L")
     if saliency.shape != tuple(size):
         saliency = cv2.resize(saliency, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return saliency

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from datasets.collection import Collection
+from datasets.collection import Collection, missing_masks
 from datasets.files import InputError, read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment
 
@@ -142,11 +142,12 @@ class Photographs(Dataset):
     """Whole photographs of a collection for inference, by index.
 
     An item is a dict: `id`, `image` (3, H, W) uint8, `labels` (K,) uint8 tensor or None, `mask`
-    (H, W) uint8 array or None; or `error` as in TrainingCrops.
+    (H, W) uint8 array or None where there is none; or `error` as in TrainingCrops.
     """
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
+        self._unmasked = frozenset(missing_masks(collection))
 
     def __len__(self) -> int:
         return len(self.collection.ids)
@@ -156,7 +157,7 @@ class Photographs(Dataset):
         try:
             image = read_photograph(collection.images[identifier])
             mask = None
-            if collection.masks is not None:
+            if identifier not in self._unmasked:
                 mask = read_ground_truth(collection, identifier, image.shape[:2])
         except InputError as error:
             return {"id": identifier, "error": str(error)}

@@ -149,6 +149,28 @@ def infer(
     return cams
 
 
+@torch.no_grad()
+def predict_labels(
+    image: Tensor, classifier: nn.Module, scn: nn.Module, threshold: float
+) -> Tensor:
+    """Image-level labels for a photograph that has none.
+
+    Args:
+        image: normalised photograph (3, H, W).
+        classifier: the classification network.
+        scn: the superpixel network.
+        threshold: a class counts as present if its probability, the sigmoid of its score at scale
+            1 without mirroring, reaches this; if none does, the most probable class is.
+
+    Returns:
+        (K,) 0/1.
+    """
+    for_scn, for_classifier = views(image, 1.0, flip=False)
+    _, scores = classifier(for_classifier, scn(for_scn))
+    probability = scores[0, 1:].float().sigmoid()
+    return (probability >= probability.max().clamp(max=threshold)).to(torch.uint8)
+
+
 def label_map(classes: np.ndarray, cams: np.ndarray, threshold: float) -> np.ndarray:
     """The argmax of `[threshold, cams]`: class indices with background 0.
 

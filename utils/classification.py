@@ -1,6 +1,7 @@
 """Training the classification network; what the two train_cls scripts share. METHOD section 2."""
 
 import argparse
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.error import URLError
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.collection import Collection, missing_saliency
+from datasets.collection import Collection, missing_saliency, require_labels
 from datasets.files import InputError
 from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
 from networks.association import pool
@@ -271,8 +272,11 @@ def check_saliency(collection: Collection) -> None:
 def train_classifier(given: argparse.Namespace, supervision: Supervision, evaluator: str) -> None:
     """Train the classification network; `evaluator` is the script to run next."""
     options.check_schedule(given)
+    if math.isqrt(given.patches) ** 2 != given.patches:
+        raise InputError(f"--patches {given.patches}: must be a square number, such as 1, 4 or 9")
     device = devices.choose(given.device)
     collection = options.collection(given)
+    require_labels(collection)
     if "saliency" in supervision.layers:
         check_saliency(collection)
     devices.seed_everything(given.seed)

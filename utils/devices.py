@@ -46,8 +46,11 @@ def gpu_indices(device: torch.device) -> list[int]:
 
 
 def parallel(module: nn.Module, device: torch.device) -> nn.Module:
-    """`module` on the device; split over all GPUs by DataParallel where there are several."""
-    module = module.to(device)
+    """`module` on the device; split over all GPUs by DataParallel where there are several.
+
+    Channels go last in memory: convolutions are faster so on CPUs and on GPUs.
+    """
+    module = module.to(device, memory_format=torch.channels_last)
     gpus = gpu_indices(device)
     return nn.DataParallel(module, device_ids=gpus) if len(gpus) > 1 else module
 

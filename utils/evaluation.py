@@ -1,26 +1,34 @@
 """Writing and scoring pseudo labels; what the two evaluators share. METHOD section 3."""
 
 import argparse
-import io
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.collection import Collection
-from datasets.files import InputError, encode_png, write_bytes, write_json, write_label_map
+from datasets.collection import Collection, missing_masks
+from datasets.files import InputError, encode_png, write_bytes, write_json
 from datasets.folder import folder_collection
 from datasets.palette import voc_palette
-from utils import checkpoints, devices, options
+from utils import checkpoints, crf, deeplab, devices, options
 from utils.cams import SCALES, label_map
 from utils.inference import Inferred, Settings, infer_collection
-from utils.metrics import Scores, ThresholdSweep, scores
+from utils.metrics import ThresholdSweep
 from utils.pictures import contact_sheet, heat_map, overlay, superpixels, with_boundaries
+from utils.pseudo_labels import CAM_FORMATS, PseudoLabels, Refiner
 from utils.run import Run
+from utils.scoring import score_table
 from utils.writing import BackgroundWriter
+
+PREDICTED = "predicted"
+"""The value of --labels that takes the classes the network itself finds."""
+
+PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
+"""Folders of a run that hold pseudo labels."""
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 USUAL_THRESHOLD = 0.25
@@ -36,7 +44,16 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     group = parser.add_argument_group("your own photographs instead of a split")
     group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
     group.add_argument(
-        "--labels", metavar="CSV", help="their image-level labels, lines `id,class,class,..`"
+        "--labels",
+        metavar="FILE.csv|NAMES|predicted",
+        help="their classes: a CSV with lines `id,class,class,..`; names such as dog,sofa that are "
+        "in all of them; or the classes that the network finds (also for a split without labels)",
+    )
+    group.add_argument(
+        "--score_threshold",
+        type=options.fraction,
+        default=0.5,
+        help="with --labels predicted: the probability from which a class counts as present",
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("networks")
@@ -71,20 +88,62 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     group.add_argument(
         "--save_cams",
-        action="store_true",
-        help="write cams/<id>.npz: `cams` (n, H, W) float16 and `classes` (n,), 0-based",
+        nargs="+",
+        choices=tuple(CAM_FORMATS),
+        default=(),
+        help="write the cams too: npz (cams/<id>.npz: `cams` (n, H, W) float16, `classes` (n,) "
+        "0-based), irn or psa (cams_irn/ and cams_psa/<id>.npy, as IRN and AffinityNet read them)",
     )
+    group.add_argument(
+        "--export_deeplab",
+        metavar="DIR",
+        help="write the best pseudo labels as a tree for deeplab-pytorch's VOCAug data set",
+    )
+    crf.add_options(parser)
 
 
 def open_collection(given: argparse.Namespace, classes: tuple[str, ...] | None) -> Collection:
-    """The photographs to infer: a split, or a folder with labels."""
+    """The photographs to infer: a split, or a folder with labels, one set for all, or none.
+
+    Args:
+        given: the options.
+        classes: foreground classes of the classifier, or None where its checkpoint does not say.
+    """
     if given.images is None:
-        if given.labels is not None:
-            raise InputError("--labels: goes with --images; a split has labels of its own")
+        if given.labels not in (None, PREDICTED):
+            raise InputError(
+                f"--labels {given.labels}: goes with --images; a split has labels of its own "
+                "(or give --labels predicted)"
+            )
         return options.collection(given)
     if given.labels is None:
-        raise InputError(f"--images {given.images}: give their classes with --labels FILE.csv")
+        raise InputError(
+            f"--images {given.images}: name their classes with --labels FILE.csv, "
+            '--labels "dog,sofa" (in all of them) or --labels predicted'
+        )
+    if given.labels == PREDICTED or not given.labels.endswith(".csv"):
+        if classes is None:
+            raise InputError(f"{given.checkpoint}: does not name its classes; give a CSV of labels")
+        collection = folder_collection(given.images, None, classes)
+        if given.labels == PREDICTED:
+            return collection
+        vector = named_labels(given.labels, classes)
+        return replace(collection, labels=dict.fromkeys(collection.ids, vector))
     return folder_collection(given.images, given.labels, classes)
+
+
+def named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The label vector (K,) uint8 of class names separated by commas.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    vector = np.zeros(len(classes), np.uint8)
+    for name in filter(None, map(str.strip, names.split(","))):
+        if name not in classes:
+            raise InputError(f"--labels: no class {name!r}; there are {', '.join(classes)}")
+        vector[classes.index(name)] = 1
+    return vector
 
 
 def same_classes(collection: Collection, trained: checkpoints.Trained, path: Path) -> None:
@@ -104,131 +163,6 @@ def same_classes(collection: Collection, trained: checkpoints.Trained, path: Pat
             f"{path}: trained on other classes ({', '.join(trained.classes[:3])}, ..) than those "
             f"of {collection.name} ({', '.join(collection.classes[:3])}, ..)"
         )
-
-
-class PseudoLabels:
-    """Writes the pseudo labels of photographs, and their cams where asked for.
-
-    Args:
-        folder: of the run.
-        thresholds: one folder of PNGs is written for each.
-        save_cams: whether cams are written too.
-        writer: writes in the background.
-    """
-
-    def __init__(
-        self, folder: Path, thresholds: Sequence[float], save_cams: bool, writer: BackgroundWriter
-    ) -> None:
-        self.folder, self.thresholds, self.save_cams = folder, tuple(thresholds), save_cams
-        self.writer, self.palette = writer, voc_palette()
-
-    def path(self, identifier: str, threshold: float) -> Path:
-        """Where the pseudo label of a photograph goes."""
-        return self.folder / "pseudo_labels" / f"{threshold:g}" / f"{identifier}.png"
-
-    def write(self, found: Inferred) -> None:
-        """Write everything about one photograph."""
-        for threshold in self.thresholds:
-            labels = label_map(found.classes, found.cams, threshold)
-            path = self.path(found.id, threshold)
-            self.writer.submit(write_label_map, path, labels, self.palette)
-        if self.save_cams:
-            self.writer.submit(write_cams, self.folder / "cams" / f"{found.id}.npz", found)
-
-
-def write_cams(path: Path, found: Inferred) -> None:
-    """Write `cams` (n, H, W) float16 and `classes` (n,) int64, 0-based foreground indices."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, cams=found.cams.astype(np.float16), classes=found.classes)
-    write_bytes(path, buffer.getvalue())
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Scores for every threshold.
-
-    Attributes:
-        classes: names, background first.
-        thresholds: of background.
-        scores: one for each threshold.
-        confusion: (thresholds, C, C) int64, rows ground truth.
-    """
-
-    classes: tuple[str, ...]
-    thresholds: tuple[float, ...]
-    scores: tuple[Scores, ...]
-    confusion: np.ndarray
-
-    @property
-    def best(self) -> int:
-        """Index of the best threshold."""
-        return int(np.argmax([found.miou for found in self.scores]))
-
-    def as_json(self) -> dict:
-        """What result.json says of the scores; null where a class never occurs."""
-        return {
-            "classes": list(self.classes),
-            "best": {
-                "threshold": self.thresholds[self.best],
-                "miou": self.scores[self.best].miou,
-            },
-            "thresholds": [
-                {
-                    "threshold": threshold,
-                    "miou": found.miou,
-                    "iou": _with_null(found.iou),
-                    "precision": _with_null(found.precision),
-                    "recall": _with_null(found.recall),
-                    "confusion": confusion.tolist(),
-                }
-                for threshold, found, confusion in zip(
-                    self.thresholds, self.scores, self.confusion, strict=True
-                )
-            ],
-        }
-
-    def table(self) -> str:
-        """IoU per class for every threshold, the means, and precision and recall at the best."""
-        best = self.scores[self.best]
-        head = "".join(f"{f'{t:g}':>7}" for t in self.thresholds)
-        lines = [f"{'IoU (%) at threshold':<22}{head}{'precision':>11}{'recall':>8}"]
-        for i, name in enumerate(self.classes):
-            row = "".join(_percent(found.iou[i], 7) for found in self.scores)
-            ends = _percent(best.precision[i], 11) + _percent(best.recall[i], 8)
-            lines.append(f"{name:<22}{row}{ends}")
-        for name, values in (
-            ("mIoU", [found.miou for found in self.scores]),
-            ("mean precision", [_mean(found.precision) for found in self.scores]),
-            ("mean recall", [_mean(found.recall) for found in self.scores]),
-        ):
-            lines.append(f"{name:<22}" + "".join(_percent(value, 7) for value in values))
-        at = f"{self.thresholds[self.best]:g}"
-        lines.append(f"best: mIoU {100 * best.miou:.2f} at threshold {at}")
-        lines.append(f"(the last two columns are at threshold {at}; classes that never occur: -)")
-        return "\n".join(lines)
-
-
-def _percent(value: float, width: int) -> str:
-    return f"{'-':>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _with_null(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
-
-
-def evaluate_sweep(sweep: ThresholdSweep, classes: Sequence[str]) -> Sweep:
-    """The scores of a finished sweep."""
-    matrices = sweep.result()
-    return Sweep(
-        classes=("background", *classes),
-        thresholds=sweep.thresholds,
-        scores=tuple(scores(matrix) for matrix in matrices),
-        confusion=matrices,
-    )
 
 
 def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[np.ndarray | None]:
@@ -276,44 +210,77 @@ def thresholds_to_write(
     return (next(choice for choice in choices if choice is not None),)
 
 
+@dataclass
+class Outcome:
+    """What a pass over the photographs gives.
+
+    Attributes:
+        confusion: of the pseudo labels, (thresholds, C, C).
+        refined: of the refined ones, or None.
+        shown: a few photographs, evenly spread, for the contact sheet.
+    """
+
+    confusion: np.ndarray
+    refined: np.ndarray | None
+    shown: list[Inferred]
+
+
 def infer_and_write(
     given: argparse.Namespace,
-    run: Run,
+    folder: Path,
     collection: Collection,
     trained: checkpoints.Trained,
-    sweep: ThresholdSweep,
+    thresholds: Sequence[float],
     device: torch.device,
-) -> list[Inferred]:
-    """Infer every photograph, write its files, count it in the sweep where it has a mask.
-
-    Returns:
-        A few photographs, evenly spread, for the contact sheet.
-    """
+) -> Outcome:
+    """Infer every photograph, write its files, count it where it has a mask."""
     networks = [devices.parallel(net, device) for net in (trained.classifier, trained.scn)]
-    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma)
+    predict_from = given.score_threshold if given.labels == PREDICTED else None
+    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
+    sweep = ThresholdSweep(collection.num_classes, thresholds)
     every = max(1, len(collection.ids) // SHEET_ROWS)
     shown: list[Inferred] = []
-    with BackgroundWriter() as writer:
-        out = PseudoLabels(run.folder, sweep.thresholds, given.save_cams, writer)
+    with ExitStack() as stack:
+        writer = stack.enter_context(BackgroundWriter())
+        out = PseudoLabels(folder, thresholds, given.save_cams, writer)
+        refiner = None
+        if given.crf:
+            refiner = stack.enter_context(make_refiner(given, folder, collection, thresholds))
         inferred = infer_collection(
             collection, *networks, settings, device, options.workers(given, device), "cams"
         )
         for i, found in enumerate(inferred):
-            out.write(found)
+            labels = out.write(found)
+            if refiner is not None:
+                refiner.submit(found, labels)
             if found.mask is not None:
                 sweep.add_present(found.classes, found.cams, found.mask)
             if i % every == 0 and len(shown) < SHEET_ROWS:
                 shown.append(found)
-    return shown
+    return Outcome(sweep.result(), None if refiner is None else refiner.confusion, shown)
+
+
+def make_refiner(
+    given: argparse.Namespace, folder: Path, collection: Collection, thresholds: Sequence[float]
+) -> Refiner:
+    """The dense CRF as the options set it."""
+    return Refiner(
+        folder / REFINED,
+        thresholds,
+        collection.num_classes,
+        crf.constants(given),
+        given.crf_workers,
+    )
 
 
 def description(given: argparse.Namespace, collection: Collection, seconds: float) -> dict:
     """What result.json says besides the scores."""
-    return {
+    result = {
         "dataset": collection.name,
         "split": collection.split,
         "images": len(collection.ids),
         "checkpoint": str(given.checkpoint),
+        "labels": "given",
         "scales": list(given.scales),
         "flip": not given.no_flip,
         "beta": given.beta,
@@ -321,6 +288,30 @@ def description(given: argparse.Namespace, collection: Collection, seconds: floa
         "seconds": round(seconds, 2),
         "images_per_second": round(len(collection.ids) / seconds, 3),
     }
+    if given.labels == PREDICTED:
+        result |= {"labels": PREDICTED, "score_threshold": given.score_threshold}
+    return result
+
+
+def report_scores(
+    run: Run, collection: Collection, thresholds: Sequence[float], outcome: Outcome
+) -> tuple[dict, str, float]:
+    """Print the scores.
+
+    Returns:
+        (what result.json says of them, the folder of the best labels, their threshold).
+    """
+    table = score_table(collection.classes, thresholds, outcome.confusion)
+    run.say(table.table())
+    result, folder, best = table.as_json(), PLAIN, table
+    if outcome.refined is not None:
+        refined = score_table(collection.classes, thresholds, outcome.refined)
+        run.say("\nrefined by the dense CRF")
+        run.say(refined.table())
+        result["crf"] = refined.as_json()
+        if refined.best_miou > table.best_miou:
+            folder, best = REFINED, refined
+    return result, folder, best.thresholds[best.best]
 
 
 def evaluate(given: argparse.Namespace) -> None:
@@ -332,6 +323,10 @@ def evaluate(given: argparse.Namespace) -> None:
     trained = checkpoints.open_trained(path, given.scn)
     collection = open_collection(given, trained.classes)
     same_classes(collection, trained, path)
+    if given.crf:
+        crf.require()
+    if given.export_deeplab:
+        deeplab.check_ids(collection)
     run = Run(given)
     scored = collection.masks is not None
     run.say(
@@ -340,21 +335,25 @@ def evaluate(given: argparse.Namespace) -> None:
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )
+    unmasked = missing_masks(collection)
+    if scored and unmasked:
+        run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
     thresholds = thresholds_to_write(given, trained, scored)
-    sweep = ThresholdSweep(collection.num_classes, thresholds)
     started = time.monotonic()
-    shown = infer_and_write(given, run, collection, trained, sweep, device)
+    outcome = infer_and_write(given, run.folder, collection, trained, thresholds, device)
     result = description(given, collection, time.monotonic() - started)
-    threshold = thresholds[0]
+    folder, threshold = REFINED if given.crf else PLAIN, thresholds[0]
     if scored:
-        table = evaluate_sweep(sweep, collection.classes)
-        run.say(table.table())
-        threshold = table.thresholds[table.best]
-        result |= table.as_json()
+        found, folder, threshold = report_scores(run, collection, thresholds, outcome)
+        result |= found
     write_json(run.folder / "result.json", result)
     sheet = run.folder / "contact_sheet.png"
-    write_contact_sheet(sheet, shown, trained.scn, threshold, collection.classes)
+    write_contact_sheet(sheet, outcome.shown, trained.scn, threshold, collection.classes)
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
-    best = run.folder / "pseudo_labels" / f"{threshold:g}"
+    if given.export_deeplab:
+        target = Path(given.export_deeplab)
+        pairs = deeplab.export(target, collection, run.folder / folder, threshold)
+        run.say(f"for deeplab-pytorch: {pairs}")
+    best = run.folder / folder / f"{threshold:g}"
     run.say(f"next: train a segmentation network on the photographs and {best}")
     run.close()

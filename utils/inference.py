@@ -12,7 +12,7 @@ from datasets.collection import Collection
 from datasets.files import InputError
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.cams import SCALES, infer_with_scores
+from utils.cams import SCALES, infer_with_scores, predict_labels
 from utils.metrics import ThresholdSweep, average_precision, scores
 
 
@@ -25,12 +25,15 @@ class Settings:
         flip: mirror images too.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
+        predict_from: None takes the labels that are given; a probability takes the classes that
+            reach it instead.
     """
 
     scales: Sequence[float] = SCALES
     flip: bool = True
     beta: int = 8
     gamma: float = 0.6
+    predict_from: float | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,18 @@ def infer_collection(
     for item in tqdm(loader, title, unit="image", leave=False):
         if "error" in item:
             raise InputError(item["error"])
-        if item["labels"] is None:
-            raise InputError(f"{item['id']}: no image-level labels for this photograph")
         image = normalise(item["image"].to(device, non_blocking=True))
+        labels = item["labels"]
+        if settings.predict_from is not None:
+            labels = predict_labels(image, classifier, scn, settings.predict_from)
+        elif labels is None:
+            raise InputError(
+                f"{item['id']}: no image-level labels for this photograph; complete them, or let "
+                "an evaluator predict them with --labels predicted"
+            )
         classes, cams, class_scores = infer_with_scores(
             image,
-            item["labels"],
+            labels,
             classifier,
             scn,
             settings.scales,
@@ -121,14 +130,15 @@ def validate(
     device: torch.device,
     workers: int,
 ) -> Validation:
-    """Score the cams of a collection with masks."""
+    """Score the cams of a collection; photographs without a mask do not count in the mIoU."""
     sweep = ThresholdSweep(collection.num_classes, thresholds)
     ranking, labels = [], []
     classifier.eval()
     for found in infer_collection(
         collection, classifier, scn, settings, device, workers, "scoring"
     ):
-        sweep.add_present(found.classes, found.cams, found.mask)
+        if found.mask is not None:
+            sweep.add_present(found.classes, found.cams, found.mask)
         ranking.append(found.scores)
         labels.append(collection.labels[found.id])
     mious = [scores(matrix).miou for matrix in sweep.result()]

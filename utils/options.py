@@ -15,14 +15,21 @@ from datasets.prepare import load_collection
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines, shows defaults where there are any, and short metavars."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        shown = action.default not in (None, "", (), False, argparse.SUPPRESS)
+        return f"{action.help or ''}{' (default: %(default)s)' if shown else ''}"
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "NAME" if action.type is None else "N"
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A parser whose help shows defaults and keeps the description's lines."""
-
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
     return argparse.ArgumentParser(
-        description=description, formatter_class=Formatter, allow_abbrev=False
+        description=description, formatter_class=_Formatter, allow_abbrev=False
     )
 
 

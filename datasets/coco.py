@@ -1,0 +1,359 @@
+"""COCO 2014 as it is downloaded.
+
+    root/{train,val}2014/COCO_train2014_000000000009.jpg    an id is the name without ending
+    root/annotations/instances_{train,val}2014.json
+    root/SegmentationClass/{train,val}2014/<id>.png         label maps, rendered by prepare
+    root/saliency_map/<id>.png                              unless they lie elsewhere
+
+Lists: a photograph without any object cannot be learned from by its labels, so it is left out of
+train; val keeps it (its label map is all background). A crowd region counts as an object.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.classes import coco_classes
+from datasets.collection import Collection, Index, Progress, collect
+from datasets.files import (
+    IGNORE,
+    MAX_PIXELS,
+    InputError,
+    check_id,
+    list_ids,
+    list_photographs,
+    read_json,
+    write_label_map,
+)
+from datasets.labels import label_vector
+from datasets.palette import voc_palette
+
+NAME = "coco"
+EXPECTED = ("train2014", "annotations/instances_train2014.json")
+"""What a root must hold."""
+
+ROOT_OPTION = "--coco_root or COCO_ROOT"
+SALIENCY_OPTION = "--coco_sal_root or COCO_SAL_ROOT"
+
+SPLITS = ("train", "val")
+CHUNK = 16
+"""Photographs that are sent to a process at once."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """An instances_*.json, checked.
+
+    Attributes:
+        path: the file.
+        images: id -> record of the photograph (`id`, `height`, `width`, `file_name`).
+        annotations: number of the photograph -> records of its objects.
+        class_index: COCO's category id -> class index from 0.
+    """
+
+    path: Path
+    images: dict[str, dict]
+    annotations: dict[int, list[dict]]
+    class_index: dict[int, int]
+
+    def objects(self, identifier: str) -> list[dict]:
+        """The annotations of a photograph."""
+        return self.annotations.get(self.images[identifier]["id"], [])
+
+
+def sources(root: Path) -> list[Path]:
+    """The files and folders that lists and labels are made from."""
+    return [
+        path for split in SPLITS for path in (instances_path(root, split), _folder(root, split))
+    ]
+
+
+def build_index(root: Path, progress: Progress) -> Index:
+    """Lists and 80-class labels from the instances."""
+    classes = coco_classes()
+    lists, labels, notes = {}, {}, []
+    for split in SPLITS:
+        path = instances_path(root, split)
+        if not path.exists():
+            notes.append(f"no {path}: there is no split {split}")
+            continue
+        instances = read_instances(path)
+        for identifier in progress(instances.images):
+            found = {instances.class_index[a["category_id"]] for a in instances.objects(identifier)}
+            labels[identifier] = label_vector(found, len(classes))
+        empty = [i for i in instances.images if not labels[i].any()]
+        dropped = set(empty if split == "train" else ())
+        lists[split] = tuple(sorted(instances.images.keys() - dropped))
+        if empty:
+            what = "left out" if split == "train" else "kept, all background"
+            notes.append(f"{len(empty)} photographs of {split} have no object: {what}")
+    return Index(classes, lists, labels, tuple(notes))
+
+
+def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
+    """The collection of one split.
+
+    Raises:
+        InputError: prepare was stopped while it rendered the masks.
+    """
+    folder = _folder(root, split)
+    photographs = list_photographs(folder) if split in index.lists else {}
+    masks = mask_folder(root, split)
+    if saliency is not None and (saliency / folder.name).is_dir():
+        saliency = saliency / folder.name
+    collection = collect(NAME, split, index, photographs, masks, saliency)
+    absent = collection.masks and len(set(collection.ids) - list_ids(masks, ".png"))
+    if absent:
+        raise InputError(
+            f"{masks}: {absent} of {len(collection.ids)} masks are not rendered yet; "
+            f"go on with: python -m datasets.prepare coco --coco_root {root}"
+        )
+    return collection
+
+
+def published_ids(identifier: str) -> tuple[str, ...]:
+    """The ids a photograph has in published label files: itself, its digits, its number."""
+    digits = identifier.rpartition("_")[2]
+    return identifier, digits, digits.lstrip("0")
+
+
+def instances_path(root: Path, split: str) -> Path:
+    """Where COCO 2014 has the annotations of a split."""
+    return root / "annotations" / f"instances_{split}2014.json"
+
+
+def mask_folder(root: Path, split: str) -> Path:
+    """Where the label maps of a split are rendered."""
+    return root / "SegmentationClass" / f"{split}2014"
+
+
+def _folder(root: Path, split: str) -> Path:
+    return root / f"{split}2014"
+
+
+# --- reading the annotations ----------------------------------------------------------------------
+
+
+def read_instances(path: Path) -> Instances:
+    """Read an instances_*.json.
+
+    Raises:
+        InputError: not such a file, a category that is not COCO's, or a record that names a
+            photograph or a category that is not there.
+    """
+    content = read_json(path)
+    images: dict[str, dict] = {}
+    fields = {"id": int, "file_name": str, "height": int, "width": int}
+    for record in _records(content, "images", fields, path):
+        identifier = check_id(Path(check_id(record["file_name"], path)).stem, path)
+        if identifier in images:
+            raise InputError(f"{path}: the photograph {identifier!r} is there twice")
+        if min(record["height"], record["width"]) < 1:
+            raise InputError(f"{path}: the photograph {identifier!r} has no size")
+        images[identifier] = record
+    class_index = _class_index(content, path)
+    annotations: dict[int, list[dict]] = {record["id"]: [] for record in images.values()}
+    if len(annotations) < len(images):
+        raise InputError(f"{path}: two photographs have the same number")
+    fields = {"image_id": int, "category_id": int}
+    for record in _records(content, "annotations", fields, path):
+        if record["image_id"] not in annotations or record["category_id"] not in class_index:
+            raise InputError(
+                f"{path}: annotation {record.get('id')} names the photograph {record['image_id']} "
+                f"and category {record['category_id']}, and one of them is not in the file"
+            )
+        annotations[record["image_id"]].append(record)
+    return Instances(path, images, annotations, class_index)
+
+
+def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> list[dict]:  # noqa: ANN401
+    """The list `key` of a COCO file, every record with these fields."""
+    records = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(records, list):
+        raise InputError(f"{path}: no list {key!r} in it; this is no instances file of COCO")
+    for number, record in enumerate(records):
+        for field, kind in fields.items():
+            if not isinstance(record, dict) or type(record.get(field)) is not kind:
+                raise InputError(
+                    f"{path}: {key}[{number}] has no {field!r}, or something else under it"
+                )
+    return records
+
+
+def _class_index(content: dict, path: Path) -> dict[int, int]:
+    """Category id -> class index. Ids have gaps (1..90), so the name decides."""
+    position = {name: index for index, name in enumerate(coco_classes())}
+    class_index = {}
+    for record in _records(content, "categories", {"id": int, "name": str}, path):
+        if record["name"] not in position:
+            raise InputError(
+                f"{path}: the category {record['name']!r} is not one of COCO's 80; "
+                "your own classes go with --dataset custom"
+            )
+        class_index[record["id"]] = position[record["name"]]
+    return class_index
+
+
+# --- rendering the masks --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MaskTask:
+    """One mask to render.
+
+    Attributes:
+        path: where it goes.
+        source: the instances file, for messages.
+        size: (height, width) of the photograph.
+        objects: (class index, record) of every object.
+    """
+
+    path: Path
+    source: Path
+    size: tuple[int, int]
+    objects: list[tuple[int, dict]]
+
+
+def masks_to_render(root: Path, split: str, ids: tuple[str, ...]) -> list[str]:
+    """The ids whose mask is not there yet. A mask that is there is whole."""
+    rendered = list_ids(mask_folder(root, split), ".png")
+    return [identifier for identifier in ids if identifier not in rendered]
+
+
+def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[list[MaskTask]]:
+    """What render_masks needs, in chunks, so that no process gets the whole file."""
+    instances = read_instances(instances_path(root, split))
+    folder = mask_folder(root, split)
+    for start in range(0, len(ids), CHUNK):
+        chunk = []
+        for identifier in ids[start : start + CHUNK]:
+            record = instances.images[identifier]
+            objects = [
+                (instances.class_index[a["category_id"]] + 1, a)
+                for a in instances.objects(identifier)
+            ]
+            size = (record["height"], record["width"])
+            path = folder / f"{identifier}.png"
+            chunk.append(MaskTask(path, instances.path, size, objects))
+        yield chunk
+
+
+def render_masks(tasks: list[MaskTask]) -> int:
+    """Render and write masks as palette PNGs; the number of them."""
+    for task in tasks:
+        try:
+            label_map = paint(task)
+        except InputError as error:
+            raise InputError(f"{task.source}: {error}") from None
+        write_label_map(task.path, label_map, voc_palette())
+    return len(tasks)
+
+
+def paint(task: MaskTask) -> np.ndarray:
+    """The label map of one photograph.
+
+    Crowd regions are 255 and painted first, then the objects from large to small area, so that
+    nothing small is hidden.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        InputError: a segmentation that is none, or that does not fit the photograph.
+    """
+    height, width = task.size
+    if height * width > MAX_PIXELS:
+        raise InputError(f"{task.path.stem}: {width} x {height} pixels are too many; refused")
+    canvas = np.zeros(task.size, np.uint8)
+    order = sorted(task.objects, key=lambda o: (not o[1].get("iscrowd"), -_area(o[1])))
+    for label, record in order:
+        canvas[decode(record, task.size)] = IGNORE if record.get("iscrowd") else label
+    return canvas
+
+
+def _area(record: dict) -> float:
+    area = record.get("area")
+    if not isinstance(area, int | float) or not math.isfinite(area):
+        raise _bad(record, "no finite number under 'area'")
+    return area
+
+
+def decode(record: dict, size: tuple[int, int]) -> np.ndarray:
+    """The pixels of one object: (H, W) bool, as pycocotools draws them.
+
+    pycocotools' C code trusts its input, so polygons and run lengths are checked before.
+    """
+    mask = require_pycocotools()
+    segmentation = record.get("segmentation")
+    if isinstance(segmentation, dict):
+        if segmentation.get("size") != list(size):
+            raise _bad(record, f"its run lengths are not for {size[0]} x {size[1]}")
+        counts = _run_lengths(record, segmentation.get("counts"), size)
+        encoded = mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+    else:
+        encoded = mask.merge(mask.frPyObjects(_polygons(record, segmentation, size), *size))
+    return mask.decode(encoded).astype(bool)
+
+
+def _bad(record: dict, what: str) -> InputError:
+    return InputError(f"annotation {record.get('id')}: {what}")
+
+
+def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[list[float]]:  # noqa: ANN401
+    """The polygons of an object, each x, y, x, y, .. of three points or more.
+
+    Points far outside the photograph are refused: rasterising costs memory by the length of edges.
+    """
+    if not isinstance(segmentation, list) or not segmentation:
+        raise _bad(record, "neither polygons nor run lengths under 'segmentation'")
+    reach = 2 * max(size)
+    for polygon in segmentation:
+        if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
+            raise _bad(record, "a polygon needs three points or more, x and y each")
+        if not all(type(v) in (int, float) and -reach <= v <= reach for v in polygon):
+            raise _bad(record, "a polygon's point is no number or far outside the photograph")
+    return segmentation
+
+
+def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:  # noqa: ANN401
+    """Uncompressed run lengths, which must cover the photograph exactly."""
+    if isinstance(counts, str):
+        counts = _decompress(counts)
+    if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
+        raise _bad(record, "its run lengths are no list of numbers")
+    if sum(counts) != size[0] * size[1]:
+        raise _bad(record, "its run lengths do not cover the photograph")
+    return counts
+
+
+def _decompress(text: str) -> list[int]:
+    """COCO's compressed run lengths: five bits a character, low first, from the third run on as
+    the difference to the run before the last."""
+    counts, value, shift = [], 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if bits & 0x20:
+            continue
+        if bits & 0x10:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts
+
+
+def require_pycocotools() -> Any:  # noqa: ANN401
+    """The module pycocotools.mask, which is optional."""
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise InputError(
+            "COCO's masks are rendered with pycocotools, which is not installed; "
+            "get it with: pip install pycocotools"
+        ) from None
+    return mask

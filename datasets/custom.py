@@ -1,0 +1,82 @@
+"""One's own data in VOC's layout (see voc.py), with its own classes.
+
+root/labels.txt                               one class a line; class index 1 is the first
+root/JPEGImages/<id>.*                        photographs of any usual ending
+root/Annotations/<id>.xml                     image-level labels, or instead of that folder
+root/labels.csv                               lines of id,class,class,..
+root/ImageSets/Segmentation/{train,val}.txt   without train.txt, whatever is not in val.txt
+root/SegmentationClassAug or SegmentationClass, root/saliency_map      if there are any
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from datasets import voc
+from datasets.classes import read_class_list
+from datasets.collection import Collection, Index, Progress, collect
+from datasets.files import InputError, list_photographs, read_id_list
+from datasets.labels import read_csv_labels
+
+NAME = "custom"
+EXPECTED = ("labels.txt", "JPEGImages")
+"""What a root must hold."""
+
+ROOT_OPTION = "--root"
+SALIENCY_OPTION = "--saliency"
+
+
+def sources(root: Path) -> list[Path]:
+    """The files and folders that lists and labels are made from."""
+    return [root / "labels.txt", root / "labels.csv", *voc.sources(root)]
+
+
+def build_index(root: Path, progress: Progress) -> Index:
+    """Lists and labels. Without lists, all photographs are train."""
+    classes = read_class_list(root / "labels.txt")
+    photographs = list_photographs(root / "JPEGImages")
+    if not photographs:
+        raise InputError(f"{root / 'JPEGImages'}: no photographs in it")
+    lists, notes = _lists(root, photographs)
+    ids = sorted({identifier for ids in lists.values() for identifier in ids})
+    labels, missing = _labels(root, ids, classes, progress)
+    return Index(classes, lists, labels, (*notes, *missing))
+
+
+def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
+    """The collection of one split."""
+    photographs = list_photographs(root / "JPEGImages")
+    return collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
+
+
+def _lists(
+    root: Path, photographs: dict[str, Path]
+) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+    """The ids of every split, and notes on what the lists leave open."""
+    train_path, val_path = (voc.list_path(root, split) for split in ("train", "val"))
+    val = read_id_list(val_path) if val_path.exists() else ()
+    if train_path.exists():
+        train = read_id_list(train_path)
+        train_aug, notes = voc.augmented_list(root, train, val)
+    else:
+        train = train_aug = tuple(i for i in photographs if i not in set(val))
+        notes = [f"no {train_path}: train is all {len(train)} photographs outside val"]
+        if not train:
+            raise InputError(f"{val_path}: it lists every photograph; nothing is left for train")
+    lists = {"train": train, "train_aug": train_aug}
+    return ({**lists, "val": val} if val else lists), notes
+
+
+def _labels(
+    root: Path, ids: list[str], classes: tuple[str, ...], progress: Progress
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels from Annotations, else from labels.csv, and a note on photographs without any."""
+    table = root / "labels.csv"
+    if (root / "Annotations").is_dir() or not table.exists():
+        return voc.read_annotations(root, ids, classes, progress)
+    _, known = read_csv_labels(table, classes)
+    missing = [identifier for identifier in ids if identifier not in known]
+    labels = {identifier: known[identifier] for identifier in ids if identifier in known}
+    if not missing:
+        return labels, []
+    return labels, [f"{len(missing)} photographs are not in {table}, such as {missing[0]}"]

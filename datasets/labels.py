@@ -1,0 +1,425 @@
+"""Image-level labels: VOC's XML files, published label files, CSV, and what prepare writes.
+
+Labels are (K,) uint8 vectors over the K foreground classes, 1 where the class is in the
+photograph. All these files may come from the internet: none can run code, expand without end or
+make the reader allocate more than its own size suggests.
+"""
+
+import csv
+import io
+import json
+import os
+import pickletools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+from xml.parsers import expat
+
+import numpy as np
+
+from datasets.classes import MAX_CLASSES, check_classes
+from datasets.files import (
+    PHOTOGRAPH_ENDINGS,
+    InputError,
+    check_id,
+    read_bytes,
+    read_json,
+    read_text,
+    write_text,
+)
+
+MAX_XML_BYTES = 10_000_000
+MAX_LABEL_FILE_BYTES = 200_000_000
+
+
+def label_vector(indices: Iterable[int], num_foreground: int) -> np.ndarray:
+    """(K,) uint8 with ones at `indices`."""
+    vector = np.zeros(num_foreground, np.uint8)
+    vector[list(indices)] = 1
+    return vector
+
+
+# --- VOC's XML ------------------------------------------------------------------------------------
+
+
+def xml_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
+    """The image-level labels in a VOC annotation file.
+
+    Every object counts, difficult ones too. The parts of an object (`<part><name>head`) do not.
+
+    Returns:
+        (K,) uint8.
+
+    Raises:
+        InputError: unreadable, not an annotation, a class that is not in `classes`, or a file
+            with a document type, whose entities can expand without end.
+    """
+    position = {name: index for index, name in enumerate(classes)}
+    names = _object_names(path)
+    for name in sorted(names):
+        if name not in position:
+            raise InputError(
+                f"{path}: unknown class {name!r}; the classes are {', '.join(classes[:25])}"
+                f"{', ..' if len(classes) > 25 else ''}"
+            )
+    return label_vector((position[name] for name in names), len(classes))
+
+
+def _object_names(path: str | os.PathLike) -> set[str]:
+    """The names of the objects in a VOC annotation file."""
+    data = read_bytes(path)
+    if len(data) > MAX_XML_BYTES:
+        raise InputError(f"{path}: {len(data)} bytes are no annotation of one photograph")
+    open_elements: list[str] = []
+    names: list[str] = []
+
+    def refuse(*_: Any) -> None:  # noqa: ANN401
+        raise InputError(f"{path}: a document type or entities in an annotation; refused")
+
+    def start(name: str, _: dict) -> None:
+        open_elements.append(name)
+        if open_elements == ["annotation", "object", "name"]:
+            names.append("")
+        if open_elements[0] != "annotation":
+            raise InputError(f"{path}: not a VOC annotation but <{open_elements[0][:40]}>")
+
+    def text(content: str) -> None:
+        if open_elements == ["annotation", "object", "name"]:
+            names[-1] += content
+
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = start
+    parser.EndElementHandler = lambda _: open_elements.pop()
+    parser.CharacterDataHandler = text
+    try:
+        parser.Parse(data, True)
+    except (expat.ExpatError, ValueError, LookupError) as error:
+        # ValueError and LookupError: encodings that expat leaves to Python
+        raise InputError(f"{path}: truncated or not XML ({error})") from None
+    return {name.strip() for name in names}
+
+
+# --- published label files ------------------------------------------------------------------------
+
+
+def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Labels in a published `cls_labels.npy`: `np.save` of a dict of id -> (K,) zeros and ones.
+
+    Ids are strings, or integers: 2007000032 is VOC's 2007_000032, other integers stand for their
+    digits. The pickle in the file is not executed, see _LabelPickle.
+
+    Returns:
+        (K,) uint8 for every id.
+
+    Raises:
+        InputError: unreadable, truncated, or anything in it but such labels, named.
+    """
+    data = read_bytes(path)
+    if len(data) > MAX_LABEL_FILE_BYTES:
+        raise InputError(f"{path}: {len(data)} bytes; image-level labels need less, refused")
+    header = _NPY_HEADER.match(data)
+    if header is None:
+        raise InputError(f"{path}: not a label file (a .npy file of one dict)")
+    try:
+        content = _LabelPickle(path).load(data[header.end() :])
+    except InputError:
+        raise
+    except Exception as error:  # damaged bytes surface as whatever the step stumbles over
+        raise InputError(f"{path}: truncated or damaged label file ({error})") from None
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path}: not a label file (no dict of labels in it)")
+    labels: dict[str, np.ndarray] = {}
+    for key, value in content.items():
+        identifier = _published_id(key, path)
+        if identifier in labels:
+            raise InputError(f"{path}: the id {identifier!r} is there twice")
+        labels[identifier] = _published_vector(identifier, value, path)
+    lengths = {len(vector) for vector in labels.values()}
+    if len(lengths) > 1:
+        raise InputError(f"{path}: labels of {min(lengths)} and of {max(lengths)} classes")
+    return labels
+
+
+_NPY_HEADER = re.compile(
+    rb"\x93NUMPY[\x01-\x03]\x00.{2,4}?"
+    rb"\{'descr': '\|O', 'fortran_order': (?:False|True), 'shape': \(\), \} *\n",
+    re.DOTALL,
+)
+
+
+def _published_id(key: int | str, path: str | os.PathLike) -> str:
+    if isinstance(key, int):
+        key = re.sub(r"\A(20\d\d)(\d{6})\Z", r"\1_\2", str(key))
+    return check_id(key, path)
+
+
+def _published_vector(identifier: str, value: Any, path: str | os.PathLike) -> np.ndarray:  # noqa: ANN401
+    vector = value.values if isinstance(value, _Array) else None
+    if not isinstance(vector, np.ndarray) or not 1 <= vector.size <= MAX_CLASSES:
+        raise InputError(f"{path}: the label of {identifier} is no vector over the classes")
+    if not ((vector == 0) | (vector == 1)).all():  # NaN is neither
+        raise InputError(f"{path}: the label of {identifier} has values other than 0 and 1")
+    return vector.astype(np.uint8)
+
+
+@dataclass
+class _Dtype:
+    """Stands for numpy.dtype: `O8`, or a number's kind and size, and the byte order."""
+
+    code: str
+    order: str = "="
+
+    def numbers(self, data: bytes) -> np.ndarray:
+        if not re.fullmatch(r"[biuf][1248]", self.code) or self.order not in ("<", ">", "=", "|"):
+            raise ValueError(f"type {self.order}{self.code}")
+        return np.frombuffer(data, np.dtype(self.order + self.code))
+
+
+@dataclass
+class _Array:
+    """Stands for numpy.ndarray: its values once they are known, 1-D, or the object itself."""
+
+    values: Any = None
+
+
+class _LabelPickle:
+    """Reads the pickle of a label file step by step, without Python's unpickler.
+
+    What those files need is admitted: numpy arrays, dtypes and scalars, bytes, and plain
+    containers. No name in the pickle is ever looked up: the admitted ones are recognised by their
+    spelling and answered with _Dtype and _Array. Python's own unpickler, however restricted in its
+    names, can still be made to allocate without bound (memo indices) or to crash (hashing of
+    deeply nested keys).
+    """
+
+    GLOBALS = {
+        **{f"{core}.multiarray _reconstruct": "array" for core in ("numpy.core", "numpy._core")},
+        **{f"{core}.multiarray scalar": "scalar" for core in ("numpy.core", "numpy._core")},
+        "numpy ndarray": "ndarray",
+        "numpy dtype": "dtype",
+        "_codecs encode": "encode",
+    }
+    CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+    NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4")
+    TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+    BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+    VALUES = frozenset(NUMBERS + TEXTS + BYTES)
+    MARK = object()
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.bytes_left = 0
+
+    def load(self, data: bytes) -> Any:  # noqa: ANN401
+        """The object in the array that was saved."""
+        self.bytes_left = len(data)
+        for opcode, argument, _ in pickletools.genops(data):
+            self._step(opcode.name, argument)
+        (array,) = self.stack
+        return array.values
+
+    def _step(self, name: str, argument: Any) -> None:  # noqa: ANN401
+        stack = self.stack
+        if name in self.VALUES:
+            stack.append(argument)
+        elif name in self.CONSTANTS:
+            stack.append(self.CONSTANTS[name])
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            self.memo[argument] = stack[-1]
+        elif name == "MEMOIZE":
+            self.memo[len(self.memo)] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(self.memo[argument])
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            stack.append(tuple(self._pop(int(name[-1]))))
+        elif name == "REDUCE":
+            function, arguments = self._pop(2)
+            stack.append(self._call(function, arguments))
+        elif name == "BUILD":
+            target, state = self._pop(2)
+            self._set_state(target, state)
+            stack.append(target)
+        elif name == "GLOBAL":
+            stack.append(self._global(argument))
+        elif name == "STACK_GLOBAL":
+            stack.append(self._global(" ".join(self._pop(2))))
+        elif name == "MARK":
+            stack.append(self.MARK)
+        elif name == "TUPLE":
+            stack.append(tuple(self._pop_to_mark()))
+        elif name in ("EMPTY_LIST", "EMPTY_DICT"):
+            stack.append([] if name == "EMPTY_LIST" else {})
+        elif name in ("APPEND", "APPENDS"):
+            items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
+            stack[-1].extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
+            self._set_items(items[::2], items[1::2])
+        elif name not in ("PROTO", "FRAME", "STOP"):
+            raise InputError(f"{self.path}: the pickle instruction {name} is no label's; refused")
+
+    def _pop(self, count: int) -> list[Any]:
+        if len(self.stack) < count:
+            raise ValueError("stack underflow")
+        items = self.stack[-count:]
+        del self.stack[-count:]
+        return items
+
+    def _pop_to_mark(self) -> list[Any]:
+        start = len(self.stack) - 1
+        while self.stack[start] is not self.MARK:
+            start -= 1
+        items = self.stack[start + 1 :]
+        del self.stack[start:]
+        return items
+
+    def _global(self, name: str) -> str:
+        if name not in self.GLOBALS:
+            raise InputError(
+                f"{self.path}: it asks for {name[:80].replace(' ', '.')!r}, which no label file "
+                "needs; refused, nothing was executed"
+            )
+        return self.GLOBALS[name]
+
+    def _call(self, function: Any, arguments: tuple) -> Any:  # noqa: ANN401
+        if function == "array":
+            return _Array()
+        if function == "dtype":
+            return _Dtype(str(arguments[0]))
+        if function == "scalar":
+            dtype, data = arguments
+            return dtype.numbers(data).item()
+        if function == "encode":
+            # Every byte comes from a character of its own in honest files.
+            self.bytes_left -= len(arguments[0])
+            if self.bytes_left < 0:
+                raise ValueError("more bytes than the file has")
+            return arguments[0].encode("latin-1")
+        raise ValueError("a call of something that is no function")
+
+    @staticmethod
+    def _set_state(target: Any, state: tuple) -> None:  # noqa: ANN401
+        if isinstance(target, _Dtype):
+            target.order = state[1]
+        elif isinstance(target, _Array):
+            _, shape, dtype, _, content = state
+            if dtype.code == "O8" and shape == ():
+                (target.values,) = content
+            else:
+                target.values = dtype.numbers(content)
+                if shape != target.values.shape:
+                    raise ValueError(f"an array of shape {shape} in it")
+        else:
+            raise ValueError("a state for something that has none")
+
+    def _set_items(self, keys: list, values: list) -> None:
+        if not all(type(key) in (int, str) for key in keys):
+            raise ValueError("an id that is neither a string nor an integer")
+        self.stack[-1].update(zip(keys, values, strict=True))
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def read_csv_labels(
+    path: str | os.PathLike, classes: tuple[str, ...] | None = None
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Labels from lines of `id,class,class,..`.
+
+    Ids are file names with or without the ending of a photograph. Lines starting with `#` are
+    comments; a first line whose first field is `id` is a header.
+
+    Args:
+        path: the CSV file in UTF-8.
+        classes: the classes that may occur, in order; by default the sorted names in the file.
+
+    Returns:
+        The classes, and a (K,) uint8 vector for every id (zeros on a line without classes).
+
+    Raises:
+        InputError: unreadable, without a line, an id twice, or a class that is not in `classes`.
+    """
+    rows = _csv_rows(path)
+    if classes is None:
+        classes = check_classes(sorted({name for _, _, names in rows for name in names}), path)
+    position = {name: index for index, name in enumerate(classes)}
+    labels: dict[str, np.ndarray] = {}
+    for line, identifier, names in rows:
+        if identifier in labels:
+            raise InputError(f"{path}, line {line}: the id {identifier!r} is there twice")
+        unknown = [name for name in names if name not in position]
+        if unknown:
+            raise InputError(f"{path}, line {line}: unknown class {unknown[0]!r}")
+        labels[identifier] = label_vector((position[name] for name in names), len(classes))
+    return classes, labels
+
+
+def _csv_rows(path: str | os.PathLike) -> list[tuple[int, str, list[str]]]:
+    """(line number, id, class names) of every line that is no comment and no header."""
+    text = io.StringIO(read_text(path), newline="")
+    reader = csv.reader(text, skipinitialspace=True)
+    rows = []
+    try:
+        for row in reader:
+            fields = [field.strip() for field in row]
+            if not any(fields) or fields[0].startswith("#"):
+                continue
+            if not rows and fields[0].lower() == "id":
+                continue
+            identifier = check_id(_without_ending(fields[0]), f"{path}, line {reader.line_num}")
+            rows.append((reader.line_num, identifier, [name for name in fields[1:] if name]))
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+    if not rows:
+        raise InputError(f"{path}: no line of id,class,class,.. in it")
+    return rows
+
+
+def _without_ending(name: str) -> str:
+    stem, ending = os.path.splitext(name)
+    return stem if ending.lower() in PHOTOGRAPH_ENDINGS else name
+
+
+# --- what prepare writes --------------------------------------------------------------------------
+
+
+def write_labels_json(
+    path: str | os.PathLike, classes: tuple[str, ...], labels: dict[str, np.ndarray]
+) -> None:
+    """Write `{"classes": [names], "labels": {id: [class indices from 0]}}`, one id a line."""
+    lines = [
+        f"  {json.dumps(identifier)}: {json.dumps(np.flatnonzero(vector).tolist())}"
+        for identifier, vector in sorted(labels.items())
+    ]
+    head = f'{{\n "classes": {json.dumps(list(classes))},\n "labels": {{\n'
+    write_text(path, head + ",\n".join(lines) + "\n }\n}\n")
+
+
+def read_labels_json(
+    path: str | os.PathLike,
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """The classes and labels that `write_labels_json` wrote.
+
+    Raises:
+        InputError: missing, damaged, or something else.
+    """
+    content = read_json(path)
+    try:
+        classes, entries = content["classes"], content["labels"]
+        if not all(isinstance(name, str) for name in classes):
+            raise TypeError("class names must be strings")
+        labels = {}
+        for identifier, indices in entries.items():
+            if not all(type(index) is int and 0 <= index < len(classes) for index in indices):
+                raise ValueError(f"class indices of {identifier!r}")
+            labels[check_id(identifier, path)] = label_vector(indices, len(classes))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: not a label file of prepare ({error}); delete it and run "
+            "python -m datasets.prepare again"
+        ) from None
+    return check_classes(classes, path), labels

@@ -1,0 +1,85 @@
+"""PASCAL VOC 2012 as it is downloaded, and what all data sets in its layout share.
+
+root/JPEGImages/<id>.jpg
+root/Annotations/<id>.xml                     image-level labels
+root/ImageSets/Segmentation/{train,val}.txt   lists
+root/SegmentationClassAug/<id>.png            label maps; SegmentationClass without that folder
+root/saliency_map/<id>.png                    saliency maps, unless they lie elsewhere
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from datasets.classes import voc_classes
+from datasets.collection import Collection, Index, Progress, collect
+from datasets.files import list_ids, list_photographs, read_id_list
+from datasets.labels import xml_labels
+
+NAME = "voc12"
+EXPECTED = ("JPEGImages", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt")
+"""What a root must hold."""
+
+ROOT_OPTION = "--voc_root or VOC_ROOT"
+SALIENCY_OPTION = "--voc_sal_root or VOC_SAL_ROOT"
+
+
+def sources(root: Path) -> list[Path]:
+    """The files and folders that lists and labels are made from."""
+    lists = [list_path(root, split) for split in ("train", "val")]
+    return [*lists, root / "JPEGImages", root / "Annotations", root / "SegmentationClassAug"]
+
+
+def build_index(root: Path, progress: Progress) -> Index:
+    """Lists and labels of VOC 2012.
+
+    train_aug is every id of SegmentationClassAug that is not in val; without that folder, train.
+    """
+    train, val = (read_id_list(list_path(root, split)) for split in ("train", "val"))
+    train_aug, notes = augmented_list(root, train, val)
+    ids = sorted({*train, *val, *train_aug})
+    labels, missing = read_annotations(root, ids, voc_classes(), progress)
+    lists = {"train": train, "val": val, "train_aug": train_aug}
+    return Index(voc_classes(), lists, labels, (*notes, *missing))
+
+
+def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
+    """The collection of one split."""
+    photographs = list_photographs(root / "JPEGImages")
+    return collect(NAME, split, index, photographs, mask_folder(root), saliency)
+
+
+def list_path(root: Path, split: str) -> Path:
+    """Where VOC's layout has the list of a split."""
+    return root / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+
+def mask_folder(root: Path) -> Path | None:
+    """SegmentationClassAug if it is there, else SegmentationClass, else None."""
+    folders = (root / "SegmentationClassAug", root / "SegmentationClass")
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
+def augmented_list(
+    root: Path, train: tuple[str, ...], val: tuple[str, ...]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The ids of train_aug, and a note where it is not what its name says."""
+    augmented = list_ids(root / "SegmentationClassAug", ".png") - set(val)
+    if augmented:
+        return tuple(sorted(augmented)), []
+    return train, [f"no folder {root / 'SegmentationClassAug'}: train_aug is the train list"]
+
+
+def read_annotations(
+    root: Path, ids: Iterable[str], classes: tuple[str, ...], progress: Progress
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Labels of the photographs that have an XML file, and a note on those that have none."""
+    folder = root / "Annotations"
+    annotated = list_ids(folder, ".xml")
+    known = [identifier for identifier in ids if identifier in annotated]
+    labels = {i: xml_labels(folder / f"{i}.xml", classes) for i in progress(known)}
+    missing = [identifier for identifier in ids if identifier not in annotated]
+    if not missing:
+        return labels, []
+    return labels, [f"{len(missing)} photographs have no XML in {folder}, such as {missing[0]}"]

@@ -1,0 +1,125 @@
+import pytest
+
+from datasets.collection import require_labels
+from datasets.files import InputError, read_photograph
+from datasets.folder import folder_collection
+from datasets.prepare import load_collection
+from tests.conftest import SIZE, annotation, write_file
+
+
+@pytest.fixture
+def load(custom_root, tmp_path):
+    def load(split="train"):
+        prepared = tmp_path / "prepared"
+        return load_collection("custom", custom_root, split, prepared=prepared, quiet=True)
+
+    return load
+
+
+def labels(collection):
+    return {identifier: vector.tolist() for identifier, vector in collection.labels.items()}
+
+
+def test_without_lists_everything_is_train(load):
+    collection = load("train")
+    assert collection.ids == load("train_aug").ids == ("IMG-1", "a b", "x.y", "z")
+    assert collection.classes == ("leaf", "stem") and collection.num_classes == 3
+    assert labels(collection) == {"IMG-1": [1, 1], "a b": [1, 0], "x.y": [0, 1], "z": [1, 0]}
+    assert collection.masks is None and collection.saliency is None
+    for path in collection.images.values():
+        assert read_photograph(path).shape == (*SIZE, 3)
+    with pytest.raises(InputError, match="--split val: custom has no such split; it has train"):
+        load("val")
+
+
+def test_lists(load, custom_root):
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "val.txt", "x.y\n")
+    assert load("val").ids == ("x.y",)
+    assert load("train").ids == ("IMG-1", "a b", "z")
+    write_file(lists / "train.txt", "z\na b\n")
+    assert load("train").ids == load("train_aug").ids == ("z", "a b")
+    write_file(lists / "val.txt", "x.y\nz\na b\nIMG-1\n")
+    (lists / "train.txt").unlink()
+    with pytest.raises(InputError, match="val.txt: it lists every photograph"):
+        load("train")
+
+
+def test_masks_extend_train(load, custom_root, write_mask):
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "train.txt", "z\n")
+    write_file(lists / "val.txt", "x.y\n")
+    for identifier in ("a b", "x.y", "z"):
+        write_mask(custom_root / "SegmentationClassAug" / f"{identifier}.png", (1,))
+    assert load("train_aug").ids == ("a b", "z")
+    assert load("val").mask_path("x.y").exists()
+
+
+def test_xml_labels_come_before_the_csv(load, custom_root):
+    for identifier in ("IMG-1", "a b", "x.y"):
+        write_file(custom_root / "Annotations" / f"{identifier}.xml", annotation("stem"))
+    assert labels(load("train")) == {"IMG-1": [0, 1], "a b": [0, 1], "x.y": [0, 1]}
+    with pytest.raises(InputError, match="custom train: no image-level label for 'z'"):
+        require_labels(load("train"))
+
+
+def test_without_labels(load, custom_root):
+    (custom_root / "labels.csv").unlink()
+    collection = load("train")
+    assert labels(collection) == {}
+    with pytest.raises(InputError, match="no image-level label for 'IMG-1' and 3 more"):
+        require_labels(collection)
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("labels.txt", "", "labels.txt: no class in it"),
+        ("labels.txt", "leaf\nleaf\n", "labels.txt: the class 'leaf' is there twice"),
+        ("labels.txt", "leaf\n", "labels.csv, line 3: unknown class 'stem'"),
+        ("labels.csv", "a,leaf\n", "no image-level label for 'IMG-1' and 3 more"),
+        ("ImageSets/Segmentation/train.txt", "\n", "train.txt: the list is empty"),
+        ("ImageSets/Segmentation/train.txt", "q\n", "no photograph for 'q' of the list"),
+        ("ImageSets/Segmentation/val.txt", "z\nz\n", "val.txt: the id 'z' is there twice"),
+        ("Annotations/z.xml", annotation("bark"), "z.xml: unknown class 'bark'; .* leaf, stem"),
+        ("JPEGImages/z.jpg", "", "z.jpg and z.tif have the same id 'z'; rename"),
+    ],
+)
+def test_broken_trees(load, custom_root, name, text, message):
+    write_file(custom_root / name, text)
+    with pytest.raises(InputError, match=message):
+        require_labels(load("train"))
+
+
+def test_incomplete_roots(load, custom_root):
+    for path in (custom_root / "JPEGImages").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="JPEGImages: no photographs in it"):
+        load("train")
+    (custom_root / "labels.txt").unlink()
+    with pytest.raises(InputError, match="own: no labels.txt in it; custom needs .*set --root"):
+        load("train")
+
+
+def test_folder_of_photographs(custom_root):
+    images, table = custom_root / "JPEGImages", custom_root / "labels.csv"
+    collection = folder_collection(images, table)
+    assert (collection.name, collection.split) == ("images", "all")
+    assert collection.classes == ("leaf", "stem")
+    assert labels(collection) == {"IMG-1": [1, 1], "a b": [1, 0], "x.y": [0, 1], "z": [1, 0]}
+    assert labels(folder_collection(images, table, ("stem", "x", "leaf")))["a b"] == [0, 0, 1]
+    bare = folder_collection(images, classes=("leaf",))
+    assert bare.ids == collection.ids and bare.labels == {} and bare.masks is None
+
+
+def test_broken_folders(custom_root, tmp_path):
+    images, table = custom_root / "JPEGImages", custom_root / "labels.csv"
+    with pytest.raises(InputError, match="line 3: unknown class 'stem'"):
+        folder_collection(images, table, ("leaf",))
+    table.write_text("other,leaf\n")
+    with pytest.raises(InputError, match="labels.csv: it has none of the photographs"):
+        folder_collection(images, table)
+    with pytest.raises(InputError, match="own: no photographs in it"):
+        folder_collection(custom_root)
+    with pytest.raises(InputError, match="nowhere: No such file"):
+        folder_collection(tmp_path / "nowhere")

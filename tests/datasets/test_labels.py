@@ -1,0 +1,433 @@
+import io
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from datasets.classes import coco_classes, read_class_list, voc_classes
+from datasets.files import InputError
+from datasets.labels import (
+    read_csv_labels,
+    read_labels_json,
+    read_published_labels,
+    write_labels_json,
+    xml_labels,
+)
+from datasets.palette import voc_palette
+from tests.conftest import annotation
+
+CLASSES = ("cat", "dog", "person")
+
+in_any_folder = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+# --- class lists ----------------------------------------------------------------------------------
+
+
+def test_committed_classes():
+    assert len(voc_classes()) == 20 and voc_classes()[14] == "person"
+    assert len(coco_classes()) == 80 and coco_classes()[::79] == ("person", "toothbrush")
+
+
+@pytest.mark.parametrize("name, count", [("voc12", 21), ("coco", 81)])
+def test_committed_colours_are_the_palette(pytestconfig, name, count):
+    lines = (pytestconfig.rootpath / "data" / f"{name}_classes.csv").read_text().splitlines()
+    assert lines[:2] == ["index,name,red,green,blue", "0,background,0,0,0"]
+    colours = [[int(c) for c in line.split(",")[2:]] for line in lines[1:]]
+    np.testing.assert_array_equal(colours, voc_palette()[:count])
+
+
+def test_own_class_list(tmp_path):
+    (tmp_path / "labels.txt").write_text("Background\nleaf\nstem of it\n")
+    assert read_class_list(tmp_path / "labels.txt") == ("leaf", "stem of it")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no class in it"),
+        ("background\n", "no class in it"),
+        ("a\nb\na\n", "'a' is there twice"),
+        ("a\nb\x07\n", "not a class name"),
+        ("\n".join(f"c{i}" for i in range(255)), "255 classes; label maps hold at most 254"),
+    ],
+)
+def test_bad_class_lists(tmp_path, text, message):
+    (tmp_path / "labels.txt").write_text(text)
+    with pytest.raises(InputError, match=f"labels.txt: .*{message}"):
+        read_class_list(tmp_path / "labels.txt")
+
+
+# --- XML ------------------------------------------------------------------------------------------
+
+
+def labels_of_xml(path, text):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return xml_labels(path, CLASSES).tolist()
+
+
+def test_every_object_counts_and_no_part(tmp_path):
+    # The first object is difficult, and each has a part named head, which is no class.
+    text = annotation("person", "cat", "cat")
+    assert labels_of_xml(tmp_path / "a.xml", text) == [1, 0, 1]
+    assert labels_of_xml(tmp_path / "a.xml", text.encode("utf-16")) == [1, 0, 1]
+    assert labels_of_xml(tmp_path / "a.xml", annotation()) == [0, 0, 0]
+
+
+BOMB = """<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "dog"><!ENTITY c "&b;&b;&b;&b;">]>
+<annotation><object><name>&c;</name></object></annotation>"""
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (annotation("zebra"), "unknown class 'zebra'; the classes are cat, dog, person"),
+        (annotation("dog")[:-20], "truncated or not XML"),
+        ("", "truncated or not XML"),
+        ("not XML", "truncated or not XML"),
+        ("<html><object/></html>", "not a VOC annotation but <html>"),
+        (BOMB, "document type or entities"),
+        ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "document type"),
+        ("<annotation><object><name>&other;</name></object></annotation>", "not XML"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "not XML"),
+        ("<annotation>" + "<object>" * 200_000, "truncated or not XML"),
+    ],
+)
+def test_bad_xml(tmp_path, text, message):
+    with pytest.raises(InputError, match=f"a.xml: .*{message}"):
+        labels_of_xml(tmp_path / "a.xml", text)
+
+
+def test_missing_and_huge_xml(tmp_path):
+    with pytest.raises(InputError, match="a.xml: no such file"):
+        xml_labels(tmp_path / "a.xml", CLASSES)
+    with pytest.raises(InputError, match="no annotation of one photograph"):
+        labels_of_xml(tmp_path / "a.xml", b" " * 10_000_001)
+
+
+@in_any_folder
+@given(st.data())
+def test_damaged_xml_is_read_or_refused(tmp_path, mutated, data):
+    text = data.draw(mutated(annotation("person", "cat").encode()))
+    try:
+        assert len(labels_of_xml(tmp_path / "a.xml", text)) == 3
+    except InputError as error:
+        assert "a.xml" in str(error)
+
+
+# --- published label files ------------------------------------------------------------------------
+
+
+def label_file(path, content, protocol=None):
+    """`content` as np.save writes it; with a pickle protocol, as another numpy wrote it."""
+    array = np.array(content)
+    if protocol is None:
+        np.save(path, array, allow_pickle=True)
+    else:
+        header = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }"
+        path.write_bytes(header.ljust(79) + b"\n" + pickle.dumps(array, protocol))
+    return path
+
+
+def vector(*indices, dtype=np.float32):
+    values = np.zeros(20, dtype)
+    values[list(indices)] = 1
+    return values
+
+
+def read(path):
+    return {
+        key: np.flatnonzero(value).tolist() for key, value in read_published_labels(path).items()
+    }
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.int64, ">f4", bool])
+def test_published_labels_of_any_type(tmp_path, protocol, dtype):
+    content = {"2007_000032": vector(0, 14, dtype=dtype), "b": vector(dtype=dtype)}
+    path = label_file(tmp_path / "l.npy", content, protocol)
+    assert read(path) == {"2007_000032": [0, 14], "b": []}
+    assert all(
+        v.dtype == np.uint8 and v.shape == (20,) for v in read_published_labels(path).values()
+    )
+
+
+@pytest.mark.parametrize("protocol", [None, 2])
+@pytest.mark.parametrize("integer", [int, np.int32, np.int64, np.uint32])
+def test_integer_ids(tmp_path, protocol, integer):
+    content = {integer(2007000032): vector(1), integer(9): vector(2), integer(581929): vector()}
+    path = label_file(tmp_path / "l.npy", content, protocol)
+    assert read(path) == {"2007_000032": [1], "9": [2], "581929": []}
+
+
+@pytest.mark.parametrize(
+    "old, new", [(b"numpy._core", b"numpy.core"), (b"numpy.core", b"numpy._core")]
+)
+def test_names_of_numpy_1_and_2(tmp_path, old, new):
+    path = label_file(tmp_path / "l.npy", {np.int32(7): vector(3)}, protocol=2)
+    path.write_bytes(path.read_bytes().replace(old, new))
+    assert read(path) == {"7": [3]}
+
+
+@pytest.mark.parametrize("name", ["voc12_cls_labels", "voc12_cls_labels_integer_keys"])
+def test_the_published_files(shared, name):
+    path = shared / "published" / f"{name}.npy"
+    labels = read_published_labels(path)
+    lists = [
+        (shared / "published" / f"voc12_{s}.txt").read_text().split() for s in ("train_aug", "val")
+    ]
+    assert [len(ids) for ids in lists] == [10582, 1449]
+    assert labels.keys() == {identifier for ids in lists for identifier in ids}
+    assert {len(v) for v in labels.values()} == {20}
+    trusted = np.load(path, allow_pickle=True).item()
+    assert len(trusted) == len(labels)
+    for key, value in trusted.items():
+        digits = str(key).replace("_", "")
+        np.testing.assert_array_equal(labels[f"{digits[:4]}_{digits[4:]}"], value)
+
+
+class Malicious:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 3, 4])
+@pytest.mark.parametrize(
+    "function, name",
+    [(os.system, "system"), (eval, "eval"), (os.mkdir, "mkdir"), (np.save, "save")],
+)
+def test_malicious_pickles_are_refused_by_name_and_not_run(tmp_path, protocol, function, name):
+    ran = tmp_path / "ran"
+    argument = {"system": f"touch {ran}", "eval": f"open({str(ran)!r}, 'w')"}.get(name, str(ran))
+    content = {"a": vector(1), "b": Malicious(function, argument)}
+    path = label_file(tmp_path / "labels.npy", content, protocol)
+    with pytest.raises(InputError, match=f"labels.npy: it asks for '[a-z._]+{name}'.*refused"):
+        read_published_labels(path)
+    assert not ran.exists()
+
+
+HEADER = (
+    b"\x93NUMPY\x01\x00\x76\x00"
+    + b"{'descr': '|O', 'fortran_order': False, 'shape': (), }".ljust(117)
+)
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x02cbuiltins\ngetattr\n.",
+        b"\x80\x02cnumpy\nfromfile\n.",
+        b"\x80\x02X\x01\x00\x00\x00aQ.",  # a persistent id
+        b"\x80\x02\x82\x01.",  # the extension registry
+        b"\x80\x02N\x81.",
+        b"\x80\x02(ios\nsystem\n.",
+        b"\x80\x02]r\xff\xff\xff\xff.",  # a memo index that makes Python's unpickler allocate 32 GB
+        b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns.",  # a key whose hash overflows the C stack
+        b"\x80\x02X\x04\x00\x00\x00evilN\x86b.",
+        b"\x80\x05" + b"(" * 50_000 + b".",
+        b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
+        b"\x80\x02K\x01h\x07.",
+        b".",
+        b"",
+        b"\x80\x02" + ARRAY + b".",
+    ],
+)
+def test_hostile_pickles(tmp_path, pickled):
+    (tmp_path / "l.npy").write_bytes(HEADER + b"\n" + pickled)
+    start = time.perf_counter()
+    with pytest.raises(InputError, match="l.npy: "):
+        read_published_labels(tmp_path / "l.npy")
+    assert time.perf_counter() - start < 5
+
+
+def test_bytes_cannot_multiply(tmp_path):
+    # One text of 100 kB, encoded 1000 times by five bytes each.
+    text = b"X" + (100_000).to_bytes(4, "little") + b"a" * 100_000 + b"q\x00"
+    again = b"h\x01h\x00h\x02\x86R"
+    latin = b"X\x06\x00\x00\x00latin1q\x02"
+    pickled = b"\x80\x02" + text + b"c_codecs\nencode\nq\x01" + latin + again * 1000 + b"."
+    (tmp_path / "l.npy").write_bytes(HEADER + b"\n" + pickled)
+    with pytest.raises(InputError, match="more bytes than the file has"):
+        read_published_labels(tmp_path / "l.npy")
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ({}, "no dict of labels"),
+        ([vector(1)], "not a label file"),
+        ("text", "not a label file"),
+        ({"a": vector(1) * np.nan}, "label of a has values other than 0 and 1"),
+        ({"a": np.full(20, np.inf)}, "label of a has values other than 0 and 1"),
+        ({"a": vector(1) * 2}, "label of a has values other than 0 and 1"),
+        ({"a": vector(1) - 0.5}, "label of a has values other than 0 and 1"),
+        ({"a": vector(1), "b": vector(1)[:5]}, "labels of 5 and of 20 classes"),
+        ({"a": vector(1).reshape(4, 5)}, "shape"),
+        ({"a": np.zeros(0, np.float32)}, "label of a is no vector"),
+        ({"a": np.zeros(300, np.float32)}, "label of a is no vector"),
+        ({"a": 1}, "label of a is no vector"),
+        ({"a": [0, 1]}, "label of a is no vector"),
+        ({"a": np.array(["0", "1"])}, "damaged"),
+        ({"a": np.array([None, None])}, "damaged"),
+        ({"a": np.zeros(3, complex)}, "damaged"),
+        ({"../a": vector(1)}, "not a plain file name"),
+        ({(1, 2): vector(1)}, "neither a string nor an integer"),
+        ({2007000032: vector(1), "2007_000032": vector(1)}, "'2007_000032' is there twice"),
+    ],
+)
+def test_bad_contents(tmp_path, content, message):
+    path = tmp_path / "l.npy"
+    array = np.empty((), object)
+    array[()] = content
+    np.save(path, array, allow_pickle=True)
+    with pytest.raises(InputError, match=f"l.npy: .*{message}"):
+        read_published_labels(path)
+
+
+def test_damaged_files(tmp_path):
+    path = label_file(tmp_path / "l.npy", {"a": vector(1), "b": vector(2)})
+    whole = path.read_bytes()
+    for end in (0, 5, 60, 128, 200, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.raises(InputError, match="l.npy: (not a label|truncated)"):
+            read_published_labels(path)
+    np.save(path, np.zeros((3, 20)))
+    with pytest.raises(InputError, match="not a label file"):
+        read_published_labels(path)
+    with pytest.raises(InputError, match="no such file"):
+        read_published_labels(tmp_path / "none.npy")
+
+
+@in_any_folder
+@given(st.data(), st.sampled_from([2, 4]))
+def test_damaged_label_files_are_read_or_refused(tmp_path, mutated, data, protocol):
+    path = tmp_path / "l.npy"
+    content = {"2007_000032": vector(1), np.int32(9): vector(2, 3), 5: vector()}
+    label_file(path, content, protocol)
+    path.write_bytes(data.draw(mutated(path.read_bytes())))
+    try:
+        assert all(v.dtype == np.uint8 for v in read_published_labels(path).values())
+    except InputError as error:
+        assert "l.npy" in str(error)
+
+
+# --- CSV ------------------------------------------------------------------------------------------
+
+
+def from_csv(path, text, classes=None):
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    names, labels = read_csv_labels(path, classes)
+    return names, {key: value.tolist() for key, value in labels.items()}
+
+
+def test_csv(tmp_path):
+    text = '\ufeffID,class\r\n# mine\r\na.JPG, dog ,cat\r\n"b, 1",cat,\r\n\r\nc.d\r\n'
+    names, labels = from_csv(tmp_path / "l.csv", text)
+    assert names == ("cat", "dog")
+    assert labels == {"a": [1, 1], "b, 1": [1, 0], "c.d": [0, 0]}
+    names, labels = from_csv(tmp_path / "l.csv", text, ("dog", "cat", "cow"))
+    assert names == ("dog", "cat", "cow")
+    assert labels["b, 1"] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "no line of id,class"),
+        ("id,class\n# nothing\n", "no line of id,class"),
+        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' is there twice"),
+        ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
+        ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
+        (",cat\n", "line 1: the id '' is not a plain"),
+        ("a,\udcff\n", "not a text file in UTF-8"),
+        ("a," + "x" * 200_000, "line 1: not CSV"),
+    ],
+)
+def test_bad_csv(tmp_path, text, message):
+    with pytest.raises(InputError, match=f"l.csv.*{message}"):
+        from_csv(tmp_path / "l.csv", text, ("cat", "dog"))
+
+
+def test_csv_without_any_class(tmp_path):
+    with pytest.raises(InputError, match="no class in it"):
+        from_csv(tmp_path / "l.csv", "a\nb\n")
+    with pytest.raises(InputError, match="300 classes"):
+        from_csv(tmp_path / "l.csv", "a," + ",".join(f"c{i}" for i in range(300)))
+
+
+@in_any_folder
+@given(st.data())
+def test_damaged_csv_is_read_or_refused(tmp_path, mutated, data):
+    path = tmp_path / "l.csv"
+    path.write_bytes(
+        data.draw(mutated(b'id,class\r\n# c\r\na.jpg,cat,dog\r\n"b",cat\r\nc,dog\r\n'))
+    )
+    for classes in (None, ("cat", "dog")):
+        try:
+            names, labels = read_csv_labels(path, classes)
+            assert all(len(v) == len(names) for v in labels.values())
+        except InputError as error:
+            assert "l.csv" in str(error)
+
+
+# --- labels.json ----------------------------------------------------------------------------------
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Za-z0-9ü_ -]{1,9}", fullmatch=True), st.sets(st.integers(0, 2))
+    )
+)
+def test_labels_json_holds_what_was_written(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("json") / "labels.json"
+    vectors = {i: np.isin(np.arange(3), list(c)).astype(np.uint8) for i, c in content.items()}
+    write_labels_json(path, CLASSES, vectors)
+    classes, labels = read_labels_json(path)
+    assert classes == CLASSES and labels.keys() == vectors.keys()
+    assert all((labels[i] == vectors[i]).all() for i in labels)
+
+
+@in_any_folder
+@given(st.data())
+def test_damaged_labels_json_is_read_or_refused(tmp_path, mutated, data):
+    buffer = io.BytesIO(b'{"classes": ["cat", "dog"], "labels": {"a": [0, 1], "b": []}}')
+    path = tmp_path / "labels.json"
+    path.write_bytes(data.draw(mutated(buffer.getvalue())))
+    try:
+        classes, labels = read_labels_json(path)
+        assert all(v.shape == (len(classes),) for v in labels.values())
+    except InputError as error:
+        assert "labels.json" in str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"classes": ["a"], "labels": []}',
+        '{"classes": ["a"], "labels": {"x": [1]}}',
+        '{"classes": ["a"], "labels": {"x": [-1]}}',
+        '{"classes": ["a"], "labels": {"x": [true]}}',
+        '{"classes": ["a"], "labels": {"x": 0}}',
+        '{"classes": ["a"], "labels": {"../x": [0]}}',
+        '{"classes": [1], "labels": {}}',
+        '{"classes": 7, "labels": {}}',
+        '{"classes": [], "labels": {}}',
+        '{"classes": ["\\ud800"], "labels": {}}',
+    ],
+)
+def test_bad_labels_json(tmp_path, text):
+    (tmp_path / "labels.json").write_text(text)
+    with pytest.raises(InputError, match="labels.json: "):
+        read_labels_json(tmp_path / "labels.json")

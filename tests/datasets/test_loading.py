@@ -1,0 +1,111 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.collection import Collection
+from datasets.files import InputError, encode_png, write_bytes, write_label_map
+from datasets.loading import (
+    Photographs,
+    Plan,
+    ShuffledBatches,
+    TrainingCrops,
+    photograph_loader,
+    read_ground_truth,
+    training_loader,
+)
+from datasets.palette import voc_palette
+
+
+@pytest.fixture
+def collection(tmp_path):
+    rng = np.random.default_rng(0)
+    images, labels = {}, {}
+    for i in range(7):
+        name = f"img{i}"
+        image = rng.integers(0, 256, (40, 50 + i, 3), dtype=np.uint8)
+        images[name] = tmp_path / f"{name}.png"
+        write_bytes(images[name], encode_png(image))
+        write_bytes(tmp_path / "sal" / f"{name}.png", encode_png(image[..., 0]))
+        mask = (image[..., 1] % 3).astype(np.uint8)
+        write_label_map(tmp_path / "masks" / f"{name}.png", mask, voc_palette())
+        labels[name] = np.array([i % 2, 1], np.uint8)
+    return Collection(
+        "custom",
+        "train",
+        ("cat", "dog"),
+        tuple(images),
+        images,
+        labels,
+        tmp_path / "masks",
+        tmp_path / "sal",
+    )
+
+
+def batches_of(collection, workers, start=0, seed=3):
+    crops = TrainingCrops(collection, 32, (30, 60), seed, ("labels", "saliency", "lab"))
+    order = ShuffledBatches(Plan(len(collection.ids), 3, 2), seed, start)
+    return list(training_loader(crops, order, workers, pin=False))
+
+
+def test_a_batch(collection):
+    batches = batches_of(collection, 0)
+    assert len(batches) == 4  # two full batches of 3 of the 7 images, twice
+    batch = batches[0]
+    assert batch["image"].shape == (3, 3, 32, 32) and batch["image"].dtype == torch.uint8
+    assert batch["saliency"].shape == (3, 1, 32, 32) and batch["labels"].shape == (3, 2)
+    image = np.ascontiguousarray(batch["image"][0].permute(1, 2, 0).numpy())
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    assert (batch["lab"][0].permute(1, 2, 0).numpy() == lab).all()
+    top, left, bottom, right = batch["box"][0].tolist()
+    red = batch["image"][0, 0, top:bottom, left:right]
+    assert (batch["saliency"][0, 0, top:bottom, left:right] == red).all()
+
+
+def test_batches_do_not_depend_on_workers_and_go_on_anywhere(collection):
+    whole = batches_of(collection, 0)
+    for other, expected in (
+        (batches_of(collection, 2), whole),
+        (batches_of(collection, 1, 3), whole[3:]),
+    ):
+        assert len(other) == len(expected)
+        for one, two in zip(other, expected, strict=True):
+            assert all(torch.equal(one[key], two[key]) for key in two)
+    reseeded = batches_of(collection, 0, seed=4)
+    assert not torch.equal(reseeded[0]["image"], whole[0]["image"])
+
+
+def test_every_epoch_has_its_own_order_and_each_image_at_most_once():
+    plan = Plan(images=10, batch=3, epochs=2)
+    steps = list(ShuffledBatches(plan, seed=0))
+    epochs = [[index for step in steps[i : i + 3] for _, index in step] for i in (0, 3)]
+    assert all(len(set(epoch)) == 9 for epoch in epochs) and epochs[0] != epochs[1]
+    assert [epoch for step in steps for epoch, _ in step] == [0] * 9 + [1] * 9
+
+
+def test_photographs(collection):
+    items = list(photograph_loader(Photographs(collection), 2, pin=False))
+    assert [item["id"] for item in items] == list(collection.ids)
+    assert items[2]["image"].shape == (3, 40, 52) and items[2]["mask"].shape == (40, 52)
+    assert items[1]["labels"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_photograph_gives_one_line(collection, workers):
+    path = collection.images["img3"]
+    path.write_bytes(path.read_bytes()[:500])
+    errors = [b["error"] for b in batches_of(collection, workers) if "error" in b]
+    assert errors and "\n" not in errors[0] and "img3.png" in errors[0]
+    items = list(photograph_loader(Photographs(collection), workers, pin=False))
+    assert [i for i, item in enumerate(items) if "error" in item] == [3]
+
+
+def test_a_mask_must_fit(collection):
+    path = collection.mask_path("img0")
+    with pytest.raises(InputError, match=r"img0\.png: 50 x 40 pixels, but .* 41 x 40"):
+        read_ground_truth(collection, "img0", (40, 41))
+    write_label_map(path, np.full((40, 50), 9, np.uint8), voc_palette())
+    with pytest.raises(InputError, match=r"img0\.png: holds class 9, .* 0 to 2"):
+        read_ground_truth(collection, "img0", (40, 50))
+    write_label_map(path, np.full((40, 50), 255, np.uint8), voc_palette())
+    assert (read_ground_truth(collection, "img0", (40, 50)) == 255).all()

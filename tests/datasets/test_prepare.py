@@ -1,0 +1,231 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datasets import prepare as module
+from datasets.collection import require_labels
+from datasets.files import InputError
+from datasets.prepare import in_processes, load_collection, main
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture
+def prepare(tmp_path):
+    def prepare(*options):
+        return main([*map(str, options), "--out", str(tmp_path / "prepared"), "--workers", "1"])
+
+    return prepare
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(dataset, root, split="train", **options):
+        return load_collection(dataset, root, split, prepared=tmp_path / "prepared", **options)
+
+    return load
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_twice_gives_identical_files(prepare, voc_root, coco_root, custom_root, tmp_path):
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
+    for _ in range(2):
+        assert prepare("voc12", "--voc_root", voc_root) == 0
+        assert prepare("coco", "--coco_root", coco_root) == 0
+        assert prepare("custom", "--root", custom_root) == 0
+        once = contents(tmp_path / "prepared")
+        assert len(once) == 5 + 4 + 4
+        for path in (tmp_path / "prepared").rglob("*.*"):
+            os.utime(path, (0, 0))
+    assert contents(tmp_path / "prepared") == once
+
+
+def test_summary(prepare, voc_root, capsys):
+    (voc_root / "saliency_map" / "2007_000005.png").unlink()
+    assert prepare("voc12", "--voc_root", voc_root) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["split", "images", "with", "label", "with", "mask", "with", "saliency"] in rows
+    assert ["train", "2", "2", "2", "2"] in rows
+    assert ["train_aug", "4", "4", "4", "3"] in rows
+    assert ["person", "1", "1", "1"] in rows and ["bus", "0", "0", "1"] in rows
+
+
+def test_what_was_prepared_is_used(prepare, load, voc_root, capsys):
+    assert prepare("voc12", "--voc_root", voc_root) == 0
+    capsys.readouterr()
+    collection = load("voc12", voc_root)
+    assert capsys.readouterr() == ("", "")
+    require_labels(collection)
+
+
+def test_what_was_not_prepared_is_prepared_once(load, voc_root, capsys):
+    first = load("voc12", voc_root)
+    assert "is not prepared yet, or has changed; preparing it now" in capsys.readouterr().out
+    second = load("voc12", voc_root)
+    assert capsys.readouterr().out == ""
+    assert first.ids == second.ids and first.classes == second.classes
+    assert all((first.labels[i] == second.labels[i]).all() for i in first.ids)
+
+
+@pytest.mark.parametrize("change", ["list", "annotation", "mask", "photograph"])
+def test_a_changed_source_is_prepared_anew(load, voc_root, capsys, change):
+    load("voc12", voc_root)
+    if change == "list":
+        (voc_root / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_000002\n")
+    elif change == "annotation":
+        (voc_root / "Annotations" / "2007_000001.xml").unlink()
+    elif change == "mask":
+        (voc_root / "SegmentationClassAug" / "2007_000004.png").unlink()
+    else:
+        (voc_root / "JPEGImages" / "new.jpg").touch()
+    capsys.readouterr()
+    ids = load("voc12", voc_root).ids
+    assert "preparing it now" in capsys.readouterr().out
+    assert len(ids) == (1 if change == "list" else 2)
+
+
+def test_lists_of_one_root_are_not_used_with_another(load, voc_root, tmp_path, capsys):
+    load("voc12", voc_root)
+    other = tmp_path / "other"
+    voc_root.rename(other)
+    (other / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_000002\n")
+    assert load("voc12", other).ids == ("2007_000002",)
+    assert len(list((tmp_path / "prepared").iterdir())) == 2
+
+
+def test_a_link_to_a_root_is_that_root(load, voc_root, tmp_path):
+    (tmp_path / "link").symlink_to(voc_root)
+    load("voc12", voc_root)
+    load("voc12", tmp_path / "link")
+    assert len(list((tmp_path / "prepared").iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["meta.json", "labels.json", "train.txt"])
+@pytest.mark.parametrize("damage", ["truncated", "removed"])
+def test_damaged_preparations_are_made_anew(load, voc_root, tmp_path, name, damage):
+    whole = load("voc12", voc_root, quiet=True)
+    (path,) = (tmp_path / "prepared").rglob(name)
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(b"" if name == "train.txt" else content[:-9])
+    again = load("voc12", voc_root, quiet=True)
+    assert again.ids == whole.ids and again.labels.keys() == whole.labels.keys()
+    assert path.read_bytes() == content
+
+
+def test_unwritable_preparations_are_made_each_time(voc_root, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for _ in range(2):
+        collection = load_collection("voc12", voc_root, "train", prepared=tmp_path / "file")
+        assert len(collection.ids) == 2
+        assert "made anew each time" in capsys.readouterr().out
+    assert main(["voc12", "--voc_root", str(voc_root), "--out", str(tmp_path / "file")]) == 2
+    assert "error: cannot write" in capsys.readouterr().err
+
+
+def test_quiet(load, voc_root, capsys):
+    load("voc12", voc_root, quiet=True)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_labels_files(load, voc_root, tmp_path):
+    vectors = {2007000001: np.eye(20)[2], 2007000002: np.eye(20)[3], 2011000009: np.eye(20)[0]}
+    np.save(tmp_path / "l.npy", np.array(vectors), allow_pickle=True)
+    collection = load("voc12", voc_root, labels_file=tmp_path / "l.npy", quiet=True)
+    assert {i: v.argmax() for i, v in collection.labels.items()} == {
+        "2007_000001": 2,
+        "2007_000002": 3,
+    }
+    (tmp_path / "l.csv").write_text("2007_000001.jpg,cow\n")
+    collection = load("voc12", voc_root, labels_file=tmp_path / "l.csv", quiet=True)
+    assert [collection.classes[k] for k in collection.labels["2007_000001"].nonzero()[0]] == ["cow"]
+    with pytest.raises(InputError, match="no image-level label for '2007_000002'"):
+        require_labels(collection)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("2007_000001,zebra\n", "l.csv, line 1: unknown class 'zebra'"),
+        ("other,cow\n", "l.csv: it has none of the data set's photographs"),
+    ],
+)
+def test_bad_labels_files(load, voc_root, tmp_path, text, message):
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        load("voc12", voc_root, labels_file=tmp_path / "l.csv", quiet=True)
+
+
+def test_labels_file_of_another_class_count(load, custom_root, shared):
+    file = shared / "published" / "voc12_cls_labels.npy"
+    with pytest.raises(InputError, match="labels of 20 classes, but the data set has 2"):
+        load("custom", custom_root, labels_file=file, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "dataset, root, message",
+    [
+        ("voc", ".", "--dataset voc: unknown; it is one of voc12, coco, custom"),
+        ("voc12", None, "voc12: the data set's root is not set; give --voc_root or VOC_ROOT"),
+        ("voc12", "", "voc12: the data set's root is not set"),
+        ("coco", "nowhere", "nowhere: no such folder; set --coco_root or COCO_ROOT"),
+        ("coco", ".", "no train2014 and no annotations/instances_train2014.json in it"),
+        ("voc12", ".", "no JPEGImages and .* in it; voc12 needs .* set --voc_root or VOC_ROOT"),
+        ("custom", ".", "no labels.txt and no JPEGImages in it"),
+    ],
+)
+def test_bad_roots(load, tmp_path, dataset, root, message):
+    with pytest.raises(InputError, match=message):
+        load(dataset, root and tmp_path / root)
+
+
+def test_unknown_split(load, voc_root):
+    with pytest.raises(InputError, match="voc12 has no such split; it has train, train_aug, val"):
+        load("voc12", voc_root, "test", quiet=True)
+
+
+def test_command(voc_root, tmp_path):
+    """No warning of runpy's, no traceback, the environment's root, one line on bad input."""
+
+    def run(*options, **environment):
+        command = [sys.executable, "-W", "error", "-m", "datasets.prepare", *options]
+        folder = Path(module.__file__).parents[1]
+        variables = {**os.environ, **environment}
+        return subprocess.run(
+            command, cwd=folder, env=variables, capture_output=True, text=True, check=False
+        )
+
+    good = run("voc12", "--out", str(tmp_path / "p"), VOC_ROOT=str(voc_root))
+    assert good.returncode == 0 and "images per class" in good.stdout
+    assert "arning" not in good.stderr
+    bad = run("voc12", "--voc_root", "/nowhere")
+    assert bad.returncode == 2
+    assert bad.stderr == "error: /nowhere: no such folder; set --voc_root or VOC_ROOT\n"
+    shown = run("voc12", "--voc_root", "/nowhere", "--debug")
+    assert shown.returncode != 0 and "Traceback" in shown.stderr
+    assert run("voc12", "--voc_root", str(voc_root), "--workers", "0").returncode == 2
+
+
+def kill(task):
+    os.kill(os.getpid(), 9)
+
+
+def test_a_killed_process_is_reported():
+    with pytest.raises(InputError, match="a worker process was killed"):
+        list(in_processes(kill, range(4), workers=2))
+
+
+def test_tasks_are_taken_as_they_are_worked_off():
+    taken = []
+    results = in_processes(abs, (taken.append(i) or -i for i in range(100)), workers=2)
+    first = next(results)
+    assert len(taken) < 10
+    assert sorted([first, *results]) == list(range(100))

@@ -1,0 +1,56 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from datasets.transforms import PADDING_COLOUR, augment, random_crop, random_long_side
+
+
+def gradient(height, width):
+    """A picture in which every pixel tells where it lies."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([y, x, (y * 7 + x * 3) % 256], -1).astype(np.uint8)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 6), st.integers(0, 2**31))
+def test_a_crop_is_a_window_or_the_whole_padded(height, width, cells, seed):
+    image, crop = gradient(height, width), 16 * cells
+    rng = np.random.default_rng(seed)
+    layers = [(image, PADDING_COLOUR), (image[..., 0], 0)]
+    (square, grey), (top, left, bottom, right) = random_crop(layers, crop, rng)
+    assert square.shape == (crop, crop, 3) and grey.shape == (crop, crop)
+    assert bottom - top == min(height, crop) and right - left == min(width, crop)
+    inner = square[top:bottom, left:right]
+    y, x = inner[0, 0, :2]
+    assert (inner == image[y : y + bottom - top, x : x + right - left]).all()
+    assert (grey[top:bottom, left:right] == inner[..., 0]).all()
+    outside = np.ones((crop, crop), bool)
+    outside[top:bottom, left:right] = False
+    assert (square[outside] == PADDING_COLOUR).all() and not grey[outside].any()
+
+
+@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 2**31))
+def test_the_longer_side_is_in_range(height, width, seed):
+    size = random_long_side((height, width), (320, 640), np.random.default_rng(seed))
+    assert 320 <= max(size) <= 640 and min(size) >= 1
+    exact = max(size) * min(height, width) / max(height, width)
+    assert abs(min(size) - max(1, exact)) <= 1  # the aspect is kept
+
+
+def test_saliency_stays_on_the_photograph():
+    """Both layers go through the same resize, mirror and crop."""
+    image = np.zeros((60, 80, 3), np.uint8)
+    image[20:40, 10:30] = 255
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        cut, saliency, box = augment(image, image[..., 0], 64, (64, 128), rng)
+        top, left, bottom, right = box
+        inside = (slice(top, bottom), slice(left, right))
+        assert (cut[inside][..., 0] == saliency[inside]).all()
+
+
+def test_mirrors_about_half_of_the_photographs():
+    image = gradient(32, 32)
+    rng = np.random.default_rng(0)
+    mirrored = [augment(image, None, 32, (32, 32), rng)[0][0, 0, 1] > 16 for _ in range(200)]
+    assert 70 < sum(mirrored) < 130

@@ -1,0 +1,252 @@
+"""Every script from end to end on a generated data set of 12 scenes."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.demo import generate
+from datasets.palette import voc_palette
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from utils.classification import SupervisedNetwork
+
+REPOSITORY = Path(__file__).parents[1]
+SMALL = (
+    "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 64 --long_side 64 80"
+)
+
+
+def call(script, arguments, **places):
+    """Run a script in this process, as `python script arguments` would."""
+    argv = [script, *(part.format(**places) for part in arguments.split())]
+    before, sys.argv = sys.argv, argv
+    try:
+        runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+    finally:
+        sys.argv = before
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    generate(root, images=12, validation=4, size=64, seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def trained(scenes, tmp_path_factory):
+    """Folder of runs in which everything was trained and evaluated."""
+    runs = tmp_path_factory.mktemp("experiments")
+    data = f"--dataset custom --root {scenes} --experiments {runs} --device cpu --workers 1"
+    call("train_scn.py", f"{data} --epochs 1 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3")
+    for kind in ("image", "sal"):
+        call(
+            f"train_cls_{kind}.py",
+            f"{data} {SMALL} --scn {runs}/scn/last.pt --score_images 4",
+        )
+        call(
+            f"evaluator_cls_{kind}.py",
+            f"{data} --checkpoint {runs}/cls_{kind}/best.pt --save_cams npz irn psa --scales 0.5 1",
+        )
+    return runs
+
+
+@pytest.mark.parametrize("tag", ["scn", "cls_image", "cls_sal"])
+def test_what_a_training_leaves(trained, tag):
+    names = {path.name for path in (trained / tag).iterdir()}
+    assert {"options.json", "log.txt", "last.pt"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    options = json.loads((trained / tag / "options.json").read_text())
+    assert options["script"].startswith("train_") and options["batch"] == 4
+    log = (trained / tag / "log.txt").read_text()
+    assert "epoch 1/" in log and "next: python" in log and "nan" not in log
+
+
+@pytest.mark.parametrize("tag", ["eval_image", "eval_sal"])
+def test_what_an_evaluator_leaves(trained, scenes, tag):
+    folder = trained / tag
+    ids = (scenes / "ImageSets/Segmentation/train.txt").read_text().split()
+    result = json.loads((folder / "result.json").read_text())
+    assert result["images"] == len(ids) == 12
+    assert [row["threshold"] for row in result["thresholds"]] == [
+        0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4,
+    ]  # fmt: skip
+    assert result["best"]["miou"] == max(row["miou"] for row in result["thresholds"])
+    classes = len(result["classes"])
+    for row in result["thresholds"]:
+        confusion = np.zeros((classes, classes), np.int64)
+        for name in ids:
+            label = Image.open(folder / "pseudo_labels" / f"{row['threshold']:g}" / f"{name}.png")
+            truth = Image.open(scenes / "SegmentationClassAug" / f"{name}.png")
+            assert label.mode == "P" and label.size == truth.size
+            assert (np.array(label.getpalette()) == voc_palette().ravel()).all()
+            np.add.at(confusion, (np.asarray(truth).ravel(), np.asarray(label).ravel()), 1)
+        assert confusion.tolist() == row["confusion"]
+    cams = np.load(folder / "cams" / f"{ids[0]}.npz")
+    assert cams["cams"].dtype == np.float16 and len(cams["cams"]) == len(cams["classes"])
+    assert Image.open(folder / "contact_sheet.png").width > 800
+
+
+def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys):
+    photographs = tmp_path / "photos"
+    photographs.mkdir()
+    for i, path in enumerate(sorted((scenes / "JPEGImages").iterdir())[:3]):
+        (photographs / f"my photo {i}.jpg").write_bytes(path.read_bytes())
+    names = (scenes / "labels.txt").read_text().split()
+    rows = [f"my photo {i},{names[0]},{names[1]}" for i in range(3)]
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    argv = [
+        "evaluator_cls_image.py", "--images", str(photographs),
+        "--labels", str(tmp_path / "labels.csv"), "--experiments", str(tmp_path),
+        "--checkpoint", str(trained / "cls_image/best.pt"), "--threshold", "0.3",
+        "--scales", "1", "--no_flip", "--workers", "0", "--device", "cpu",
+    ]  # fmt: skip
+    before, sys.argv = sys.argv, argv
+    try:
+        runpy.run_path(str(REPOSITORY / argv[0]), run_name="__main__")
+    finally:
+        sys.argv = before
+    assert "not scored" in capsys.readouterr().out
+    written = sorted((tmp_path / "eval_image/pseudo_labels").rglob("*.png"))
+    assert [str(p.relative_to(tmp_path / "eval_image/pseudo_labels")) for p in written] == [
+        f"0.3/my photo {i}.png" for i in range(3)
+    ]
+    assert "thresholds" not in json.loads((tmp_path / "eval_image/result.json").read_text())
+
+
+def test_the_summary(trained, tmp_path, capsys):
+    before, sys.argv = (
+        sys.argv,
+        ["summary", str(trained / "eval_image"), str(trained / "eval_sal")],
+    )
+    sys.argv += ["--sheet", str(tmp_path / "sheet.png")]
+    try:
+        runpy.run_module("utils.summary", run_name="__main__")
+    finally:
+        sys.argv = before
+    out = capsys.readouterr().out
+    assert "eval_image" in out and "best" in out
+    assert Image.open(tmp_path / "sheet.png").height > 1000
+
+
+def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
+    weights = []
+    for run, (seed, workers) in enumerate([(5, 0), (5, 2), (6, 0)]):
+        call(
+            "train_cls_image.py",
+            f"--dataset custom --root {scenes} --experiments {tmp_path} --tag r{run} --device cpu "
+            f"--scn {trained}/scn/last.pt {SMALL} --epochs 1 --score_images 0 --seed {seed} "
+            f"--workers {workers}",
+        )
+        weights.append(torch.load(tmp_path / f"r{run}/last.pt", weights_only=True)["model"])
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not torch.equal(weights[0]["classifier.weight"], weights[2]["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train_scn.py", "--voc_root {tmp}/nowhere", "nowhere: no such folder"),
+        ("train_scn.py", "--dataset custom --root {root} --crop 100", "--crop 100: must be a mult"),
+        ("train_scn.py", "--dataset custom --root {root} --split test", "--split test"),
+        ("train_scn.py", "--dataset custom --root {root} --device tpu", "--device tpu"),
+        ("train_scn.py", "--dataset custom --root {root} --lr -1", "--lr: -1 must be above"),
+        ("train_scn.py", "--dataset custom --root {root} --lr nan", "argument --lr: nan must be"),
+        ("train_cls_image.py", "--dataset custom --root {root} --scn no.pt", "--scn no.pt"),
+        (
+            "train_cls_image.py",
+            "--dataset custom --root {root} --scn {runs}/scn/last.pt --backbone_weights no.pth",
+            "--backbone_weights no.pth: no such file",
+        ),
+        (
+            "train_cls_image.py",
+            "--dataset custom --root {root} --scn {runs}/scn/last.pt --patches 5 "
+            "--backbone_weights none",
+            "--patches 5: must be a square",
+        ),
+        ("evaluator_cls_sal.py", "--dataset custom --root {root} --checkpoint no.pt", "no.pt: no"),
+        ("evaluator_cls_sal.py", "--images {root} --checkpoint {runs}/cls_sal/best.pt", "--labels"),
+        (
+            "evaluator_cls_sal.py",
+            "--dataset custom --root {root} --checkpoint {runs}/scn/last.pt",
+            "a superpixel network",
+        ),
+    ],
+)  # fmt: skip
+def test_bad_input_is_answered_in_one_line(
+    trained, scenes, tmp_path, capsys, script, arguments, message
+):
+    with pytest.raises(SystemExit) as stop:
+        call(
+            script,
+            f"{arguments} --experiments {tmp_path}/e",
+            root=scenes,
+            runs=trained,
+            tmp=tmp_path,
+        )
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2
+    assert "error: " in error and message in error
+    assert not (tmp_path / "e").exists()
+
+
+def test_missing_saliency_maps_are_counted_before_training(trained, scenes, tmp_path, capsys):
+    (tmp_path / "sal").mkdir()
+    for path in sorted((scenes / "saliency_map").iterdir())[2:]:
+        (tmp_path / "sal" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(SystemExit) as stop:
+        call(
+            "train_cls_sal.py",
+            f"--dataset custom --root {scenes} --sal_root {tmp_path}/sal {SMALL} "
+            f"--scn {trained}/scn/last.pt --experiments {tmp_path}/e",
+        )
+    assert stop.value.code == 2
+    assert "2 of 12 photographs have no saliency map" in capsys.readouterr().err
+
+
+def test_an_error_shows_no_traceback_in_a_process_of_its_own(tmp_path):
+    """Also from another folder: the scripts do not depend on where they are called."""
+    command = [sys.executable, str(REPOSITORY / "train_scn.py"), "--voc_root", "nowhere"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 2
+    assert (
+        done.stderr.startswith("error: nowhere: no such folder") and "\n" not in done.stderr.strip()
+    )
+
+
+@pytest.mark.parametrize(
+    "script", [*(p.name for p in REPOSITORY.glob("train_*.py")), "evaluator_cls_image.py"]
+)
+def test_help(script, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(script, "--help")
+    out = capsys.readouterr().out
+    assert stop.value.code == 0 and "METHOD section" in out and "(default: " in out
+
+
+def test_a_batch_can_be_split_as_data_parallel_splits_it():
+    """Replicas see parts of a batch; the parts' outputs, gathered, are those of the whole."""
+    torch.manual_seed(0)
+    network = SupervisedNetwork(
+        Classifier(build_backbone("resnet18"), 4), SuperpixelNet(), beta=2, gamma=0.6
+    ).eval()
+    images, target = torch.randn(4, 3, 48, 32), torch.randn(4, 2, 48, 32)
+    boxes = torch.tensor([[0, 0, 48, 32], [3, 0, 40, 32], [0, 5, 48, 30], [0, 0, 48, 32]])
+    wrapped = torch.nn.DataParallel(network)  # without GPUs: passes through
+    whole = wrapped(images, target, boxes)
+    parts = zip(
+        *(network(images[i : i + 2], target[i : i + 2], boxes[i : i + 2]) for i in (0, 2)),
+        strict=True,
+    )
+    for one, halves in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, torch.cat(halves), rtol=1e-4, atol=1e-4)
+    assert network.train().scn.training is False

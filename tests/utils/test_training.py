@@ -1,0 +1,88 @@
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from datasets.files import InputError
+from datasets.loading import Plan
+from utils.optimisers import PolynomialDecay, nesterov
+from utils.run import Run, duration
+from utils.training import Stage, train
+
+
+def make_run(folder: Path, **changes) -> Run:
+    values = {"experiments": str(folder), "tag": "run", "overwrite": False, "debug": False}
+    return Run(argparse.Namespace(**{**values, **changes}))
+
+
+def stage_of(model, objective, after_epoch, steps):
+    optimizer = nesterov([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
+    return Stage(model, objective, optimizer, PolynomialDecay(optimizer, steps, 0.5), after_epoch)
+
+
+def test_the_loop_minimises_and_reports_means(tmp_path):
+    torch.manual_seed(0)
+    model, target = nn.Linear(3, 1), torch.tensor([[1.0, -2.0, 3.0]])
+    plan = Plan(images=8, batch=4, epochs=20)
+    means = []
+
+    def objective(batch):
+        loss = (model(batch["x"]) - batch["x"] @ target.T).square().mean()
+        return {"loss": loss, "twice": 2 * loss}
+
+    batches = [{"x": torch.randn(4, 3)} for _ in range(plan.steps)]
+    stage = stage_of(model, objective, lambda epoch, losses: means.append(losses), plan.steps)
+    train(make_run(tmp_path), plan, batches, stage, torch.device("cpu"))
+    assert len(means) == 20
+    assert means[-1]["loss"] < 0.1 * means[0]["loss"]
+    assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    model = nn.Linear(1, 1)
+    epochs = []
+
+    def objective(batch):
+        return {"loss": model(batch["x"]).sum() * batch["factor"]}
+
+    factors = [1.0, 1.0, 1.0, float("nan")]
+    batches = [{"x": torch.ones(2, 1), "factor": torch.tensor(f)} for f in factors]
+    stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch), 4)
+    with pytest.raises(
+        InputError, match=r"step 2 of epoch 2 \(loss nan\); last finite: loss [-\d]"
+    ):
+        train(make_run(tmp_path), Plan(4, 2, 2), batches, stage, torch.device("cpu"))
+    assert epochs == [0]
+
+
+def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
+    model = nn.Linear(1, 1)
+    stage = stage_of(model, lambda batch: {}, lambda *_: None, 1)
+    with pytest.raises(InputError, match=r"^a\.jpg: the file is empty$"):
+        train(
+            make_run(tmp_path),
+            Plan(1, 1, 1),
+            [{"error": "a.jpg: the file is empty"}],
+            stage,
+            torch.device("cpu"),
+        )
+
+
+def test_a_folder_is_not_overwritten_unasked(tmp_path):
+    make_run(tmp_path).close()
+    with pytest.raises(InputError, match="--tag, or --overwrite"):
+        make_run(tmp_path)
+    make_run(tmp_path, overwrite=True).close()
+    assert "options.json" in {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_plan():
+    plan = Plan(images=35, batch=16, epochs=3)
+    assert plan.steps_per_epoch == 2 and plan.steps == 6
+    assert Plan(images=3, batch=16, epochs=2).steps_per_epoch == 1
+
+
+def test_duration():
+    assert [duration(s) for s in (7, 185, 3723)] == ["7 s", "3 min 05 s", "1 h 02 min"]
