@@ -18,6 +18,8 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, align_corners=False, no antialiasing; (B, D, H, W) to `size` = (height, width)."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
+    if not images.shape[1]:  # no class in the photograph; interpolate refuses empty maps
+        return images.new_zeros(*images.shape[:2], *size)
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
@@ -104,12 +106,16 @@ def infer_with_scores(
                     f"labels must be ({logits.shape[1] - 1},), got {tuple(wanted.shape)}"
                 )
             classes = wanted.to(logits.device).nonzero()[:, 0]
-        # A cam needs its own logits only: classes that are not in the photograph stay behind
-        # before the expensive full-resolution steps.
-        present = resize(upsample(logits[:, 1:][:, classes].float(), q), full)
-        total = total + present[0] + (present[1].flip(2) if flip else 0)
         total_scores = total_scores + scores[:, 1:].mean(0)
-    cams = resize(cam(total[None]), (height, width))[0]
+        if len(classes):
+            # A cam needs its own logits only: classes that are not in the photograph stay behind
+            # before the expensive full-resolution steps.
+            present = resize(upsample(logits[:, 1:][:, classes].float(), q), full)
+            total = total + present[0] + (present[1].flip(2) if flip else 0)
+    if len(classes):
+        cams = resize(cam(total[None]), (height, width))[0]
+    else:
+        cams = image.new_zeros(0, height, width)
     return classes, cams, total_scores / len(scales)
 
 

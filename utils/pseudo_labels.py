@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from datasets.files import InputError, write_bytes, write_label_map
 from datasets.palette import voc_palette
-from utils.cams import label_map
+from utils.cams import label_map, resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred
 from utils.metrics import confusion_matrix
@@ -27,27 +26,26 @@ def label_path(folder: Path, threshold: float, identifier: str) -> Path:
 
 
 def write_npz(path: Path, found: Inferred) -> None:
-    """Our own format: `cams` (n, H, W) float16 and `classes` (n,) int64, 0-based foreground."""
+    """Write `<path>.npz`: `cams` (n, H, W) float16 and `classes` (n,) int64, 0-based foreground."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, cams=found.cams.astype(np.float16), classes=found.classes)
-    write_bytes(path.with_suffix(".npz"), buffer.getvalue())
+    write_bytes(path.with_name(path.name + ".npz"), buffer.getvalue())
 
 
 def write_irn(path: Path, found: Inferred) -> None:
-    """What IRN's steps after make_cam read: a dict in an .npy file.
+    """Write `<path>.npy`, what IRN's steps after make_cam read: a dict.
 
     `keys` (n,) int64 0-based foreground classes, `cam` (n, (H-1)//4+1, (W-1)//4+1) float32 torch
     tensor, `high_res` (n, H, W) float32.
     """
     size = tuple((side - 1) // 4 + 1 for side in found.cams.shape[1:])
-    cams = torch.from_numpy(found.cams)
-    small = F.interpolate(cams[None], size=size, mode="bilinear", align_corners=False)[0]
+    small = resize(torch.from_numpy(found.cams)[None], size)[0]
     content = {"keys": found.classes.astype(np.int64), "cam": small, "high_res": found.cams}
     _write_npy(path, content)
 
 
 def write_psa(path: Path, found: Inferred) -> None:
-    """What AffinityNet reads: a dict of 0-based class index to (H, W) float32, in an .npy file."""
+    """Write `<path>.npy`, what AffinityNet reads: a dict of class index to (H, W) float32."""
     content = {int(k): cam for k, cam in zip(found.classes, found.cams, strict=True)}
     _write_npy(path, content)
 
@@ -55,7 +53,7 @@ def write_psa(path: Path, found: Inferred) -> None:
 def _write_npy(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.array(content, dtype=object), allow_pickle=True)
-    write_bytes(path.with_suffix(".npy"), buffer.getvalue())
+    write_bytes(path.with_name(path.name + ".npy"), buffer.getvalue())
 
 
 CAM_FORMATS = {"npz": write_npz, "irn": write_irn, "psa": write_psa}

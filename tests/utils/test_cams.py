@@ -8,7 +8,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.golden_files import filled_classifier_state, filled_scn_state, golden
-from utils.cams import infer, infer_with_scores, label_map, round_up, views
+from utils.cams import infer, infer_with_scores, label_map, predict_labels, round_up, views
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,24 @@ def test_without_labels_every_class_is_inferred(small_networks):
     image = torch.randn(3, 32, 32)
     classes, cams, scores = infer_with_scores(image, None, *small_networks, scales=(1.0,))
     assert classes.tolist() == [0, 1, 2] and cams.shape == (3, 32, 32) and scores.shape == (3,)
+
+
+def test_a_photograph_without_any_class(small_networks):
+    cams = infer(torch.randn(3, 40, 50), torch.zeros(3), *small_networks)
+    assert cams.shape == (3, 40, 50) and not cams.any()
+
+
+@torch.no_grad()
+def test_predicted_labels(small_networks):
+    image = torch.randn(3, 48, 32)
+    classifier, scn = small_networks
+    q = scn(image[None])
+    probability = classifier(image[None], q)[1][0, 1:].sigmoid()
+    for threshold in (0.0, float(probability.sort().values[1]), 1.0):
+        labels = predict_labels(image, classifier, scn, threshold)
+        expected = probability >= threshold
+        expected[probability.argmax()] = True  # never without any class
+        assert labels.tolist() == expected.int().tolist()
 
 
 def test_wrong_labels_are_refused(small_networks):

@@ -1,0 +1,219 @@
+"""The generated data set: what it promises to the scripts and to those who judge by it."""
+
+import xml.etree.ElementTree as ElementTree
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import demo
+from datasets.files import InputError, read_label_map, read_lines, read_photograph
+from datasets.palette import voc_palette
+from datasets.prepare import load_collection
+
+IMAGES, VALIDATION, SIZE = 18, 6, 96
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "set"
+    demo.generate(folder, images=IMAGES, validation=VALIDATION, size=SIZE, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    return [demo.make_scene((0, 0, number), number % 6, SIZE) for number in range(180)]
+
+
+def contents(root):
+    """Path -> bytes of every file under root."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_bytes() for path in files}
+
+
+def identifiers(root):
+    lists = root / "ImageSets" / "Segmentation"
+    return [*read_lines(lists / "train.txt"), *read_lines(lists / "val.txt")]
+
+
+def objects(root, identifier):
+    """[(class name, (xmin, ymin, xmax, ymax))] of an annotation, and the size it states."""
+    tree = ElementTree.parse(root / "Annotations" / f"{identifier}.xml").getroot()
+    found = []
+    for node in tree.findall("object"):
+        assert node.findtext("difficult") == "0"
+        corners = (node.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax"))
+        found.append((node.findtext("name"), tuple(int(corner) for corner in corners)))
+    size = (int(tree.findtext("size/height")), int(tree.findtext("size/width")))
+    return found, size
+
+
+def test_the_same_seed_gives_the_same_bytes(root, tmp_path):
+    demo.generate(tmp_path, images=IMAGES, validation=VALIDATION, size=SIZE, seed=3)
+    assert contents(tmp_path) == contents(root)
+
+
+def test_another_seed_gives_other_scenes(root, tmp_path):
+    demo.generate(tmp_path, images=2, validation=0, size=SIZE, seed=4)
+    name = "JPEGImages/scene_0001.jpg"
+    assert contents(tmp_path)[name] != contents(root)[name]
+
+
+def test_training_and_validation_differ(root):
+    files = contents(root)
+    assert files["JPEGImages/scene_0001.jpg"] != files["JPEGImages/val_0001.jpg"]
+
+
+def test_a_larger_set_begins_with_the_smaller_one(root, tmp_path):
+    demo.generate(tmp_path, images=7, validation=2, size=SIZE, seed=3)
+    smaller, larger = contents(tmp_path), contents(root)
+    scenes = [name for name in smaller if not name.startswith("ImageSets")]
+    assert len(scenes) == 4 * 9 + 1
+    assert all(smaller[name] == larger[name] for name in scenes)
+
+
+def test_a_smaller_set_leaves_nothing_of_a_larger_one(tmp_path):
+    demo.generate(tmp_path / "a", images=5, validation=3, size=48)
+    demo.generate(tmp_path / "a", images=2, validation=1, size=48)
+    demo.generate(tmp_path / "b", images=2, validation=1, size=48)
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_every_scene_has_its_four_files_and_no_more(root):
+    assert len(set(identifiers(root))) == IMAGES + VALIDATION
+    for folder in ("JPEGImages", "Annotations", "SegmentationClassAug", "saliency_map"):
+        assert {path.stem for path in (root / folder).iterdir()} == set(identifiers(root))
+
+
+def test_sizes_agree_and_vary(root):
+    shapes = set()
+    for identifier in identifiers(root):
+        shape = read_photograph(root / "JPEGImages" / f"{identifier}.jpg").shape[:2]
+        saliency = Image.open(root / "saliency_map" / f"{identifier}.png")
+        assert saliency.mode == "L"
+        assert saliency.size[::-1] == shape
+        assert read_label_map(root / "SegmentationClassAug" / f"{identifier}.png").shape == shape
+        assert objects(root, identifier)[1] == shape
+        assert max(shape) == SIZE
+        shapes.add(shape)
+    assert len(shapes) > 5
+
+
+def test_masks_hold_the_classes_and_boxes_of_the_annotations(root):
+    for identifier in identifiers(root):
+        mask = read_label_map(root / "SegmentationClassAug" / f"{identifier}.png")
+        found, _ = objects(root, identifier)
+        assert 1 <= len(found) <= 3
+        assert {demo.CLASSES.index(name) + 1 for name, _ in found} == set(np.unique(mask)) - {0}
+        for index in {demo.CLASSES.index(name) + 1 for name, _ in found}:
+            boxes = np.array([box for name, box in found if demo.CLASSES.index(name) + 1 == index])
+            rows, columns = np.nonzero(mask == index)
+            assert (columns.min() + 1, rows.min() + 1) == tuple(boxes[:, :2].min(0))
+            assert (columns.max() + 1, rows.max() + 1) == tuple(boxes[:, 2:].max(0))
+
+
+def test_masks_have_vocs_colours(root):
+    mask = Image.open(root / "SegmentationClassAug" / "scene_0001.png")
+    assert mask.mode == "P"
+    assert np.array_equal(np.array(mask.getpalette(), np.uint8).reshape(-1, 3), voc_palette())
+
+
+def test_the_project_reads_it_as_custom_data(root, tmp_path):
+    train, val = (
+        load_collection("custom", root, split, prepared=tmp_path) for split in ("train_aug", "val")
+    )
+    assert train.classes == demo.CLASSES
+    assert (len(train.ids), len(val.ids)) == (IMAGES, VALIDATION)
+    assert train.masks is not None and train.saliency is not None
+    assert np.all(sum(train.labels.values()) >= IMAGES // 6)
+
+
+def test_six_scenes_in_a_row_show_every_class(scenes):
+    for start in range(0, 36, 6):
+        present = {item.name for scene in scenes[start : start + 6] for item in scene.items}
+        assert present == set(demo.CLASSES)
+
+
+def test_objects_are_large_and_some_hide_others(scenes):
+    share = np.mean([(scene.labels > 0).mean() for scene in scenes])
+    assert 0.2 < share < 0.45
+    assert {len(scene.items) for scene in scenes} == {1, 2, 3}
+    items = [item for scene in scenes for item in scene.items]
+    assert 0.1 < np.mean([item.occluded for item in items]) < 0.6
+    assert 0.05 < np.mean([item.truncated for item in items]) < 0.8
+
+
+def test_colour_does_not_give_the_class(scenes):
+    """Nearest mean colour, fitted on one half of the objects, guesses the other half by chance."""
+    colours, classes = [], []
+    for scene in scenes:
+        lab = cv2.cvtColor(scene.image, cv2.COLOR_RGB2LAB).astype(float)
+        for index in set(np.unique(scene.labels)) - {0}:
+            colours.append(lab[scene.labels == index].mean(0))
+            classes.append(index)
+    colours, classes = np.array(colours), np.array(classes)
+    fitted, tried = slice(0, None, 2), slice(1, None, 2)
+    means = np.array([colours[fitted][classes[fitted] == k].mean(0) for k in range(1, 7)])
+    distance = np.linalg.norm(colours[tried][:, None] - means, axis=2)
+    assert np.mean(distance.argmin(1) + 1 == classes[tried]) < 0.3
+
+
+def test_background_shares_the_colours_of_objects(scenes):
+    inside = np.array([scene.image[scene.labels > 0].mean(0) for scene in scenes])
+    outside = np.array([scene.image[scene.labels == 0].mean(0) for scene in scenes])
+    assert np.all(np.abs(inside.mean(0) - outside.mean(0)) < 25)
+    assert np.all(outside.std(0) > 20)
+
+
+def test_saliency_is_good_but_imperfect(scenes):
+    overlaps, wrong = [], []
+    for scene in scenes:
+        found, there = scene.saliency > 127, scene.labels > 0
+        overlaps.append((found & there).sum() / (found | there).sum())
+        wrong.append((found & ~there).sum() / there.sum())
+    assert 0.6 < np.mean(overlaps) < 0.9
+    assert max(overlaps) < 0.99
+    assert 0.02 < np.mean(np.array(overlaps) < 0.4) < 0.3  # objects missed
+    assert np.mean(np.array(wrong) > 0.15) > 0.05  # background found
+    values = np.concatenate([scene.saliency.ravel() for scene in scenes])
+    assert np.mean((values > 40) & (values < 215)) > 0.1  # soft borders
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"images": 0}, {"validation": -1}, {"size": 20}, {"size": 5000}, {"seed": -1}]
+)
+def test_arguments_out_of_range_are_refused(tmp_path, wrong):
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        demo.generate(tmp_path / "set", **wrong)
+    assert not (tmp_path / "set").exists()
+
+
+def test_other_peoples_data_is_left_alone(voc_root, custom_root, tmp_path):
+    for root in (voc_root, custom_root):
+        before = contents(root)
+        with pytest.raises(InputError, match="holds another data set"):
+            demo.generate(root, images=1, validation=0)
+        assert contents(root) == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="not a folder"):
+        demo.generate(tmp_path / "file", images=1)
+
+
+def test_the_command(tmp_path, capsys):
+    root = tmp_path / "set"
+    arguments = ["--root", str(root), "--images", "2", "--validation", "1", "--size", "50"]
+    assert demo.main(arguments) == 0
+    assert f"train_scn.py --dataset custom --root {root} --crop 64" in capsys.readouterr().out
+    assert demo.main([*arguments, "--seed", "-1"]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: seed -1") and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("size", [demo.MIN_SIZE, 300])
+def test_other_sizes(size):
+    for number in range(6):
+        scene = demo.make_scene((1, 0, number), number, size)
+        assert max(scene.labels.shape) == size
+        assert scene.image.shape[:2] == scene.labels.shape == scene.saliency.shape
