@@ -16,6 +16,11 @@ WIDTH = 128
 SLOPE = 0.1
 """Slope of every LeakyReLU for negative inputs."""
 
+CENTRE_BIAS = 5.0
+"""Kernels start near the identity: this logit for the position itself, about 0 for its neighbours
+(a weight of 0.95). From PyTorch's defaults they would start as a 3x3 mean, which blurs features and
+cams until the kernels have learnt better; the method does not say how they start."""
+
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = False) -> nn.Module:
     """Convolution (biased unless normalised), optional batch normalisation, LeakyReLU."""
@@ -51,6 +56,11 @@ class KernelPredictor(nn.Module):
         self.kernels = nn.Sequential(
             _conv(2 * WIDTH, 2 * WIDTH, 3), _conv(2 * WIDTH, NEIGHBOURS, 1)
         )
+        last = self.kernels[-1][0]
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            last.bias.zero_()
+            last.bias[NEIGHBOURS // 2] = CENTRE_BIAS
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
         """(B, c, h, w) and (B, 128, h, w) -> kernels (B, 9, h, w) that sum to 1.

@@ -238,7 +238,7 @@ def infer_and_write(
     predict_from = given.score_threshold if given.labels == PREDICTED else None
     settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
     sweep = ThresholdSweep(collection.num_classes, thresholds)
-    every = max(1, len(collection.ids) // SHEET_ROWS)
+    rows = set(np.linspace(0, len(collection.ids) - 1, SHEET_ROWS).round().astype(int).tolist())
     shown: list[Inferred] = []
     with ExitStack() as stack:
         writer = stack.enter_context(BackgroundWriter())
@@ -255,7 +255,7 @@ def infer_and_write(
                 refiner.submit(found, labels)
             if found.mask is not None:
                 sweep.add_present(found.classes, found.cams, found.mask)
-            if i % every == 0 and len(shown) < SHEET_ROWS:
+            if i in rows:
                 shown.append(found)
     return Outcome(sweep.result(), None if refiner is None else refiner.confusion, shown)
 

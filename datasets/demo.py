@@ -1,0 +1,575 @@
+"""A small generated data set in VOC layout, to try the whole pipeline on.
+
+Each scene shows one to three toys before a textured background. A class is a shape with a pattern
+(a striped ball, a checked box, ..); the colours of toys and backgrounds come from one and the same
+distribution, so they tell nothing about the class. Written as VOC lays it out:
+
+    JPEGImages/<id>.jpg            the scene
+    Annotations/<id>.xml           its objects: class, bounding box
+    SegmentationClassAug/<id>.png  exact masks, 0 background, k + 1 for CLASSES[k]
+    saliency_map/<id>.png          grey, with the faults of a saliency detector
+    ImageSets/Segmentation/        train.txt, val.txt
+    labels.txt                     class names, one a line
+"""
+
+import argparse
+import colorsys
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets.files import (
+    InputError,
+    encode_png,
+    list_folder,
+    read_lines,
+    write_bytes,
+    write_label_map,
+    write_text,
+)
+from datasets.palette import voc_palette
+
+MIN_SIZE, MAX_SIZE = 48, 1024
+"""Bounds of the longer side in pixels: below, patterns cannot be seen; above, nobody waits."""
+
+JPEG_QUALITY = 92
+
+_FILES = {
+    "JPEGImages": ".jpg",
+    "Annotations": ".xml",
+    "SegmentationClassAug": ".png",
+    "saliency_map": ".png",
+}
+"""The folders with one file a scene, and the endings of these files."""
+
+# Shapes are signed distances (negative inside) over object coordinates x to the right, y down; one
+# unit is the object's radius, and every shape about fills -1..1. Off the outline the distance need
+# not be exact.
+
+
+def _convex(x: np.ndarray, y: np.ndarray, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+    """Signed distance to a convex polygon whose corners run clockwise on the screen."""
+    distance = np.full(x.shape, -np.inf, np.float32)
+    for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], corners[0]), strict=True):
+        length = np.hypot(x1 - x0, y1 - y0)
+        side = ((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length
+        np.maximum(distance, side.astype(np.float32), out=distance)
+    return distance
+
+
+def _ball(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.hypot(x, y) - 0.92
+
+
+def _box(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.maximum(np.abs(x) - 0.85, np.abs(y) - 0.78)
+
+
+def _mushroom(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    cap = np.maximum(np.hypot(x, (y - 0.15) * 0.92) - 1.0, y - 0.25)
+    stem = np.maximum(np.abs(x) - 0.36 - 0.12 * y, np.abs(y - 0.5) - 0.45)
+    return np.minimum(cap, stem)
+
+
+def _house(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _convex(x, y, [(-0.8, 0.9), (-0.8, -0.2), (0.0, -1.0), (0.8, -0.2), (0.8, 0.9)])
+
+
+def _kite(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _convex(x, y, [(0.0, -1.0), (0.75, -0.3), (0.0, 1.15), (-0.75, -0.3)])
+
+
+def _shell(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # A fan that opens upwards from its hinge at (0, 0.85), 60 degrees to either side.
+    up = 0.85 - y
+    return np.maximum(np.hypot(x, up) - 1.7, np.abs(x) * 0.5 - up * 0.866)
+
+
+# Patterns give the share of the second colour, 0..1, over coordinates in pattern periods.
+
+
+def _sharpen(wave: np.ndarray, slope: float = 2.5) -> np.ndarray:
+    """A wave around 0 as a pattern of two colours with soft edges."""
+    return np.clip(0.5 + slope * wave, 0, 1)
+
+
+def _stripes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _sharpen(np.sin(2 * np.pi * x))
+
+
+def _checks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _sharpen(np.sin(np.pi * x) * np.sin(np.pi * y), 4)
+
+
+def _dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    row = np.floor(y)
+    across = (x + 0.5 * (row % 2)) % 1 - 0.5
+    return _sharpen(0.34 - np.hypot(across, y - row - 0.5), 6)
+
+
+def _bricks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    row = np.floor(1.5 * y)
+    joint = np.abs((0.75 * x + 0.5 * (row % 2)) % 1 - 0.5) / 0.75
+    bed = np.abs(1.5 * y - row - 0.5) / 1.5
+    return _sharpen(np.maximum(joint - 0.56, bed - 0.24), 10)
+
+
+def _zigzag(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _sharpen(np.sin(2 * np.pi * (0.9 * y + np.abs(0.8 * x % 1 - 0.5))))
+
+
+def _rings(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return _sharpen(np.sin(2 * np.pi * np.hypot(x, y)) - 0.45)
+
+
+@dataclass(frozen=True)
+class _Toy:
+    """A class: how it looks.
+
+    Attributes:
+        shape: signed distance to the outline over object coordinates.
+        pattern: share of the second colour over coordinates in periods.
+        tilt: largest rotation from upright, in degrees.
+        origin: the pattern's origin in object coordinates; None for a random one.
+        roundness: how much of the shading is a sphere's; the rest is a flat side's.
+    """
+
+    shape: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    pattern: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    tilt: float
+    origin: tuple[float, float] | None = None
+    roundness: float = 0.3
+
+
+_TOYS = {
+    "ball": _Toy(_ball, _stripes, 30, roundness=1),
+    "box": _Toy(_box, _checks, 20),
+    "mushroom": _Toy(_mushroom, _dots, 15, roundness=0.7),
+    "house": _Toy(_house, _bricks, 10, roundness=0),
+    "kite": _Toy(_kite, _zigzag, 25, roundness=0),
+    "shell": _Toy(_shell, _rings, 30, origin=(0.0, 0.85), roundness=0.6),
+}
+
+CLASSES = tuple(_TOYS)
+"""Names of the foreground classes; class k + 1 in masks is CLASSES[k]."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A visible object of a scene.
+
+    Attributes:
+        name: its class.
+        box: (left, top, right, bottom) of its visible pixels, inclusive, from 0.
+        truncated: whether the frame cuts it.
+        occluded: whether another object hides a part of it.
+    """
+
+    name: str
+    box: tuple[int, int, int, int]
+    truncated: bool
+    occluded: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A generated scene.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8, 0 background, k + 1 for CLASSES[k].
+        saliency: (H, W) uint8.
+        items: the visible objects, from back to front.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    saliency: np.ndarray
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """An object put somewhere: its class and place, and its outline on the image's pixels."""
+
+    index: int
+    x: np.ndarray
+    y: np.ndarray
+    radius: float
+    distance: np.ndarray
+    cut: bool
+
+
+def _colour_pair(rng: np.random.Generator) -> np.ndarray:
+    """A dark and a light colour in random order: (2, 3) float32 RGB in 0..1.
+
+    Everything in a scene is painted from here, which is why colour does not give the class.
+    """
+    hue = rng.random()
+    second = hue + rng.choice([rng.normal(0, 0.06), rng.uniform(0.2, 0.8)])
+    dark = colorsys.hsv_to_rgb(hue, rng.uniform(0.3, 0.9), rng.uniform(0.25, 0.5))
+    light = colorsys.hsv_to_rgb(second % 1, rng.uniform(0.1, 0.7), rng.uniform(0.75, 1.0))
+    pair = np.array([dark, light], np.float32)
+    return pair[::-1] if rng.random() < 0.5 else pair
+
+
+def _distinct_pair(rng: np.random.Generator, others: list[np.ndarray]) -> np.ndarray:
+    """The one of a few colour pairs whose mean is farthest from those of `others`.
+
+    It makes outlines visible: a photograph's superpixels follow them because colours change there.
+    """
+    pairs = [_colour_pair(rng) for _ in range(4)]
+    means = [other.mean(0) for other in others]
+    return max(pairs, key=lambda p: min(np.abs(p.mean(0) - mean).sum() for mean in means))
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
+    """Smooth noise with features of about `cell` pixels: (H, W) float32, about 0..1."""
+    grid = (int(shape[0] / cell) + 3, int(shape[1] / cell) + 3)
+    values = rng.random(grid, np.float32)
+    size = (int(grid[1] * cell) + 1, int(grid[0] * cell) + 1)
+    smooth = cv2.resize(values, size, interpolation=cv2.INTER_CUBIC)
+    return smooth[: shape[0], : shape[1]]
+
+
+def _leaves(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> np.ndarray:
+    """Overlapping leaf-like blobs of different shades: (H, W) float32 in 0..1."""
+    canvas = np.full(shape, rng.random(), np.float32)
+    for _ in range(rng.integers(40, 90)):
+        centre = rng.random(2) * (shape[1], shape[0])
+        axes = scale * rng.uniform(0.03, 0.09) * np.array([1.0, rng.uniform(0.3, 0.7)])
+        cv2.ellipse(canvas, (tuple(centre), tuple(2 * axes), rng.uniform(0, 180)), rng.random(), -1)
+    return canvas
+
+
+def _background(
+    rng: np.random.Generator, shape: tuple[int, int], scale: float, pair: np.ndarray
+) -> np.ndarray:
+    """A background without any class's pattern: (H, W, 3) float32 in 0..1."""
+    style = rng.integers(4)
+    if style == 0:  # clouds
+        mix = 0.65 * _noise(rng, shape, scale * 0.3) + 0.35 * _noise(rng, shape, scale * 0.08)
+    elif style == 1:  # leaves
+        mix = _leaves(rng, shape, scale)
+    elif style == 2:  # grain, as of sand or carpet
+        mix = 0.4 * _noise(rng, shape, scale * 0.5) + 0.6 * _noise(rng, shape, scale * 0.016)
+    else:  # a soft gradient, as of a wall
+        angle = rng.uniform(0, 2 * np.pi)
+        rows, columns = np.indices(shape, np.float32) / max(shape)
+        along = np.cos(angle) * (columns - 0.5) + np.sin(angle) * (rows - 0.5)
+        mix = 0.5 + along + 0.3 * (_noise(rng, shape, scale * 0.12) - 0.5)
+    mix = np.clip(mix, 0, 1)[..., None]
+    return pair[0] * (1 - mix) + pair[1] * mix
+
+
+def _place(rng: np.random.Generator, index: int, shape: tuple[int, int]) -> _Placed:
+    """An object of class `index` at a random place, size and tilt."""
+    height, width = shape
+    toy = _TOYS[CLASSES[index]]
+    radius = min(shape) * rng.uniform(0.24, 0.36)
+    # The centre keeps 0.7 radii from the frame: some objects are cut, none is mostly outside.
+    column = rng.uniform(0.7 * radius, width - 0.7 * radius)
+    row = rng.uniform(0.7 * radius, height - 0.7 * radius)
+    angle = np.deg2rad(rng.uniform(-toy.tilt, toy.tilt))
+    rows, columns = np.indices(shape, np.float32)
+    right, down = (columns - column) / radius, (rows - row) / radius
+    x = np.cos(angle) * right + np.sin(angle) * down
+    y = np.cos(angle) * down - np.sin(angle) * right
+    distance = toy.shape(x, y)
+    inside = distance < 0
+    cut = inside[0].any() or inside[-1].any() or inside[:, 0].any() or inside[:, -1].any()
+    return _Placed(index, x, y, radius, distance, bool(cut))
+
+
+def _visible(placed: list[_Placed], shape: tuple[int, int]) -> np.ndarray:
+    """Which object is seen at each pixel: (H, W) uint8, 0 for none, i + 1 for placed[i]."""
+    seen = np.zeros(shape, np.uint8)
+    for number, item in enumerate(placed, 1):
+        seen[item.distance < 0] = number
+    return seen
+
+
+def _arrange(rng: np.random.Generator, first: int, shape: tuple[int, int]) -> list[_Placed]:
+    """One to three objects from back to front, the first of class `first`.
+
+    Objects may hide each other, but at least 55 % of each stays visible.
+    """
+    placed = [_place(rng, first, shape)]
+    count = rng.choice([1, 2, 3], p=[0.35, 0.4, 0.25])
+    for _ in range(10):
+        if len(placed) == count:
+            break
+        trial = [*placed, _place(rng, int(rng.integers(len(CLASSES))), shape)]
+        seen = np.bincount(_visible(trial, shape).ravel(), minlength=len(trial) + 1)[1:]
+        whole = [np.count_nonzero(item.distance < 0) for item in trial]
+        if all(part >= 0.55 * area for part, area in zip(seen, whole, strict=True)):
+            placed = trial
+    return placed
+
+
+def _paint(
+    rng: np.random.Generator,
+    image: np.ndarray,
+    item: _Placed,
+    pair: np.ndarray,
+    light: np.ndarray,
+    scale: float,
+) -> np.ndarray:
+    """`image` with an object and its shadow on it: (H, W, 3) float32 in 0..1."""
+    toy = _TOYS[CLASSES[item.index]]
+    period = scale * rng.uniform(0.07, 0.095)
+    origin = rng.random(2) if toy.origin is None else np.array(toy.origin)
+    mix = toy.pattern(
+        (item.x - origin[0]) * item.radius / period, (item.y - origin[1]) * item.radius / period
+    )[..., None]
+    colours = pair[0] * (1 - mix) + pair[1] * mix
+
+    # Light falls on a sphere's or a flat side's surface; the rim is darker, as outlines are.
+    towards = light[0] * item.x + light[1] * item.y
+    depth = np.clip(-item.distance * item.radius, 0, None)
+    rim = 1 - 0.45 * np.exp(-depth / (0.012 * scale))
+    round_shade = 0.95 + 0.3 * towards - 0.2 * (item.x**2 + item.y**2)
+    shade = toy.roundness * round_shade + (1 - toy.roundness) * (1 + 0.12 * towards)
+    colours = colours * np.clip(shade * rim, 0.25, 1.3)[..., None]
+
+    alpha = np.clip(0.5 - item.distance * item.radius, 0, 1).astype(np.float32)
+    offset = -light * item.radius * 0.15
+    moved = cv2.warpAffine(
+        alpha, np.array([[1, 0, offset[0]], [0, 1, offset[1]]]), alpha.shape[::-1]
+    )
+    shadow = 1 - 0.5 * cv2.GaussianBlur(moved, (0, 0), item.radius * 0.08)
+    return image * (shadow * (1 - alpha))[..., None] + colours * alpha[..., None]
+
+
+def _photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """The scene as a camera sees it, with uneven light, blur and noise: (H, W, 3) uint8."""
+    shape, scale = image.shape[:2], max(image.shape[:2])
+    brightness = 0.75 + 0.5 * _noise(rng, shape, scale * 0.8)
+    image = image * (brightness * rng.uniform(0.85, 1.1))[..., None]
+    image = cv2.GaussianBlur(image, (0, 0), scale / 128 * rng.uniform(0.3, 0.8))
+    noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(0.005, 0.03)
+    return (np.clip(image + noise, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _saliency(rng: np.random.Generator, seen: np.ndarray, count: int) -> np.ndarray:
+    """What a saliency detector might make of the scene: (H, W) uint8.
+
+    Borders are blobby, an object is sometimes missed or half missed, background is sometimes
+    found, and no value is saturated.
+
+    Args:
+        rng: the scene's generator.
+        seen: (H, W) uint8, 0 background, i for the i-th object.
+        count: the number of objects.
+    """
+    shape, scale = seen.shape, max(seen.shape)
+    belief = np.zeros(shape, np.float32)
+    for number in range(1, count + 1):
+        fate = rng.random()
+        mask = (seen == number).astype(np.float32)
+        if fate < 0.06:  # missed
+            mask *= rng.uniform(0, 0.3)
+        elif fate < 0.2:  # half missed
+            mask *= np.clip(4 * (_noise(rng, shape, scale * 0.35) - 0.45), 0.1, 1)
+        belief += mask * rng.uniform(0.65, 1)
+    if rng.random() < 0.25:  # something in the background looks like an object
+        centre = rng.random(2) * (shape[1], shape[0])
+        axes = scale * rng.uniform(0.2, 0.45, 2)
+        blob = np.zeros(shape, np.float32)
+        cv2.ellipse(blob, (tuple(centre), tuple(axes), rng.uniform(0, 180)), 1.0, -1)
+        belief = np.maximum(belief, blob * rng.uniform(0.55, 0.95))
+    soft = cv2.GaussianBlur(belief, (0, 0), scale * rng.uniform(0.02, 0.05))
+    soft += 0.45 * (_noise(rng, shape, scale * 0.09) - 0.5)
+    values = 1 / (1 + np.exp(-7 * (soft - 0.45)))
+    values = cv2.GaussianBlur(values, (0, 0), scale * 0.012)
+    return (255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def make_scene(entropy: Sequence[int], first: int, size: int = 112) -> Scene:
+    """One scene.
+
+    Args:
+        entropy: non-negative integers that alone, with the next two, determine the scene.
+        first: index in CLASSES of the class that the scene holds for certain.
+        size: the longer side in pixels; the other is 0.72 to 1 of it.
+    """
+    rng = np.random.default_rng(list(entropy))
+    short = round(size * rng.uniform(0.72, 1))
+    shape = (short, size) if rng.random() < 0.6 else (size, short)
+    placed = _arrange(rng, first, shape)
+
+    angle = rng.uniform(0, 2 * np.pi)
+    light = np.array([np.cos(angle), np.sin(angle)], np.float32)
+    pairs = [_colour_pair(rng)]
+    image = _background(rng, shape, size, pairs[0])
+    for item in placed:
+        pairs.append(_distinct_pair(rng, pairs))
+        image = _paint(rng, image, item, pairs[-1], light, size)
+
+    seen = _visible(placed, shape)
+    labels = np.array([0, *(item.index + 1 for item in placed)], np.uint8)[seen]
+    items = []
+    for number, item in enumerate(placed, 1):
+        rows, columns = np.nonzero(seen == number)
+        box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max()))
+        hidden = bool(((item.distance < 0) & (seen != number)).any())
+        items.append(Item(CLASSES[item.index], box, item.cut, hidden))
+    saliency = _saliency(rng, seen, len(placed))
+    return Scene(_photograph(rng, image), labels, saliency, tuple(items))
+
+
+def annotation_xml(identifier: str, scene: Scene) -> str:
+    """The annotation of a scene as VOC writes it; box corners are inclusive and count from 1."""
+    height, width = scene.labels.shape
+    lines = [
+        "<annotation>",
+        f"\t<filename>{identifier}.jpg</filename>",
+        f"\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
+        "\t<segmented>1</segmented>",
+    ]
+    for item in scene.items:
+        corners = zip(("xmin", "ymin", "xmax", "ymax"), item.box, strict=True)
+        box = "".join(f"<{name}>{value + 1}</{name}>" for name, value in corners)
+        lines += [
+            "\t<object>",
+            f"\t\t<name>{item.name}</name>",
+            f"\t\t<truncated>{item.truncated:d}</truncated>",
+            f"\t\t<occluded>{item.occluded:d}</occluded>",
+            "\t\t<difficult>0</difficult>",
+            f"\t\t<bndbox>{box}</bndbox>",
+            "\t</object>",
+        ]
+    return "\n".join([*lines, "</annotation>", ""])
+
+
+def generate(
+    root: str | Path,
+    images: int = 240,
+    validation: int = 40,
+    size: int = 112,
+    seed: int = 0,
+    progress: bool = False,
+) -> None:
+    """Write the data set to `root`, in place of an earlier one of this generator.
+
+    The same arguments give the same files, byte for byte. A scene depends on its number, `size`
+    and `seed` only, so a larger set begins with the scenes of a smaller one. Every six scenes in
+    a row show every class.
+
+    Args:
+        root: folder to write; made if it is not there.
+        images: training scenes, `scene_0001` and on.
+        validation: validation scenes, `val_0001` and on.
+        size: longer side in pixels; the other is 0.72 to 1 of it.
+        seed: of all random numbers, not negative.
+        progress: show a bar.
+
+    Raises:
+        InputError: an argument out of range, a root that holds other data, or not writable.
+    """
+    for name, value, low in (
+        ("images", images, 1),
+        ("validation", validation, 0),
+        ("seed", seed, 0),
+    ):
+        if value < low:
+            raise InputError(f"{name} {value}: must be at least {low}")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise InputError(f"size {size}: must be {MIN_SIZE} to {MAX_SIZE} pixels")
+    root = Path(root)
+    _claim(root)
+
+    counts = {"train": ("scene", images), "val": ("val", validation)}
+    numbered = [
+        (f"{prefix}_{number + 1:04d}", stream, number)
+        for stream, (prefix, count) in enumerate(counts.values())
+        for number in range(count)
+    ]
+    _remove_others(root, {identifier for identifier, *_ in numbered})
+    for identifier, stream, number in tqdm(numbered, "scenes", disable=not progress):
+        scene = make_scene((seed, stream, number), number % len(CLASSES), size)
+        _write_scene(root, identifier, scene)
+    for split, (prefix, count) in counts.items():
+        text = "".join(f"{prefix}_{number + 1:04d}\n" for number in range(count))
+        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
+
+
+def _claim(root: Path) -> None:
+    """Mark `root` as this generator's by its labels.txt; other people's data is left alone."""
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root}: is not a folder")
+    labels = root / "labels.txt"
+    if labels.exists():
+        foreign = tuple(read_lines(labels)) != CLASSES
+    else:
+        foreign = any((root / name).exists() for name in (*_FILES, "ImageSets"))
+    if foreign:
+        raise InputError(f"{root}: holds another data set; name a folder of its own")
+    write_text(labels, "".join(f"{name}\n" for name in CLASSES))
+
+
+def _remove_others(root: Path, identifiers: set[str]) -> None:
+    """Remove scenes of an earlier, larger set: train_aug is whatever has a mask and is not val."""
+    for folder, ending in _FILES.items():
+        names = list_folder(root / folder) if (root / folder).is_dir() else []
+        for name in names:
+            ours = re.fullmatch(rf"((?:scene|val)_\d{{4,}}){re.escape(ending)}", name)
+            if ours and ours[1] not in identifiers:
+                try:
+                    (root / folder / name).unlink(missing_ok=True)
+                except OSError as error:
+                    path = root / folder / name
+                    raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _write_scene(root: Path, identifier: str, scene: Scene) -> None:
+    """Write the four files of a scene."""
+    path = {folder: root / folder / f"{identifier}{ending}" for folder, ending in _FILES.items()}
+    bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
+    write_bytes(path["JPEGImages"], jpeg.tobytes())
+    write_text(path["Annotations"], annotation_xml(identifier, scene))
+    write_label_map(path["SegmentationClassAug"], scene.labels, voc_palette())
+    write_bytes(path["saliency_map"], encode_png(scene.saliency))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m datasets.demo",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="folder to write")
+    for name, default, what in (
+        ("images", 240, "training scenes"),
+        ("validation", 40, "validation scenes"),
+        ("size", 112, f"longer side of a scene in pixels, {MIN_SIZE} to {MAX_SIZE}"),
+        ("seed", 0, "of all random numbers; the same seed gives the same files"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    options = parser.parse_args(argv)
+    try:
+        generate(**vars(options), progress=True)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    crop = -(-options.size // 16) * 16
+    print(
+        f"{options.images} training and {options.validation} validation scenes are in "
+        f"{options.root}; next: python train_scn.py --dataset custom --root {options.root} "
+        f"--crop {crop} --long_side {crop} {crop + 16}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

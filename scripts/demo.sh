@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The whole pipeline on a small generated data set, from nothing: bash scripts/demo.sh
+# Minutes on two CPU cores; on a GPU if there is one. Everything goes to experiments/demo/.
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+install requirements.txt
+python="$venv/bin/python"
+started=$SECONDS
+root=data/demo
+runs=experiments/demo
+rm -rf "$runs"
+step() { printf '\n== %s\n' "$*"; "$python" "$@"; }
+
+step -m datasets.demo --root "$root" --images 240 --validation 40 --size 112 --seed 0
+data="--dataset custom --root $root --experiments $runs"
+crops="--batch 8 --crop 112 --long_side 96 144"
+# From scratch and for minutes, so: a small backbone, momentum, and a learning rate to go with it.
+network="--backbone resnet18 --backbone_weights none --lr 0.02 --momentum 0.9 --clip 10"
+training="--scn $runs/scn/last.pt --epochs 15 --score_images 24 $crops $network"
+cams="--split train --scales 1 1.5"
+
+step train_scn.py $data $crops --epochs 6 --lr 1e-3
+step train_cls_image.py $data $training
+step evaluator_cls_image.py $data $cams --checkpoint "$runs/cls_image/best.pt"
+step train_cls_sal.py $data $training
+step evaluator_cls_sal.py $data $cams --checkpoint "$runs/cls_sal/best.pt"
+step -m utils.summary "$runs/eval_image" "$runs/eval_sal" --sheet "$runs/contact_sheet.png"
+echo "the demo took $((SECONDS - started)) s after installing"
