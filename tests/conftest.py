@@ -13,6 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from datasets import prepare
 from datasets.classes import coco_classes
 from datasets.palette import voc_palette
 
@@ -189,3 +190,11 @@ def coco_root(tmp_path, write_photograph):
             name = f"COCO_{split}2014_{number:012d}.jpg"
             write_photograph(root / f"{split}2014" / name, number)
     return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def prepared_elsewhere(tmp_path_factory):
+    """Lists that scripts prepare on the spot do not go into the repository's data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "PREPARED", tmp_path_factory.mktemp("prepared"))
+        yield

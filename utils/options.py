@@ -64,12 +64,13 @@ fraction = number(float, 0, 1)
 
 
 def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
-    """Which photographs, and where they lie."""
+    """Which photographs, and where they lie; COCO knows no `train_aug`, so `train` is taken."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
     )
-    group.add_argument("--split", default=split, help="train, train_aug or val")
+    group.add_argument("--split", help=f"train, train_aug or val (default: {split}; train of coco)")
+    parser.set_defaults(default_split=split)
     for name, what in (
         ("voc_root", "PASCAL VOC 2012"),
         ("voc_sal_root", "saliency maps of VOC"),
@@ -87,8 +88,8 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     )
 
 
-def collection(options: argparse.Namespace, split: str | None = None) -> Collection:
-    """The photographs that the data options name; `split` overrides --split."""
+def collection(options: argparse.Namespace) -> Collection:
+    """The photographs that the data options name."""
     roots = {
         "voc12": (options.voc_root, options.voc_sal_root),
         "coco": (options.coco_root, options.coco_sal_root),
@@ -98,7 +99,7 @@ def collection(options: argparse.Namespace, split: str | None = None) -> Collect
     return load_collection(
         options.dataset,
         root,
-        split or options.split,
+        options.split or ("train" if options.dataset == "coco" else options.default_split),
         saliency=saliency or None,
         labels_file=options.labels_file,
     )
