@@ -84,7 +84,7 @@ def train_superpixels(given: argparse.Namespace) -> None:
     train(run, plan, loader, stage, device)
     checkpoint = run.folder / "last.pt"
     run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
-    run.close()
+    run.close(device)
 
 
 if __name__ == "__main__":

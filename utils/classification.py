@@ -66,7 +66,7 @@ def add_options(
     group.add_argument("--clip", type=options.positive, default=1.0, help="gradient norm limit")
     group = parser.add_argument_group("networks")
     group.add_argument(
-        "--scn", default="experiments/scn/last.pt", metavar="FILE", help="superpixel network"
+        "--scn", metavar="FILE", help="superpixel network (default: that of the run scn)"
     )
     group.add_argument("--backbone", choices=options.BACKBONES, default="resnet50")
     group.add_argument(
@@ -138,7 +138,9 @@ def build_networks(given: argparse.Namespace, num_classes: int) -> tuple[Classif
     """The classification network to be trained and the superpixel network."""
     scn = SuperpixelNet()
     path = options.existing_file(
-        given.scn, "--scn", "train one with train_scn.py, or name a published one"
+        given.scn or options.checkpoint_of(given, "scn"),
+        "--scn",
+        "train one with train_scn.py, or name a published one",
     )
     checkpoints.load_scn(scn, path)
     weights = given.backbone_weights
@@ -290,7 +292,7 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
         f"{len(collection.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
         f"steps, on {devices.describe(device)}; {given.backbone} from {given.backbone_weights}, "
-        f"SCN {given.scn}; writing to {run.folder}"
+        f"SCN {given.scn or 'of the run scn'}; writing to {run.folder}"
     )
     crops = TrainingCrops(
         collection, given.crop, given.long_side, given.seed, ("labels", *supervision.layers)
@@ -322,4 +324,4 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
             "last.pt uses none."
         )
     run.say(f"next: python {evaluator} --checkpoint {run.folder / kept}")
-    run.close()
+    run.close(device)

@@ -1,6 +1,8 @@
 """The device a script runs on, and its random seed."""
 
+import ctypes
 import random
+import sys
 
 import numpy as np
 import torch
@@ -21,13 +23,45 @@ def choose(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"--device {name}: choose auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
+    if device.type == "cpu":
+        keep_freed_memory()
+    elif device.type != "cuda":
         raise InputError(f"--device {name}: choose auto, cpu, cuda or cuda:N")
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise InputError(f"--device {name}: this machine shows {count} CUDA GPUs; try cpu")
     return device
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep large freed blocks for the next tensor (Linux, CPU).
+
+    By default glibc gives every block over 32 MB back to the kernel and takes it again, zeroed page
+    by page, for the next tensor: a fifth of the time of inference. The peak stays the peak.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        trim_threshold, mmap_threshold, one_gib = -1, -3, 1 << 30
+        mallopt(trim_threshold, one_gib)
+        mallopt(mmap_threshold, one_gib)
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory used so far, in words."""
+    parts = []
+    if device.type == "cuda":
+        most = max(torch.cuda.max_memory_allocated(i) for i in gpu_indices(device))
+        parts.append(f"{most / 2**30:.1f} GiB on a GPU")
+    if sys.platform != "win32":
+        import resource  # Unix only
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        parts.append(f"{most / 2**30:.1f} GiB of main memory")
+    return " and ".join(parts) or "unknown"
 
 
 def describe(device: torch.device) -> str:

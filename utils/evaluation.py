@@ -59,10 +59,10 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     group = parser.add_argument_group("networks")
     group.add_argument(
         "--checkpoint",
-        default=f"experiments/{trained_by}/best.pt",
         metavar="FILE",
-        help="classification network, as a train_cls script wrote it",
+        help=f"classification network (default: the best of the run {trained_by}, else its last)",
     )
+    parser.set_defaults(trained_by=trained_by)
     group.add_argument(
         "--scn", metavar="FILE", help="superpixel network (default: the one in the checkpoint)"
     )
@@ -123,7 +123,9 @@ def open_collection(given: argparse.Namespace, classes: tuple[str, ...] | None) 
         )
     if given.labels == PREDICTED or not given.labels.endswith(".csv"):
         if classes is None:
-            raise InputError(f"{given.checkpoint}: does not name its classes; give a CSV of labels")
+            raise InputError(
+                f"--labels {given.labels}: the checkpoint does not name its classes; give a CSV"
+            )
         collection = folder_collection(given.images, None, classes)
         if given.labels == PREDICTED:
             return collection
@@ -273,13 +275,15 @@ def make_refiner(
     )
 
 
-def description(given: argparse.Namespace, collection: Collection, seconds: float) -> dict:
+def description(
+    given: argparse.Namespace, checkpoint: Path, collection: Collection, seconds: float
+) -> dict:
     """What result.json says besides the scores."""
     result = {
         "dataset": collection.name,
         "split": collection.split,
         "images": len(collection.ids),
-        "checkpoint": str(given.checkpoint),
+        "checkpoint": str(checkpoint),
         "labels": "given",
         "scales": list(given.scales),
         "flip": not given.no_flip,
@@ -318,7 +322,9 @@ def evaluate(given: argparse.Namespace) -> None:
     """Infer, write and, where there are masks, score the pseudo labels of a collection."""
     device = devices.choose(given.device)
     path = options.existing_file(
-        given.checkpoint, "--checkpoint", "train one with train_cls_image.py or train_cls_sal.py"
+        given.checkpoint or options.checkpoint_of(given, given.trained_by),
+        "--checkpoint",
+        "train one with train_cls_image.py or train_cls_sal.py",
     )
     trained = checkpoints.open_trained(path, given.scn)
     collection = open_collection(given, trained.classes)
@@ -341,7 +347,7 @@ def evaluate(given: argparse.Namespace) -> None:
     thresholds = thresholds_to_write(given, trained, scored)
     started = time.monotonic()
     outcome = infer_and_write(given, run.folder, collection, trained, thresholds, device)
-    result = description(given, collection, time.monotonic() - started)
+    result = description(given, path, collection, time.monotonic() - started)
     folder, threshold = REFINED if given.crf else PLAIN, thresholds[0]
     if scored:
         found, folder, threshold = report_scores(run, collection, thresholds, outcome)
@@ -356,4 +362,4 @@ def evaluate(given: argparse.Namespace) -> None:
         run.say(f"for deeplab-pytorch: {pairs}")
     best = run.folder / folder / f"{threshold:g}"
     run.say(f"next: train a segmentation network on the photographs and {best}")
-    run.close()
+    run.close(device)

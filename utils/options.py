@@ -177,12 +177,18 @@ def workers(options: argparse.Namespace, device: torch.device) -> int:
     return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
-def existing_file(path: str | None, option: str, remedy: str) -> Path:
+def existing_file(path: str | Path, option: str, remedy: str) -> Path:
     """The file an option names.
 
     Raises:
         InputError: it does not exist; `remedy` says how to get it.
     """
-    if path is None or not Path(path).is_file():
+    if not Path(path).is_file():
         raise InputError(f"{option} {path}: no such file; {remedy}")
     return Path(path)
+
+
+def checkpoint_of(given: argparse.Namespace, tag: str) -> Path:
+    """Where the run `tag` among the experiments left its best checkpoint, else its last."""
+    folder = Path(given.experiments) / tag
+    return folder / ("best.pt" if (folder / "best.pt").is_file() else "last.pt")

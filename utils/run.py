@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from datasets.files import InputError, write_json
+from utils.devices import peak_memory
 
 
 class Run:
@@ -66,9 +67,10 @@ class Run:
         """Log a picture (H, W, 3) uint8 to tensorboardX."""
         self.writer.add_image(name, image, step, dataformats="HWC")
 
-    def close(self) -> None:
-        """End the log with the time the run took."""
-        self.log(f"took {duration(time.monotonic() - self._started)}")
+    def close(self, device: torch.device) -> None:
+        """End with the time and the memory that the run took."""
+        seconds = duration(time.monotonic() - self._started)
+        self.say(f"took {seconds}, at most {peak_memory(device)}")
         self.writer.close()
         self._log.close()
 

@@ -71,10 +71,10 @@ def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
 
 
 def test_a_folder_is_not_overwritten_unasked(tmp_path):
-    make_run(tmp_path).close()
+    make_run(tmp_path).close(torch.device("cpu"))
     with pytest.raises(InputError, match="--tag, or --overwrite"):
         make_run(tmp_path)
-    make_run(tmp_path, overwrite=True).close()
+    make_run(tmp_path, overwrite=True).close(torch.device("cpu"))
     assert "options.json" in {path.name for path in (tmp_path / "run").iterdir()}
 
 
