@@ -10,6 +10,7 @@ METHOD section 2.
 import torch
 from torch import Tensor
 
+from networks.normalisation import channels_first
 from utils.classification import Supervision, add_options, train_classifier
 from utils.options import parser
 from utils.run import start
@@ -17,7 +18,7 @@ from utils.run import start
 
 def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
     """`[s, 1 - s]` (B, 2, H, W) of the saliency maps s in 0..1."""
-    saliency = batch["saliency"].float() / 255
+    saliency = channels_first(batch["saliency"]).float() / 255
     return torch.cat([saliency, 1 - saliency], dim=1)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
-from networks.normalisation import inside, normalise
+from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import SuperpixelNet, scn_loss
 from utils import checkpoints, devices, options
 from utils.optimisers import PolynomialDecay
@@ -64,16 +64,17 @@ def train_superpixels(given: argparse.Namespace) -> None:
     sample = crops.crop_of(0, 0)["image"]
 
     def objective(batch: dict[str, Tensor]) -> Losses:
-        boxes, (height, width) = batch["box"], batch["image"].shape[2:]
-        images = normalise(batch["image"]) * inside(boxes, height, width)
-        terms = network(images, batch["lab"].float() / 255).sum(0) / len(images)
+        images = normalise(channels_first(batch["image"]))
+        images = images * inside(batch["box"], *images.shape[2:])
+        lab = channels_first(batch["lab"]).float() / 255
+        terms = network(images, lab).sum(0) / len(images)
         return dict(zip(("loss", "colour", "position"), terms, strict=True))
 
     def after_epoch(epoch: int, losses: dict[str, float]) -> None:
         run.say(f"epoch {epoch + 1}/{given.epochs}: {shown(losses)}")
         scn.eval()
-        ids = superpixels(sample.to(device), scn)
-        picture = with_boundaries(sample.permute(1, 2, 0).numpy(), ids)
+        ids = superpixels(sample.permute(2, 0, 1).to(device), scn)
+        picture = with_boundaries(sample.numpy(), ids)
         run.picture("superpixels", picture, epoch)
         checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
         checkpoints.save(run.folder / "last.pt", checkpoint)

@@ -1,8 +1,8 @@
 """What a DataLoader reads: augmented crops for training, whole photographs for inference.
 
-Images stay 8-bit until they are on the device. Every random number of a sample comes from (seed,
-epoch, index), and the order from (seed, epoch): the same run gives the same batches with any number
-of workers, and can go on from any step.
+Images stay 8-bit, channels last, until they are on the device. Every random number of a sample
+comes from (seed, epoch, index), and the order from (seed, epoch): the same run gives the same
+batches with any number of workers, and can go on from any step.
 """
 
 from collections.abc import Iterator
@@ -22,16 +22,12 @@ LOADER_TIMEOUT = 600
 """Seconds after which a worker that delivers nothing counts as hung."""
 
 
-def _channels_first(image: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-
-
 class TrainingCrops(Dataset):
     """Augmented crops of a collection; an item is asked for by (epoch, index).
 
-    An item is a dict: `image` (3, S, S) uint8 RGB, `box` (4,) int64 (where the photograph lies in
+    An item is a dict: `image` (S, S, 3) uint8 RGB, `box` (4,) int64 (where the photograph lies in
     the crop: top, left, bottom, right), and, where asked for, `labels` (K,) float32, `saliency`
-    (1, S, S) uint8 and `lab` (3, S, S) uint8 (OpenCV's 8-bit CIE-Lab).
+    (S, S, 1) uint8 and `lab` (S, S, 3) uint8 (OpenCV's 8-bit CIE-Lab).
 
     Args:
         collection: the photographs.
@@ -75,11 +71,11 @@ class TrainingCrops(Dataset):
             saliency = read_saliency(path, image.shape[:2])
         rng = np.random.default_rng((self.seed, epoch, index))
         image, saliency, box = augment(image, saliency, self.crop, self.long_side, rng)
-        item = {"image": _channels_first(image), "box": torch.tensor(box)}
+        item = {"image": torch.from_numpy(image), "box": torch.tensor(box)}
         if saliency is not None:
-            item["saliency"] = torch.from_numpy(saliency)[None]
+            item["saliency"] = torch.from_numpy(saliency)[..., None]
         if "lab" in self.layers:
-            item["lab"] = _channels_first(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
+            item["lab"] = torch.from_numpy(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
         if "labels" in self.layers:
             item["labels"] = torch.from_numpy(self.collection.labels[identifier]).float()
         return item
@@ -141,7 +137,8 @@ class ShuffledBatches(Sampler):
 class Photographs(Dataset):
     """Whole photographs of a collection for inference, by index.
 
-    An item is a dict: `id`, `image` (3, H, W) uint8, `labels` (K,) uint8 tensor or None, `mask`
+    An item is a dict: `id`, `image` (3, H, W) uint8 (channels last in memory),
+    `labels` (K,) uint8 tensor or None, `mask`
     (H, W) uint8 array or None where there is none; or `error` as in TrainingCrops.
     """
 
@@ -164,7 +161,7 @@ class Photographs(Dataset):
         labels = collection.labels.get(identifier)
         return {
             "id": identifier,
-            "image": _channels_first(image),
+            "image": torch.from_numpy(image).permute(2, 0, 1),
             "labels": None if labels is None else torch.from_numpy(labels),
             "mask": mask,
         }

@@ -11,8 +11,11 @@ Box = tuple[int, int, int, int]
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (H, W) or (H, W, D) uint8; averages areas when shrinking, else bilinear."""
-    shrinks = height < image.shape[0]
+    """Resize (H, W) or (H, W, D) uint8, bilinearly; areas are averaged when shrinking a lot.
+
+    Bilinear without antialiasing is what inference does too, and three times as fast.
+    """
+    shrinks = 2 * height < image.shape[0]
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (width, height), interpolation=method)
 
@@ -59,13 +62,24 @@ def random_crop(
     height, width = layers[0][0].shape[:2]
     y, top, rows = random_window(height, crop, rng)
     x, left, columns = random_window(width, crop, rng)
+    box = (top, left, top + rows, left + columns)
+    margins = (top, crop - box[2], left, crop - box[3])
     squares = []
     for layer, padding in layers:
-        square = np.empty((crop, crop, *layer.shape[2:]), np.uint8)
-        square[...] = padding
-        square[top : top + rows, left : left + columns] = layer[y : y + rows, x : x + columns]
-        squares.append(square)
-    return squares, (top, left, top + rows, left + columns)
+        window = layer[y : y + rows, x : x + columns]
+        squares.append(
+            cv2.copyMakeBorder(window, *margins, cv2.BORDER_CONSTANT, value=padding)
+            if any(margins)
+            else np.ascontiguousarray(window)
+        )
+    return squares, box
+
+
+def mirror(squares: list[np.ndarray], box: Box) -> tuple[list[np.ndarray], Box]:
+    """Mirror images left to right, and where the photograph lies in them."""
+    crop = squares[0].shape[1]
+    top, left, bottom, right = box
+    return [cv2.flip(square, 1) for square in squares], (top, crop - right, bottom, crop - left)
 
 
 def augment(
@@ -91,7 +105,7 @@ def augment(
     layers = [(resize(image, *size), PADDING_COLOUR)]
     if saliency is not None:
         layers.append((resize(saliency, *size), 0))
-    if rng.random() < 0.5:
-        layers = [(layer[:, ::-1], padding) for layer, padding in layers]
     squares, box = random_crop(layers, crop, rng)
+    if rng.random() < 0.5:
+        squares, box = mirror(squares, box)
     return squares[0], squares[1] if saliency is not None else None, box

@@ -14,6 +14,14 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() - 255 * mean) / (255 * std)
 
 
+def channels_first(images: Tensor) -> Tensor:
+    """Images as they are decoded, (B, H, W, D) -> (B, D, H, W); memory stays as it is.
+
+    Channels last in memory is also what convolutions like best.
+    """
+    return images.permute(0, 3, 1, 2)
+
+
 def inside(boxes: Tensor, height: int, width: int, step: int = 1) -> Tensor:
     """Where a photograph lies in its padded crop.
 

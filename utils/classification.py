@@ -17,9 +17,10 @@ from networks.association import pool
 from networks.backbone import WEIGHTS, build_backbone
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
-from networks.normalisation import inside, normalise
+from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints, devices, options
+from utils.folding import fold
 from utils.inference import Settings, Validation, validate
 from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
 from utils.run import Run
@@ -102,14 +103,14 @@ class SupervisedNetwork(nn.Module):
 
     Args:
         classifier: learns.
-        scn: does not.
+        scn: a frozen copy.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
     """
 
     def __init__(self, classifier: Classifier, scn: SuperpixelNet, beta: int, gamma: float) -> None:
         super().__init__()
-        self.classifier, self.scn = classifier, scn.requires_grad_(False)
+        self.classifier, self.scn = classifier, scn
         self.beta, self.gamma = beta, gamma
 
     def train(self, mode: bool = True) -> "SupervisedNetwork":
@@ -161,6 +162,11 @@ def build_networks(given: argparse.Namespace, num_classes: int) -> tuple[Classif
     return Classifier(backbone, num_classes, dcr=not given.no_dcr), scn
 
 
+def frozen_copy(scn: SuperpixelNet) -> SuperpixelNet:
+    """The superpixel network as it serves training: folded, without gradients."""
+    return fold(scn.eval()).requires_grad_(False)
+
+
 def objective(
     network: nn.Module, supervision: Supervision, given: argparse.Namespace
 ) -> Callable[[dict[str, Tensor]], Losses]:
@@ -168,8 +174,8 @@ def objective(
 
     def losses(batch: dict[str, Tensor]) -> Losses:
         boxes, labels = batch["box"], batch["labels"]
-        height, width = batch["image"].shape[2:]
-        images = normalise(batch["image"]) * inside(boxes, height, width)
+        images = normalise(channels_first(batch["image"]))
+        images = images * inside(boxes, *images.shape[2:])
         target = supervision.target(images, batch)
         logits, scores, goal = network(images, target, boxes)
         classification = F.multilabel_soft_margin_loss(scores[:, 1:], labels)
@@ -187,7 +193,8 @@ class Keeper:
     Args:
         given: the options.
         run: where checkpoints go.
-        networks: the classifier and the SCN.
+        networks: the classifier and the frozen copy of the SCN, on the device.
+        scn_state: the SCN's weights, kept in checkpoints.
         supervision: kept in checkpoints.
         collection: photographs to score; without masks only the last checkpoint is kept.
         device: what to score on.
@@ -198,12 +205,13 @@ class Keeper:
         given: argparse.Namespace,
         run: Run,
         networks: tuple[Classifier, SuperpixelNet],
+        scn_state: dict[str, Tensor],
         supervision: Supervision,
         collection: Collection,
         device: torch.device,
     ) -> None:
         self.given, self.run, self.networks, self.device = given, run, networks, device
-        self.supervision = supervision
+        self.scn_state, self.supervision = scn_state, supervision
         self.collection = collection.subset(collection.ids[: given.score_images])
         self.scores = collection.masks is not None and given.score_images > 0
         self.best = -1.0
@@ -238,7 +246,7 @@ class Keeper:
         )
 
     def _checkpoint(self, epoch: int, found: Validation | None) -> dict:
-        classifier, scn = self.networks
+        classifier = self.networks[0]
         return {
             "kind": "classifier",
             "backbone": self.given.backbone,
@@ -249,7 +257,7 @@ class Keeper:
             "miou": None if found is None else found.miou,
             "threshold": None if found is None else found.threshold,
             "model": classifier.state_dict(),
-            "scn": scn.state_dict(),
+            "scn": self.scn_state,
         }
 
 
@@ -282,10 +290,10 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
     if "saliency" in supervision.layers:
         check_saliency(collection)
     devices.seed_everything(given.seed)
-    networks = build_networks(given, collection.num_classes)
+    classifier, scn = build_networks(given, collection.num_classes)
     run = Run(given)
-    classifier = networks[0]
-    network = SupervisedNetwork(*networks, given.beta_train, given.gamma)
+    frozen = frozen_copy(scn)
+    network = SupervisedNetwork(classifier, frozen, given.beta_train, given.gamma)
     parallel = devices.parallel(network, device)
     plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
     run.say(
@@ -306,7 +314,9 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
     optimizer = nesterov(
         classifier_groups(classifier, given.lr, given.weight_decay), given.momentum
     )
-    keeper = Keeper(given, run, networks, supervision, collection, device)
+    keeper = Keeper(
+        given, run, (classifier, frozen), scn.state_dict(), supervision, collection, device
+    )
     stage = Stage(
         model=parallel,
         objective=objective(parallel, supervision, given),

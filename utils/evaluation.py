@@ -16,6 +16,7 @@ from datasets.folder import folder_collection
 from datasets.palette import voc_palette
 from utils import checkpoints, crf, deeplab, devices, options
 from utils.cams import SCALES, label_map
+from utils.folding import fold
 from utils.inference import Inferred, Settings, infer_collection
 from utils.metrics import ThresholdSweep
 from utils.pictures import contact_sheet, heat_map, overlay, superpixels, with_boundaries
@@ -170,13 +171,12 @@ def same_classes(collection: Collection, trained: checkpoints.Trained, path: Pat
 def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[np.ndarray | None]:
     """Photo, superpixel boundaries, CAM, pseudo label and ground truth of one photograph."""
     image = found.image.permute(1, 2, 0).numpy()
-    device = next(scn.parameters()).device
     palette = voc_palette()
     cam = found.cams.max(0) if len(found.cams) else np.zeros(image.shape[:2], np.float32)
     labels = label_map(found.classes, found.cams, threshold)
     return [
         image,
-        with_boundaries(image, superpixels(found.image.to(device), scn)),
+        with_boundaries(image, superpixels(found.image, scn)),
         heat_map(image, cam),
         overlay(image, labels, palette),
         None if found.mask is None else overlay(image, found.mask, palette),
@@ -236,7 +236,7 @@ def infer_and_write(
     device: torch.device,
 ) -> Outcome:
     """Infer every photograph, write its files, count it where it has a mask."""
-    networks = [devices.parallel(net, device) for net in (trained.classifier, trained.scn)]
+    networks = [devices.parallel(fold(net), device) for net in (trained.classifier, trained.scn)]
     predict_from = given.score_threshold if given.labels == PREDICTED else None
     settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
     sweep = ThresholdSweep(collection.num_classes, thresholds)

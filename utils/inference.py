@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from datasets.collection import Collection
 from datasets.files import InputError
@@ -14,6 +13,7 @@ from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.cams import SCALES, infer_with_scores, predict_labels
 from utils.metrics import ThresholdSweep, average_precision, scores
+from utils.progress import progress
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def infer_collection(
         InputError: a photograph or mask cannot be read, or has no labels.
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
-    for item in tqdm(loader, title, unit="image", leave=False):
+    for item in progress(loader, title, "image"):
         if "error" in item:
             raise InputError(item["error"])
         image = normalise(item["image"].to(device, non_blocking=True))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets.files import IGNORE
+from utils.cams import strongest
 
 
 def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
@@ -61,21 +62,20 @@ class ThresholdSweep:
         """`add` with only the cams (n, H, W) of the foreground classes (n,) in the photograph."""
         if cams.shape != (len(classes), *labels_map.shape):
             raise ValueError(f"{len(classes)} cams {cams.shape} do not fit {labels_map.shape}")
-        scored = labels_map != IGNORE
-        truth = labels_map[scored].astype(np.int64)
-        if truth.size and truth.max() >= self.num_classes:
-            raise ValueError(f"class {truth.max()} in the ground truth of {self.num_classes}")
+        truth = labels_map.astype(np.int64)
+        np.minimum(truth, self.num_classes, out=truth)  # ignored pixels get a row of their own
+        bad = labels_map[(truth == self.num_classes) & (labels_map != IGNORE)]
+        if bad.size:
+            raise ValueError(f"class {bad.max()} in the ground truth of {self.num_classes}")
+        strongest_class, exceeded = 0, 0
         if len(classes):
-            values = np.asarray(cams, np.float32)[:, scored]
-            best = values.argmax(0)
-            strongest = np.asarray(classes, np.int64)[best]
-            value = np.take_along_axis(values, best[None], 0)[0]
+            best, value = strongest(np.asarray(cams, np.float32))
+            strongest_class = np.asarray(classes, np.int64)[best]
             exceeded = np.searchsorted(self._levels, value, side="left")
-        else:
-            strongest = exceeded = np.zeros_like(truth)
-        shape = self.counts.shape
-        cell = (truth * shape[1] + strongest) * shape[2] + exceeded
-        self.counts += np.bincount(cell, minlength=self.counts.size).reshape(shape)
+        rows, columns, depth = self.num_classes + 1, *self.counts.shape[1:]
+        place = ((truth * columns + strongest_class) * depth + exceeded).ravel()
+        counted = np.bincount(place, minlength=rows * columns * depth)
+        self.counts += counted.reshape(rows, columns, depth)[:-1]
 
     def result(self) -> np.ndarray:
         """Confusion matrices (thresholds, C, C) int64, rows ground truth, in the given order."""

@@ -13,7 +13,7 @@ import torch
 
 from datasets.files import InputError, write_bytes, write_label_map
 from datasets.palette import voc_palette
-from utils.cams import label_map, resize
+from utils.cams import label_maps, resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred
 from utils.metrics import confusion_matrix
@@ -82,7 +82,7 @@ class PseudoLabels:
 
     def write(self, found: Inferred) -> np.ndarray:
         """Write everything about one photograph; returns its labels (thresholds, H, W) uint8."""
-        labels = np.stack([label_map(found.classes, found.cams, t) for t in self.thresholds])
+        labels = label_maps(found.classes, found.cams, self.thresholds)
         for threshold, one in zip(self.thresholds, labels, strict=True):
             path = label_path(self.folder / "pseudo_labels", threshold, found.id)
             self.writer.submit(write_label_map, path, one, self.palette)

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.files import IGNORE, InputError, read_id_list, read_label_map, write_json
 from utils.metrics import confusion_matrix
 from utils.options import parser
+from utils.progress import progress
 from utils.run import start
 from utils.scoring import percent, score_table
 
@@ -58,7 +58,7 @@ def score(given: argparse.Namespace) -> None:
     ids = read_id_list(given.list)
     one = partial(score_one, pred=Path(given.pred), gt=Path(given.gt), num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
-        counts = tqdm(pool.map(one, ids), "scoring", len(ids), unit="image", leave=False)
+        counts = progress(pool.map(one, ids), "scoring", "image", len(ids))
         confusion = sum(counts, np.zeros((len(classes) + 1,) * 2, np.int64))
     table = score_table(classes, [0.0], confusion[None])
     found = table.scores[0]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from datasets.files import InputError
 from datasets.loading import Plan
 from utils.optimisers import PolynomialDecay, trainable
+from utils.progress import progress
 from utils.run import Run
 
 Losses = dict[str, Tensor]
@@ -147,7 +147,7 @@ def train(run: Run, plan: Plan, batches: Iterable, stage: Stage, device: torch.d
         reader.restart_clock()
         first = epoch * plan.steps_per_epoch
         steps = range(first, first + plan.steps_per_epoch)
-        with tqdm(steps, f"epoch {epoch + 1}/{plan.epochs}", unit="step", leave=False) as bar:
+        with progress(steps, f"epoch {epoch + 1}/{plan.epochs}", "step") as bar:
             for step in bar:
                 stage.decay.before_step(step)
                 losses = stage.objective(to_device(next(batches), device))

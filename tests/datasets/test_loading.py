@@ -52,14 +52,13 @@ def test_a_batch(collection):
     batches = batches_of(collection, 0)
     assert len(batches) == 4  # two full batches of 3 of the 7 images, twice
     batch = batches[0]
-    assert batch["image"].shape == (3, 3, 32, 32) and batch["image"].dtype == torch.uint8
-    assert batch["saliency"].shape == (3, 1, 32, 32) and batch["labels"].shape == (3, 2)
-    image = np.ascontiguousarray(batch["image"][0].permute(1, 2, 0).numpy())
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    assert (batch["lab"][0].permute(1, 2, 0).numpy() == lab).all()
+    assert batch["image"].shape == (3, 32, 32, 3) and batch["image"].dtype == torch.uint8
+    assert batch["saliency"].shape == (3, 32, 32, 1) and batch["labels"].shape == (3, 2)
+    lab = cv2.cvtColor(batch["image"][0].numpy(), cv2.COLOR_RGB2LAB)
+    assert (batch["lab"][0].numpy() == lab).all()
     top, left, bottom, right = batch["box"][0].tolist()
-    red = batch["image"][0, 0, top:bottom, left:right]
-    assert (batch["saliency"][0, 0, top:bottom, left:right] == red).all()
+    red = batch["image"][0, top:bottom, left:right, 0]
+    assert (batch["saliency"][0, top:bottom, left:right, 0] == red).all()
 
 
 def test_batches_do_not_depend_on_workers_and_go_on_anywhere(collection):

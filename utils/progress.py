@@ -1,0 +1,16 @@
+"""Progress bars with rate and remaining time."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def progress(items: Iterable, title: str, unit: str, total: int | None = None) -> tqdm:
+    """A bar over `items` that is gone at its end.
+
+    Where nobody watches, in a log file, it says where it is twice a minute instead of ten times a
+    second.
+    """
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(items, title, total, unit=unit, leave=False, mininterval=interval, miniters=1)
