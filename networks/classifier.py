@@ -1,5 +1,6 @@
 """The classification network: a backbone with DCR and AP. METHOD section 2."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,8 +53,10 @@ class Classifier(nn.Module):
             kernels5 = self.dcr.kernels5(x5, embedding)
             activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
             logits = reassemble(activations, kernels5)
-        scores = activations.mean((2, 3))
-        return propagate(logits, x4, beta, gamma), scores
+        scores = activations.mean((2, 3)).float()
+        # Under autocast too, affinity is float32: its cut and its clamps are finer than bfloat16.
+        with torch.autocast(images.device.type, enabled=False):
+            return propagate(logits.float(), x4.float(), beta, gamma), scores
 
 
 def cam(logits: Tensor) -> Tensor:

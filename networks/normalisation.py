@@ -9,9 +9,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 def normalise(images: Tensor) -> Tensor:
     """8-bit RGB (.., 3, H, W) -> float32, `(x / 255 - mean) / std`, on the images' device."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean, std = _channels(IMAGENET_MEAN, images.device), _channels(IMAGENET_STD, images.device)
     return (images.float() - 255 * mean) / (255 * std)
+
+
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1). Filled on the device: copying from the host would make a GPU's queue wait."""
+    return torch.cat([torch.full((1, 1, 1), value, device=device) for value in values])
 
 
 def channels_first(images: Tensor) -> Tensor:

@@ -199,6 +199,17 @@ def test_bad_input_is_answered_in_one_line(
     assert not (tmp_path / "e").exists()
 
 
+def test_bfloat16_and_accumulation_train_too(trained, scenes, tmp_path):
+    call(
+        "train_cls_image.py",
+        f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
+        f"--scn {trained}/scn/last.pt {SMALL} --score_images 2 --amp --accumulate 2",
+    )
+    weights = torch.load(tmp_path / "cls_image/last.pt", weights_only=True)["model"]
+    assert all(value.dtype != torch.bfloat16 for value in weights.values())
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
 def test_missing_saliency_maps_are_counted_before_training(trained, scenes, tmp_path, capsys):
     (tmp_path / "sal").mkdir()
     for path in sorted((scenes / "saliency_map").iterdir())[2:]:

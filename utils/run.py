@@ -17,6 +17,11 @@ from tqdm import tqdm
 from datasets.files import InputError, write_json
 from utils.devices import peak_memory
 
+LESS_MEMORY = (
+    "a smaller --batch or --crop needs less, in train_cls scripts --accumulate 2 (or more) with the "
+    "same --batch and --amp too, in evaluators smaller --scales"
+)
+
 
 class Run:
     """The folder `experiments/<tag>/` of one run.
@@ -92,6 +97,11 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
         if options.debug:
             raise
         sys.exit(_fail(f"error: {error}", 2))
+    except torch.OutOfMemoryError as error:
+        if options.debug:
+            raise
+        reason = str(error).split(". ")[0]
+        sys.exit(_fail(f"error: the GPU's memory is full ({reason}); {LESS_MEMORY}", 2))
     except KeyboardInterrupt:
         sys.exit(_fail("stopped by Ctrl-C", 130))
 

@@ -32,6 +32,7 @@ class Stage:
         optimizer: of the model's parameters.
         decay: of its learning rates.
         clip: the gradient's norm is clipped at this; None leaves it.
+        accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
         after_epoch: called with the epoch (from 0) and its mean losses.
     """
 
@@ -41,6 +42,7 @@ class Stage:
     decay: PolynomialDecay
     after_epoch: Callable[[int, dict[str, float]], None]
     clip: float | None = None
+    accumulate: int = 1
 
 
 class LossReader:
@@ -64,7 +66,7 @@ class LossReader:
     def add(self, step: int, losses: Losses) -> None:
         """Take the losses of a step; read those that wait if it is time."""
         self._names = list(losses)
-        self._waiting.append(torch.stack([loss.detach() for loss in losses.values()]))
+        self._waiting.append(torch.stack(list(losses.values())))
         if len(self._waiting) >= self.every:
             self.read(step)
 
@@ -125,6 +127,23 @@ def to_device(batch: dict[str, Tensor], device: torch.device) -> dict[str, Tenso
     return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
 
 
+def backward(stage: Stage, batch: dict[str, Tensor]) -> Losses:
+    """Add the gradients of a batch to the parameters; its losses, detached."""
+    names, parts = (
+        list(batch),
+        zip(*(v.chunk(stage.accumulate) for v in batch.values()), strict=True),
+    )
+    size = len(next(iter(batch.values())))
+    total: Losses = {}
+    for part in parts:
+        losses = stage.objective(dict(zip(names, part, strict=True)))
+        share = len(part[0]) / size
+        (losses["loss"] * share).backward()
+        for name, loss in losses.items():
+            total[name] = total.get(name, 0) + loss.detach() * share
+    return total
+
+
 def train(run: Run, plan: Plan, batches: Iterable, stage: Stage, device: torch.device) -> None:
     """Train a stage.
 
@@ -150,9 +169,8 @@ def train(run: Run, plan: Plan, batches: Iterable, stage: Stage, device: torch.d
         with progress(steps, f"epoch {epoch + 1}/{plan.epochs}", "step") as bar:
             for step in bar:
                 stage.decay.before_step(step)
-                losses = stage.objective(to_device(next(batches), device))
                 stage.optimizer.zero_grad(set_to_none=True)
-                losses["loss"].backward()
+                losses = backward(stage, to_device(next(batches), device))
                 if stage.clip is not None:
                     nn.utils.clip_grad_norm_(parameters, stage.clip)
                 stage.optimizer.step()

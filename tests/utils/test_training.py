@@ -8,8 +8,8 @@ from torch import nn
 from datasets.files import InputError
 from datasets.loading import Plan
 from utils.optimisers import PolynomialDecay, nesterov
-from utils.run import Run, duration
-from utils.training import Stage, train
+from utils.run import Run, duration, start
+from utils.training import Stage, backward, train
 
 
 def make_run(folder: Path, **changes) -> Run:
@@ -40,15 +40,48 @@ def test_the_loop_minimises_and_reports_means(tmp_path):
     assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
 
 
+def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
+    torch.manual_seed(0)
+    batch = {"x": torch.randn(5, 3)}
+    gradients = []
+    for parts in (1, 2, 5, 9):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 1)
+
+        def objective(part, model=model):
+            return {"loss": model(part["x"]).square().mean()}
+
+        stage = stage_of(model, objective, lambda *_: None, 1)
+        stage.accumulate = parts
+        losses = backward(stage, batch)
+        gradients.append((model.weight.grad, losses["loss"]))
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0])
+
+
+def test_a_full_gpu_is_answered_with_the_options_that_help(monkeypatch, capsys):
+    def main(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has ..")
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--debug", action="store_true")
+    monkeypatch.setattr("sys.argv", ["train"])
+    with pytest.raises(SystemExit) as stop:
+        start(main, parser)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "--accumulate" in error and "--crop" in error and "--amp" in error
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     model = nn.Linear(1, 1)
     epochs = []
 
     def objective(batch):
-        return {"loss": model(batch["x"]).sum() * batch["factor"]}
+        return {"loss": (model(batch["x"]) * batch["factor"]).sum()}
 
     factors = [1.0, 1.0, 1.0, float("nan")]
-    batches = [{"x": torch.ones(2, 1), "factor": torch.tensor(f)} for f in factors]
+    batches = [{"x": torch.ones(2, 1), "factor": torch.full((2, 1), f)} for f in factors]
     stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch), 4)
     with pytest.raises(
         InputError, match=r"step 2 of epoch 2 \(loss nan\); last finite: loss [-\d]"
