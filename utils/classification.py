@@ -116,12 +116,21 @@ class SupervisedNetwork(nn.Module):
         scn: a frozen copy.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
+        amp: the classifier's convolutions run in bfloat16; association maps, affinity and losses
+            stay in float32.
     """
 
-    def __init__(self, classifier: Classifier, scn: SuperpixelNet, beta: int, gamma: float) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        scn: SuperpixelNet,
+        beta: int,
+        gamma: float,
+        amp: bool = False,
+    ) -> None:
         super().__init__()
         self.classifier, self.scn = classifier, scn
-        self.beta, self.gamma = beta, gamma
+        self.beta, self.gamma, self.amp = beta, gamma, amp
 
     def train(self, mode: bool = True) -> "SupervisedNetwork":
         """Switch the classifier's mode; the SCN stays in evaluation mode."""

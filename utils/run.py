@@ -18,8 +18,8 @@ from datasets.files import InputError, write_json
 from utils.devices import peak_memory
 
 LESS_MEMORY = (
-    "a smaller --batch or --crop needs less, in train_cls scripts --accumulate 2 (or more) with the "
-    "same --batch and --amp too, in evaluators smaller --scales"
+    "a smaller --batch or --crop needs less, in train_cls scripts --accumulate 2 (or more) with "
+    "the same --batch and --amp too, in evaluators smaller --scales"
 )
 
 
