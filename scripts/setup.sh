@@ -7,12 +7,11 @@ if [ ! -x "$venv/bin/python" ]; then
   echo "making a virtual environment in $venv"
   "${MSA_PYTHON:-python3}" -m venv "$venv"
 fi
-install() { # install FILE...: once for each content of the requirement files
+install() { # install FILE: once for each content of a file of requirements
   local stamp
-  stamp="$venv/installed-$(cat "$@" | cksum | cut -d' ' -f1)"
+  stamp="$venv/installed-$(cksum <"$1" | cut -d' ' -f1)"
   if [ ! -e "$stamp" ]; then
-    echo "installing $* (PyTorch is large: some minutes and about 6 GB)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check $(printf -- '-r %s ' "$@")
-    touch "$stamp"
+    echo "installing $1 (PyTorch is large: some minutes and about 6 GB)"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1" && touch "$stamp"
   fi
 }

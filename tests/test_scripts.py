@@ -123,6 +123,53 @@ def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys
     assert "thresholds" not in json.loads((tmp_path / "eval_image/result.json").read_text())
 
 
+def evaluate(trained, folder, arguments):
+    call(
+        "evaluator_cls_image.py",
+        f"--experiments {folder} --checkpoint {trained}/cls_image/best.pt --scales 1 --workers 0 "
+        f"--device cpu {arguments}",
+    )
+    return json.loads((folder / "eval_image/result.json").read_text())
+
+
+def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
+    result = evaluate(
+        trained, tmp_path, f"--images {scenes}/JPEGImages --labels predicted --score_threshold 0.4"
+    )
+    assert result["labels"] == "predicted" and result["score_threshold"] == 0.4
+    assert result["images"] == 16 and "thresholds" not in result
+    names = (scenes / "labels.txt").read_text().split()
+    result = evaluate(
+        trained,
+        tmp_path,
+        f"--images {scenes}/JPEGImages --labels {names[2]},{names[0]} --threshold 0 --overwrite",
+    )
+    assert result["labels"] == "given"
+    for path in (tmp_path / "eval_image/pseudo_labels/0").iterdir():
+        assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 1, 3}
+
+
+def test_refined_and_exported(trained, scenes, tmp_path):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
+    result = evaluate(
+        trained,
+        tmp_path,
+        f"--dataset custom --root {scenes} --split val --thresholds 0.2 0.6 --crf "
+        f"--crf_workers 1 --export_deeplab {tmp_path}/tree",
+    )
+    assert len(result["thresholds"]) == len(result["crf"]["thresholds"]) == 2
+    mious = {"pseudo_labels": result["best"], "pseudo_labels_crf": result["crf"]["best"]}
+    folder = max(mious, key=lambda name: mious[name]["miou"])
+    root = tmp_path / "tree/VOC2012"
+    lines = (root / "ImageSets/SegmentationAug/train_aug.txt").read_text().splitlines()
+    assert len(lines) == 4
+    for line in lines:
+        image, label = (root / part[1:] for part in line.split(" "))
+        chosen = tmp_path / "eval_image" / folder / f"{mious[folder]['threshold']:g}" / label.name
+        assert label.read_bytes() == chosen.read_bytes()
+        assert Image.open(image).size == Image.open(label).size
+
+
 def test_the_summary(trained, tmp_path, capsys):
     before, sys.argv = (
         sys.argv,
@@ -175,6 +222,11 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
         ),
         ("evaluator_cls_sal.py", "--dataset custom --root {root} --checkpoint no.pt", "no.pt: no"),
         ("evaluator_cls_sal.py", "--images {root} --checkpoint {runs}/cls_sal/best.pt", "--labels"),
+        (
+            "evaluator_cls_sal.py",
+            "--images {root}/JPEGImages --checkpoint {runs}/cls_sal/best.pt --labels dragon",
+            "--labels: no class 'dragon'",
+        ),
         (
             "evaluator_cls_sal.py",
             "--dataset custom --root {root} --checkpoint {runs}/scn/last.pt",

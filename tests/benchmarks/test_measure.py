@@ -1,0 +1,52 @@
+import time
+
+import pytest
+import torch
+
+from benchmarks.measure import Times, compare, peak_memory, table
+
+MEGABYTE = 250_000  # float32 values
+
+
+def test_peak_memory_counts_what_is_alive_at_once():
+    x = torch.ones(MEGABYTE)
+
+    def two_at_once():
+        y = x + x
+        del y
+        y = x + x
+        return y + x
+
+    assert peak_memory(two_at_once) == pytest.approx(2e6, abs=1000)
+
+
+def test_peak_memory_of_a_gradient():
+    x = torch.ones(MEGABYTE, requires_grad=True)
+    # exp keeps its result; its gradient needs one more map, and so does sum's expanded one.
+    peak = peak_memory(lambda: torch.autograd.grad(x.exp().exp(), x, torch.ones_like(x)))
+    assert 3e6 <= peak <= 5e6 + 1000
+
+
+def test_compare_takes_turns():
+    calls = []
+    times = compare(
+        {"a": lambda: calls.append("a"), "b": lambda: (calls.append("b"), time.sleep(0.002))},
+        repeats=4,
+        warmup=1,
+    )
+    assert calls == ["a", "b", "b", "a"] * 2 + ["a", "b"]
+    assert len(times.rounds["a"]) == 4 and times.ratio("b", "a").low > 1
+
+
+def test_ratio_is_taken_round_by_round():
+    ratio = Times({"a": [2.0, 30.0, 2.0], "b": [1.0, 10.0, 2.0]}).ratio("a", "b")
+    assert (ratio.median, ratio.low, ratio.high) == (2.0, 1.0, 3.0)
+    assert str(ratio) == "2.00 [1.00..3.00]"
+
+
+def test_table():
+    lines = table("Title", ("case", "ms"), [("one", 1.234), ("three", 1234.5)]).splitlines()
+    assert lines == [
+        *("### Title", "", "| case  |   ms |"),
+        *("| :---- | ---: |", "| one   | 1.23 |", "| three | 1234 |"),
+    ]
