@@ -6,9 +6,18 @@ METHOD section 2.
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from networks.association import full_precision
 
 FLOOR, CEILING = 0.01, 0.999
 """Cosine similarities are clamped to this range."""
+
+SMALLEST_NORM = 1e-12
+"""Feature vectors shorter than this are not stretched to length 1."""
+
+STRIP = 256
+"""Columns of the affinity's gradient made at a time."""
 
 
 def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.6) -> Tensor:
@@ -16,6 +25,7 @@ def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.
 
     `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma become 0, columns are divided by
     their sums, and `logits <- logits A`, beta times. Gradients flow through A and the logits.
+    Computed in float32, or in float64 where an input is; under autocast too.
 
     Args:
         logits: (B, C, h, w).
@@ -24,7 +34,7 @@ def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.
         gamma: affinities below this are cut.
 
     Returns:
-        (B, C, h, w).
+        (B, C, h, w), of the logits' dtype.
 
     Raises:
         ValueError: the shapes do not fit, or beta is negative.
@@ -37,38 +47,75 @@ def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.
         raise ValueError(f"beta must be 0 or more, got {beta}")
     if beta == 0:
         return logits
-    unit = F.normalize(features.flatten(2), dim=1)
-    affinity = _CutAffinity.apply(unit, gamma)
-    # A zero feature vector has no affinity to anything, not even itself: its logits become 0.
-    totals = affinity.sum(1, keepdim=True).clamp_min(FLOOR)
-    out = logits.flatten(2)
-    for _ in range(beta):
-        # Dividing the product's columns spares the normalised copy of the N x N matrix.
-        out = torch.bmm(out, affinity) / totals
-    return out.reshape(logits.shape)
+    dtype = torch.promote_types(logits.dtype, features.dtype)
+    dtype = torch.promote_types(dtype, torch.float32)
+    flat = logits.flatten(2).to(dtype), features.flatten(2).to(dtype)
+    return _Propagate.apply(*flat, beta, gamma).to(logits.dtype).reshape(logits.shape)
 
 
-class _CutAffinity(torch.autograd.Function):
-    """(B, D, N) unit columns -> (B, N, N) clamped cosines, those under gamma cut to 0.
+class _Propagate(torch.autograd.Function):
+    """All of `propagate` on flat positions, (B, C, N) and (B, D, N) -> (B, C, N).
 
-    Clamping and cutting happen in place, and the gradient's mask is read off the result, so the
-    product is the only N x N matrix the forward pass keeps.
+    A is the only N x N matrix: clamping and cutting happen in place, its columns are divided in
+    the small products, and its gradient, which needs just the logits of every step, is made and
+    used a strip at a time.
     """
 
     @staticmethod
-    def forward(ctx, unit: Tensor, gamma: float) -> Tensor:  # noqa: ANN001, D102
-        affinity = torch.bmm(unit.transpose(1, 2), unit).clamp_(FLOOR, CEILING)
-        F.threshold_(affinity, _largest_below(gamma, affinity.dtype), 0.0)
-        ctx.save_for_backward(unit, affinity)
-        return affinity
+    def forward(  # noqa: D102
+        ctx: FunctionCtx, logits: Tensor, features: Tensor, beta: int, gamma: float
+    ) -> Tensor:
+        with full_precision(features):
+            # F.normalize would take longer than the N x N products (see superpixel.py on norms).
+            norms = features.square().sum(1, keepdim=True).sqrt_().clamp_min_(SMALLEST_NORM)
+            unit = features / norms
+            affinity = torch.bmm(unit.mT, unit).clamp_(FLOOR, CEILING)
+            F.threshold_(affinity, _largest_below(gamma, affinity.dtype), 0.0)
+            # A zero feature vector has no affinity, not even to itself: its logits become 0.
+            totals = affinity.sum(1, keepdim=True).clamp_min_(FLOOR)
+            steps = [logits]
+            for _ in range(beta):
+                steps.append(torch.bmm(steps[-1], affinity).div_(totals))
+        ctx.save_for_backward(unit, norms, affinity, totals, *steps)
+        return steps[-1]
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # noqa: ANN001, D102
-        unit, affinity = ctx.saved_tensors
-        # Clamped values pass no gradient, nor do cut ones (which are 0, below the floor).
-        inner = grad * ((affinity > FLOOR) & (affinity < CEILING))
-        return torch.bmm(unit, inner) + torch.bmm(unit, inner.transpose(1, 2)), None
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        unit, norms, affinity, totals, *steps = ctx.saved_tensors
+        grads = []  # of the products before their columns are divided, last step first
+        grad_totals = torch.zeros_like(totals)
+        grad_features = None
+        with full_precision(grad):
+            for out in reversed(steps[1:]):
+                grads.append(grad / totals)
+                grad_totals -= (grads[-1] * out).sum(1, keepdim=True)
+                grad = torch.bmm(grads[-1], affinity.mT)
+            if ctx.needs_input_grad[1]:
+                # Column sums are products with ones.
+                left = torch.cat([*steps[:-1], torch.ones_like(totals)], dim=1)
+                right = torch.cat([*reversed(grads), grad_totals], dim=1)
+                grad_features = _unit_gradient(unit, affinity, left, right)
+                along = (grad_features * unit).sum(1, keepdim=True)
+                grad_features.sub_(unit * along).div_(norms)
+        return grad, grad_features, None, None
+
+
+def _unit_gradient(unit: Tensor, affinity: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The gradient of the unit features (B, D, N), where that of A is `left^T right`.
+
+    A = U^T U gives U (G + G^T), with G = left^T right (both (B, beta C + 1, N)) where A is neither
+    clamped, which passes no gradient, nor cut (and 0, below the floor).
+    """
+    out = torch.empty_like(unit)
+    for start in range(0, unit.shape[2], STRIP):
+        strip = slice(start, start + STRIP)
+        symmetric = torch.bmm(left.mT, right[..., strip])  # (B, N, STRIP)
+        symmetric.baddbmm_(right.mT, left[..., strip])
+        values = affinity[..., strip]
+        symmetric.mul_((values > FLOOR) & (values < CEILING))
+        out[..., strip] = torch.bmm(unit, symmetric)
+    return out
 
 
 def _largest_below(value: float, dtype: torch.dtype) -> float:

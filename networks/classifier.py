@@ -1,6 +1,5 @@
 """The classification network: a backbone with DCR and AP. METHOD section 2."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -54,9 +53,7 @@ class Classifier(nn.Module):
             activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
             logits = reassemble(activations, kernels5)
         scores = activations.mean((2, 3)).float()
-        # Under autocast too, affinity is float32: its cut and its clamps are finer than bfloat16.
-        with torch.autocast(images.device.type, enabled=False):
-            return propagate(logits.float(), x4.float(), beta, gamma), scores
+        return propagate(logits.float(), x4, beta, gamma), scores
 
 
 def cam(logits: Tensor) -> Tensor:

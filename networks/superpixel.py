@@ -7,8 +7,18 @@ checkpoints, so that these load by name.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-from networks.association import NEIGHBOURS, pool_cells, to_cells, upsample_cells
+from networks.association import (
+    NEIGHBOURS,
+    cell_mixtures,
+    cell_products,
+    divide_sums,
+    divide_sums_backward,
+    full_precision,
+    neighbours,
+    to_neighbours,
+)
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 CELL = 16
@@ -128,13 +138,73 @@ def scn_loss(
     """
     if lab.ndim != 4 or lab.shape[1] != 3 or q.shape[2:] != lab.shape[2:] or len(q) != len(lab):
         raise ValueError(f"lab {tuple(lab.shape)} does not fit q {tuple(q.shape)}")
-    batch, _, height, width = lab.shape
-    coordinates = pixel_coordinates(height, width, lab).expand(batch, -1, -1, -1)
-    # Everything stays gathered by cell: neither the reconstruction nor q is put back in place.
-    features = to_cells(torch.cat([lab, coordinates], dim=1), cell)
-    q_cells = to_cells(q, cell)
-    error = upsample_cells(pool_cells(features, q_cells), q_cells) - features
-    colour = error[..., :3, :].norm(dim=-2).sum() / (batch * cell)
-    position = error[..., 3:, :].norm(dim=-2).sum() * position_weight / (batch * cell)
-    colour, position = 0.005 * colour, 0.005 * position
+    scale = 0.005 / (len(lab) * cell)
+    colour, position = _ReconstructionErrors.apply(q, lab, cell)
+    colour, position = colour * scale, position * (scale * position_weight)
     return colour + position, colour, position
+
+
+class _ReconstructionErrors(torch.autograd.Function):
+    """Sums over all pixels of ||lab' - lab|| and ||xy' - xy|| with x' = upsample(pool(x)).
+
+    For the gradient one map of 11 channels is kept: the unit vectors of the errors (3 of colour, 2
+    of position), which are the norms' gradients, and what is pooled (Lab, column, row, ones). The
+    gradient of q mixes these channels, once.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, q: Tensor, lab: Tensor, cell: int) -> tuple[Tensor, Tensor]:  # noqa: D102
+        with full_precision(q):
+            kept = _pooled_features(lab)
+            units, features = kept.split((5, 6), dim=1)
+            given = cell_products(features, q.to(lab.dtype), cell) / cell**2
+            means, divisors = divide_sums(to_neighbours(given))
+            mixed = cell_mixtures(neighbours(means), q.to(lab.dtype), cell)
+            torch.sub(mixed, features[:, :5], out=units)
+            colour, position = _norms_to_units(units[:, :3]), _norms_to_units(units[:, 3:])
+            # What the reconstruction's gradient gives to the superpixels, for weights of 1.
+            given = cell_products(units, q.to(lab.dtype), cell)
+        ctx.save_for_backward(q, kept, given, means, divisors)
+        ctx.cell = cell
+        return colour, position
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # noqa: D102
+        ctx: FunctionCtx, colour: Tensor, position: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        q, kept, given, means, divisors = ctx.saved_tensors
+        grad_q = grad_lab = None
+        with full_precision(q):
+            weights = torch.stack([colour] * 3 + [position] * 2).unsqueeze(1)  # (5, 1)
+            grad_means = to_neighbours(given * weights)
+            grad_sums = divide_sums_backward(grad_means, means, divisors) / ctx.cell**2
+            pooled = neighbours(grad_sums)  # (B, h, w, 6, 9)
+            if ctx.needs_input_grad[0]:
+                mixing = torch.cat([neighbours(means) * weights, pooled], dim=3)
+                grad_q = cell_mixtures(mixing.mT, kept, ctx.cell)
+            if ctx.needs_input_grad[1]:
+                grad_lab = cell_mixtures(pooled[..., :3, :], q.to(means.dtype), ctx.cell)
+                grad_lab -= kept[:, :3] * colour
+        return grad_q, grad_lab, None
+
+
+def _pooled_features(lab: Tensor) -> Tensor:
+    """(B, 11, H, W): 5 channels left to be written, then Lab, column, row and ones."""
+    batch, _, height, width = lab.shape
+    out = lab.new_empty(batch, 11, height, width)
+    out[:, 5:8] = lab
+    out[:, 8:10] = pixel_coordinates(height, width, lab)
+    out[:, 10] = 1
+    return out
+
+
+def _norms_to_units(vectors: Tensor) -> Tensor:
+    """The sum of the norms of all vectors (B, D, H, W); in place, these become unit vectors."""
+    # Far faster than torch.linalg.vector_norm, which is slow along any dimension but the last.
+    norms = vectors[:, 0].square()
+    for channel in vectors.unbind(1)[1:]:
+        norms.addcmul_(channel, channel)
+    total = norms.sqrt_().sum()
+    vectors.div_(norms.clamp_min_(torch.finfo(norms.dtype).tiny ** 0.5).unsqueeze(1))
+    return total

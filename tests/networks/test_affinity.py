@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import plain
+from networks import affinity
 from networks.affinity import propagate
+from tests.networks.test_association import assert_agree, outputs_and_gradients
 
 
 def loop_propagate(logits, features, beta, gamma):
@@ -73,3 +76,33 @@ def test_beta_zero_changes_nothing_and_negative_is_refused():
         propagate(logits, features, -1)
     with pytest.raises(ValueError, match="do not fit"):
         propagate(logits, features[..., :2])
+
+
+@pytest.mark.parametrize("strip", [1, 50, 1000])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_against_the_plain_formulation(strip, layout, monkeypatch):
+    monkeypatch.setattr(affinity, "STRIP", strip)
+    torch.manual_seed(0)
+    logits, features = torch.randn(2, 21, 9, 11), torch.rand(2, 64, 9, 11)
+    inputs = logits, features.to(memory_format=layout)
+    results = outputs_and_gradients(propagate, *inputs)
+    assert_agree(results, outputs_and_gradients(plain.propagate, *inputs))
+
+
+def test_half_precision_and_autocast_compute_in_float32():
+    torch.manual_seed(0)
+    logits, features = torch.randn(1, 3, 5, 5), torch.rand(1, 16, 5, 5)
+    expected = propagate(logits, features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (propagate(logits, features) == expected).all()
+    half = propagate(logits.bfloat16(), features.bfloat16())
+    rounded = propagate(logits.bfloat16().float(), features.bfloat16().float())
+    assert half.dtype == torch.bfloat16 and (half == rounded.bfloat16()).all()
+
+
+def test_only_one_matrix_of_all_pairs_is_kept():
+    features = torch.rand(1, 16, 20, 20, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+        propagate(torch.randn(1, 3, 20, 20), features)
+    assert sum(x.numel() >= 400 * 400 for x in kept) == 1

@@ -3,9 +3,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks import plain
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, inside, normalise
 from networks.superpixel import BSDS_MEAN, SuperpixelNet, pixel_coordinates, scn_loss
-from tests.networks.test_association import loop_pool, loop_upsample
+from tests.networks.test_association import (
+    assert_agree,
+    loop_pool,
+    loop_upsample,
+    outputs_and_gradients,
+)
 
 
 def test_parameters():
@@ -46,6 +52,56 @@ def test_gradient_of_the_loss():
     q = F.softmax(torch.randn(1, 9, 4, 6, dtype=torch.float64), 1).requires_grad_()
     lab = torch.rand(1, 3, 4, 6, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: scn_loss(x, lab, 0.5, cell=2)[0], (q,))
+
+
+@pytest.mark.parametrize("term", [0, 1, 2])
+def test_gradients_of_every_term_and_of_the_image(term):
+    torch.manual_seed(0)
+    q = F.softmax(torch.randn(2, 9, 4, 6, dtype=torch.float64), 1).requires_grad_()
+    lab = torch.rand(2, 3, 4, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, y: scn_loss(x, y, 0.5, cell=2)[term], (q, lab))
+
+
+def test_the_gradient_can_be_taken_twice():
+    q = torch.randn(1, 9, 32, 32).softmax(1).requires_grad_()
+    total, colour, position = scn_loss(q, torch.rand(1, 3, 32, 32))
+    whole, first, second = (
+        torch.autograd.grad(loss, q, retain_graph=True)[0] for loss in (total, colour, position)
+    )
+    torch.testing.assert_close(whole, first + second)
+
+
+@pytest.mark.parametrize("term", [0, 1])
+def test_loss_against_the_plain_formulation(term):
+    torch.manual_seed(0)
+    q, lab = torch.randn(2, 9, 32, 48).softmax(1), torch.rand(2, 3, 32, 48)
+    ours = outputs_and_gradients(lambda x: scn_loss(x, lab)[term], q)
+    assert_agree(ours, outputs_and_gradients(lambda x: plain.scn_loss(x, lab)[term], q))
+
+
+def test_the_position_term_rounds_no_worse_than_the_plain_formulation():
+    """Errors of a pixel between coordinates in the hundreds: float32 itself is 1e-4 off there."""
+    torch.manual_seed(0)
+    q, lab = torch.randn(1, 9, 128, 128).softmax(1), torch.rand(1, 3, 128, 128)
+
+    def gradient(loss, dtype):
+        x = q.to(dtype).requires_grad_()
+        return torch.autograd.grad(loss(x, lab.to(dtype))[2], x)[0]
+
+    exact = gradient(plain.scn_loss, torch.float64)
+    torch.testing.assert_close(gradient(scn_loss, torch.float64), exact, rtol=1e-9, atol=1e-12)
+    ours, reference = (gradient(loss, torch.float32) for loss in (scn_loss, plain.scn_loss))
+    assert (ours - exact).abs().max() <= 2 * (reference - exact).abs().max()
+
+
+def test_an_error_of_zero_has_no_gradient():
+    """One superpixel a pixel: nothing is lost, and no norm can be differentiated."""
+    q = torch.zeros(1, 9, 4, 4)
+    q[:, 4] = 1
+    q.requires_grad_()
+    total = scn_loss(q, torch.zeros(1, 3, 4, 4), position_weight=0, cell=1)[0]
+    assert total.item() == 0
+    assert (torch.autograd.grad(total, q)[0] == 0).all()
 
 
 def test_loss_refuses_what_does_not_fit():

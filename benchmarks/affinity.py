@@ -1,0 +1,76 @@
+"""AP, affinity propagation, against the plain formulation.
+
+The floor is the bare matrix products: forward U^T U and beta times logits A; backward as many of
+each again, and one for the gradient of A from all steps.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks import plain
+from benchmarks.measure import Case, forward, forward_backward, parse_options, report
+from networks.affinity import propagate
+
+BETA = 8
+
+
+def products(logits: Tensor, features: Tensor, backward: bool) -> Callable[[], object]:
+    """The matrix products that AP cannot do without."""
+    x, u = logits.flatten(2), features.flatten(2)
+    affinity = u.mT @ u
+    steps = x.repeat(1, BETA, 1)
+
+    def run() -> None:
+        torch.bmm(u.mT, u, out=affinity)
+        for _ in range(BETA):
+            torch.bmm(x, affinity)
+        if backward:
+            for _ in range(BETA):
+                torch.bmm(x, affinity)
+            torch.bmm(steps.mT, steps, out=affinity)
+            torch.bmm(u, affinity)
+
+    return run
+
+
+def cases(size: tuple[int, int], depth: int, classes: int, device: str) -> Iterator[Case]:
+    """AP on an (h, w) grid, one image."""
+    features = torch.rand(1, depth, *size, device=device)
+    logits = torch.randn(1, classes, *size, device=device)
+    name = f"N={size[0] * size[1]} C={classes}"
+    yield Case(
+        f"{name} forward",
+        forward(plain.propagate, logits, features),
+        forward(propagate, logits, features),
+        products(logits, features, backward=False),
+    )
+    yield Case(
+        f"{name} forward+backward",
+        forward_backward(plain.propagate, logits, features),
+        forward_backward(propagate, logits, features),
+        products(logits, features, backward=True),
+    )
+
+
+def all_cases(options: argparse.Namespace) -> Iterator[Case]:
+    """Sizes and classes, in growing order."""
+    small = options.size == "small"
+    sizes, depth = ([(6, 8)], 64) if small else ([(30, 30), (50, 60)], 1024)
+    for size in sizes:
+        for classes in (21, 81):
+            yield from cases(size, depth, classes, options.device)
+
+
+def main() -> None:
+    """Print the table."""
+    options = parse_options(__doc__ or "")
+    torch.manual_seed(0)
+    tables: dict[str, Iterable[Case]] = {f"AP, beta {BETA}": all_cases(options)}
+    report(tables, options)
+
+
+if __name__ == "__main__":
+    main()

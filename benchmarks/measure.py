@@ -1,0 +1,243 @@
+"""Timing, memory and tables, shared by the benchmarks.
+
+Machines that run several jobs give no steady times. So what is compared is run in turn in one
+process, A B A B .., and the ratio is taken within each round before the median over the rounds.
+On a CPU that others use at the same time, `--threads 1 --clock cpu` counts only what this process
+computes.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+MEGABYTE = 1e6
+
+
+@dataclass
+class Ratio:
+    """Ratios of two callables' times, one a round: median, least and greatest."""
+
+    median: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} [{self.low:.2f}..{self.high:.2f}]"
+
+
+@dataclass
+class Times:
+    """Seconds of every callable in every round."""
+
+    rounds: dict[str, list[float]]
+
+    def median(self, name: str) -> float:
+        """The median time of a callable, seconds."""
+        return statistics.median(self.rounds[name])
+
+    def ratio(self, name: str, other: str) -> Ratio:
+        """How many times as long `name` takes as `other`, round by round."""
+        ratios = [a / b for a, b in zip(self.rounds[name], self.rounds[other], strict=True)]
+        return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def compare(
+    callables: dict[str, Callable[[], object]],
+    repeats: int = 15,
+    warmup: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Times:
+    """Time callables in turn; each round starts with another one.
+
+    Args:
+        callables: what to time, by name; results are thrown away.
+        repeats: rounds that count.
+        warmup: rounds before that do not.
+        clock: seconds; `time.process_time` counts this process only.
+    """
+    names = list(callables)
+    rounds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + repeats):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            seconds = _seconds(callables[name], clock)
+            if turn >= warmup:
+                rounds[name].append(seconds)
+    return Times(rounds)
+
+
+def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    _synchronise()
+    start = clock()
+    run()
+    _synchronise()
+    return clock() - start
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -> int:
+    """The most bytes of tensors alive at once during `run()` beyond those alive before.
+
+    What `run` returns counts too. On the CPU the profiler's record of every allocation is read;
+    scratch memory inside libraries (MKL, oneDNN) is not seen. On CUDA the allocator's own count.
+    """
+    run()  # caches and lazy initialisation are not part of the answer
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        start = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - start
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports on stderr otherwise
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+            run()
+        record.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text())["traceEvents"]
+    changes = [event for event in events if event.get("name") == "[memory]"]
+    alive = peak = 0
+    for event in sorted(changes, key=lambda event: event["ts"]):
+        alive += event["args"]["Bytes"]
+        peak = max(peak, alive)
+    return peak
+
+
+def machine() -> str:
+    """One line that says what the numbers were measured on."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        models = [x for x in cpuinfo.read_text().splitlines() if x.startswith("model name")]
+        name = models[0].split(":", 1)[1].strip() if models else name
+    parts = [name, f"{torch.get_num_threads()} threads", f"torch {torch.__version__}"]
+    if torch.cuda.is_available():
+        parts.append(torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+def table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table of fixed column widths; the first column is left-aligned.
+
+    Floats are printed with three significant digits, or as whole numbers from 100 on.
+    """
+    cells = [list(header)] + [[_text(value) for value in row] for row in rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [row[0].ljust(widths[0])]
+        padded += [value.rjust(width) for value, width in zip(row[1:], widths[1:], strict=True)]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [":" + "-" * (widths[0] - 1)] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    return "\n".join(
+        [f"### {title}", "", line(cells[0]), "| " + " | ".join(rule) + " |"]
+        + [line(row) for row in cells[1:]]
+        + [""]
+    )
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
+
+
+@dataclass
+class Case:
+    """One line of a table: the same work done plainly, by the project, and its least cost."""
+
+    name: str
+    plain: Callable[[], object]
+    ours: Callable[[], object]
+    floor: Callable[[], object]
+
+
+HEADER = (
+    *("case", "plain ms", "ours ms", "floor ms", "plain / ours"),
+    *("plain MB", "ours MB", "plain / ours MB"),
+)
+
+
+def forward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Callable[[], object]:
+    """A callable that computes `function(*inputs)` without gradients."""
+
+    def run() -> torch.Tensor:
+        with torch.no_grad():
+            return function(*inputs)
+
+    return run
+
+
+def forward_backward(
+    function: Callable[..., torch.Tensor], *inputs: torch.Tensor
+) -> Callable[[], object]:
+    """A callable that computes `function(*inputs)` and the gradients of all inputs."""
+    leaves = [value.detach().clone().requires_grad_() for value in inputs]
+    with torch.no_grad():
+        grad = torch.randn_like(function(*leaves))
+    return lambda: torch.autograd.grad(function(*leaves), leaves, grad)
+
+
+def clones(*values: torch.Tensor) -> Callable[[], object]:
+    """The floor of work bound by memory: reading and writing what it must touch, once."""
+    return lambda: [value.clone() for value in values]
+
+
+def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> list[list[object]]:
+    """Time and memory of every case, rows under `HEADER`."""
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    rows: list[list[object]] = []
+    for case in cases:
+        callables = {"plain": case.plain, "ours": case.ours, "floor": case.floor}
+        times = compare(callables, options.repeats, clock=clock)
+        plain = peak_memory(case.plain, options.device) / MEGABYTE
+        ours = peak_memory(case.ours, options.device) / MEGABYTE
+        milliseconds = [times.median(name) * 1e3 for name in callables]
+        ratio = str(times.ratio("plain", "ours"))
+        rows.append([case.name, *milliseconds, ratio, plain, ours, plain / ours])
+    return rows
+
+
+def parse_options(description: str) -> argparse.Namespace:
+    """The options that the operators' benchmarks share; sets the number of threads."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
+    parser.add_argument("--repeats", type=int, default=9, help="rounds that count")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--json", type=Path, help="also write the tables to this file")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
+
+
+def report(tables: dict[str, Iterable[Case]], options: argparse.Namespace) -> None:
+    """Run, print and, with --json, write tables of cases by title."""
+    print(f"{machine()}, device {options.device}, {options.clock} time\n")
+    results = {}
+    for title, cases in tables.items():
+        results[title] = run_cases(cases, options)
+        print(table(title, HEADER, results[title]), flush=True)
+    if options.json:
+        content = {"machine": machine(), "header": HEADER, "tables": results}
+        options.json.write_text(json.dumps(content, indent=1))

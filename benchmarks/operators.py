@@ -1,0 +1,143 @@
+"""Pool, upsample, SCN loss and reassemble against the plain formulation.
+
+`--size full` has the sizes of training and the tables of growth; `small` runs in seconds. The floor
+is a copy of everything the operator must read and write.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks import plain
+from benchmarks.measure import Case, clones, forward, forward_backward, parse_options, report
+from networks.association import NEIGHBOURS, pool, reassemble, upsample
+from networks.superpixel import scn_loss
+
+CELL = 16
+
+
+def association_map(batch: int, height: int, width: int, device: str) -> Tensor:
+    """A random association map (B, 9, H, W)."""
+    return torch.randn(batch, NEIGHBOURS, height, width, device=device).softmax(1)
+
+
+def pool_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
+    """Pooling of (B, D, size, size)."""
+    q = association_map(batch, size, size, device)
+    x = torch.randn(batch, depth, size, size, device=device)
+    small = x[..., ::CELL, ::CELL].clone()
+    name = f"pool {batch}x{depth}x{size}x{size}"
+    yield Case(
+        f"{name} forward",
+        forward(plain.pool, x, q),
+        forward(pool, x, q),
+        clones(x, q, small),
+    )
+    yield Case(
+        f"{name} forward+backward",
+        forward_backward(plain.pool, x, q),
+        forward_backward(pool, x, q),
+        clones(x, q, small, small, x, q),
+    )
+
+
+def upsample_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
+    """Upsampling to (B, D, size, size)."""
+    q = association_map(batch, size, size, device)
+    x = torch.randn(batch, depth, size, size, device=device)
+    small = x[..., ::CELL, ::CELL].clone()
+    name = f"upsample {batch}x{depth}x{size}x{size}"
+    yield Case(
+        f"{name} forward",
+        forward(plain.upsample, small, q),
+        forward(upsample, small, q),
+        clones(small, q, x),
+    )
+    yield Case(
+        f"{name} forward+backward",
+        forward_backward(plain.upsample, small, q),
+        forward_backward(upsample, small, q),
+        clones(small, q, x, x, small, q),
+    )
+
+
+def loss_case(batch: int, size: int, device: str) -> Iterator[Case]:
+    """The SCN loss and the gradient of q."""
+    q = association_map(batch, size, size, device)
+    lab = torch.rand(batch, 3, size, size, device=device)
+
+    def ours(q: Tensor) -> Tensor:
+        return scn_loss(q, lab)[0]
+
+    def baseline(q: Tensor) -> Tensor:
+        return plain.scn_loss(q, lab)[0]
+
+    yield Case(
+        f"scn_loss {batch}x3x{size}x{size} forward+backward",
+        forward_backward(baseline, q),
+        forward_backward(ours, q),
+        clones(q, lab, q),
+    )
+
+
+def reassemble_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
+    """Reassembly of (B, D, size, size), in both memory formats."""
+    kernels = association_map(batch, size, size, device)
+    x = torch.randn(batch, depth, size, size, device=device)
+    for name, layout in (
+        ("contiguous", torch.contiguous_format),
+        ("channels_last", torch.channels_last),
+    ):
+        features = x.contiguous(memory_format=layout)
+        yield Case(
+            f"reassemble {batch}x{depth}x{size}x{size} {name} forward+backward",
+            forward_backward(plain.reassemble, features, kernels),
+            forward_backward(reassemble, features, kernels),
+            clones(features, kernels, features, features, features, kernels),
+        )
+
+
+def chain(*groups: partial) -> Iterator[Case]:
+    """Cases made one after another, so that only one group's tensors exist at a time."""
+    for group in groups:
+        yield from group()
+
+
+def tables(options: argparse.Namespace) -> dict[str, Iterable[Case]]:
+    """The tables for a size and a device."""
+    device = options.device
+    on_gpu = torch.device(device).type == "cuda"
+    if options.size == "small":
+        batch, size, depth, grid = 1, 64, 64, 10
+    else:
+        batch, size, depth, grid = (16, 512, 1024, 30) if on_gpu else (4, 256, 1024, 30)
+    result: dict[str, Iterable[Case]] = {
+        "Operators": chain(
+            partial(pool_cases, batch, 5, size, device),
+            partial(upsample_cases, batch, 5, size, device),
+            partial(loss_case, batch, size, device),
+            partial(reassemble_cases, 2, depth, grid, device),
+        )
+    }
+    if options.size == "small":
+        return result
+    both = (pool_cases, upsample_cases)
+    areas = (128, 256, 384, 512)
+    result["Image area"] = chain(*[partial(f, 1, 5, side, device) for f in both for side in areas])
+    result["Classes"] = chain(*[partial(upsample_cases, 1, c, size, device) for c in (21, 81)])
+    result["Batch"] = chain(*[partial(f, b, 5, size, device) for f in both for b in (1, 4, 8)])
+    return result
+
+
+def main() -> None:
+    """Print the tables."""
+    options = parse_options(__doc__ or "")
+    torch.manual_seed(0)
+    report(tables(options), options)
+
+
+if __name__ == "__main__":
+    main()
