@@ -11,6 +11,7 @@ import argparse
 import torch
 from torch import Tensor, nn
 
+from datasets.collection import Collection
 from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
 from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import SuperpixelNet, scn_loss
@@ -44,8 +45,15 @@ def train_superpixels(given: argparse.Namespace) -> None:
     options.check_schedule(given)
     device = devices.choose(given.device)
     collection = options.collection(given)
-    run = Run(given)
     devices.seed_everything(given.seed)
+    with Run(given, device) as run:
+        train_in(run, given, collection, device)
+
+
+def train_in(
+    run: Run, given: argparse.Namespace, collection: Collection, device: torch.device
+) -> None:
+    """Train on a collection; checkpoints and logs go to the run's folder."""
     scn = SuperpixelNet()
     network = devices.parallel(SuperpixelLoss(scn, given.position_weight), device)
     plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
@@ -81,11 +89,9 @@ def train_superpixels(given: argparse.Namespace) -> None:
 
     optimizer = torch.optim.Adam(scn.parameters(), lr=given.lr, betas=(0.9, 0.999))
     decay = PolynomialDecay(optimizer, plan.steps, given.power)
-    stage = Stage(network, objective, optimizer, decay, after_epoch)
-    train(run, plan, loader, stage, device)
+    train(run, plan, loader, Stage(network, objective, optimizer, decay, after_epoch), device)
     checkpoint = run.folder / "last.pt"
     run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
-    run.close(device)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from datasets.prepare import (
     in_processes,
     roots_of,
     run,
+    with_labels_of,
 )
 
 CHUNK = 16
@@ -253,6 +254,8 @@ def format_report(report: Report, collections: list[Collection]) -> str:
 def _command(options: argparse.Namespace) -> int:
     layout, root, saliency = roots_of(options)
     index = build_index(layout, root)
+    if options.labels_file is not None:
+        index = with_labels_of(Path(options.labels_file), layout, index)
     splits = [options.split] if options.split else list(index.lists)
     collections = [layout.build_collection(root, split, index, saliency) for split in splits]
     start = time.perf_counter()

@@ -23,7 +23,7 @@ EXPECTED = ("labels.txt", "JPEGImages")
 """What a root must hold."""
 
 ROOT_OPTION = "--root"
-SALIENCY_OPTION = "--saliency"
+SALIENCY_OPTION = "--sal_root"
 
 
 def sources(root: Path) -> list[Path]:
@@ -57,7 +57,9 @@ def _lists(
     val = read_id_list(val_path) if val_path.exists() else ()
     if train_path.exists():
         train = read_id_list(train_path)
-        train_aug, notes = voc.augmented_list(root, train, val)
+        # Masks are not what training needs: those who have a few lose no photograph by them.
+        masked, notes = voc.augmented_list(root, train, val)
+        train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
     else:
         train = train_aug = tuple(i for i in photographs if i not in set(val))
         notes = [f"no {train_path}: train is all {len(train)} photographs outside val"]

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,7 +127,9 @@ def check_id(identifier: str, source: str | os.PathLike) -> str:
     Raises:
         InputError: it is empty, starts with a dot, or holds a path separator or control character.
     """
-    bad = not identifier or identifier.startswith(".") or not identifier.isprintable()
+    # Spaces of any kind are fine (macOS writes narrow ones into the names of screenshots).
+    control = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in identifier)
+    bad = not identifier or identifier.startswith(".") or control
     if bad or "/" in identifier or "\\" in identifier:
         raise InputError(f"{source}: the id {identifier!r} is not a plain file name")
     return identifier
@@ -251,6 +254,15 @@ def _to_8bit(picture: Image.Image) -> Image.Image:
         scale = 1 if values.size == 0 or values.max() <= 255 else 256
         return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
     return picture
+
+
+def is_turned(path: str | os.PathLike) -> bool:
+    """Whether a photograph's EXIF orientation asks readers to turn it (those here do not)."""
+    _, picture = _open(path)
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation) in _TURN_BACK
+    except Exception:  # a damaged EXIF block asks for nothing
+        return False
 
 
 def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]]:

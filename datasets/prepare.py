@@ -30,8 +30,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-import dataset_root
-from datasets import coco, custom, voc
+from datasets import coco, custom, roots, voc
 from datasets.classes import DATA
 from datasets.collection import (
     Collection,
@@ -88,7 +87,7 @@ def load_collection(
     root = check_root(layout, root)
     index = load_index(layout, root, Path(prepared or PREPARED), quiet)
     if labels_file is not None:
-        index = replace(index, labels=_labels_from(Path(labels_file), layout, index))
+        index = with_labels_of(Path(labels_file), layout, index)
     return layout.build_collection(root, split, index, saliency_folder(layout, root, saliency))
 
 
@@ -151,8 +150,8 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
     return index
 
 
-def _labels_from(path: Path, layout: ModuleType, index: Index) -> dict[str, np.ndarray]:
-    """The labels in a published file or a CSV, under the ids of the index."""
+def with_labels_of(path: Path, layout: ModuleType, index: Index) -> Index:
+    """The index with the labels in a published file or a CSV instead of its own."""
     if path.suffix == ".npy":
         labels = read_published_labels(path)
         found = len(next(iter(labels.values())))
@@ -170,7 +169,7 @@ def _labels_from(path: Path, layout: ModuleType, index: Index) -> dict[str, np.n
             chosen[identifier] = labels[known[0]]
     if not chosen:
         raise InputError(f"{path}: it has none of the data set's photographs")
-    return chosen
+    return replace(index, labels=chosen)
 
 
 # --- preparing ------------------------------------------------------------------------------------
@@ -203,14 +202,22 @@ def prepared_folder(layout: ModuleType, root: Path, prepared: Path) -> Path:
 def fingerprint(layout: ModuleType, root: Path) -> dict[str, Any]:
     """What lists and labels depend on: the root, and size and time of every source.
 
-    A folder's time changes when a file in it is added, removed or replaced. It does not when an
-    annotation is edited in place: then prepare has to be run again.
+    A folder's time changes when a file in it is added, removed or replaced; of annotations, which
+    may be edited in place, the newest counts too.
     """
     sources = {}
     for path in layout.sources(root):
         try:
             status = path.stat()
-            sources[str(path.relative_to(root))] = [status.st_size, status.st_mtime_ns]
+            newest = status.st_mtime_ns
+            if path.name == "Annotations":
+                with os.scandir(path) as entries:
+                    newest = max((entry.stat().st_mtime_ns for entry in entries), default=newest)
+            sources[str(path.relative_to(root))] = [
+                status.st_size,
+                status.st_mtime_ns,
+                newest,
+            ]
         except OSError:
             sources[str(path.relative_to(root))] = None
     return {"dataset": layout.NAME, "root": str(root), "sources": sources}
@@ -266,7 +273,7 @@ def in_processes(function: Callable, tasks: Iterable, workers: int) -> Iterator:
         return
     # spawn: the processes share nothing with this one, which may hold gigabytes of annotations.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
     running = set()
     try:
         for task in tasks:
@@ -283,7 +290,7 @@ def in_processes(function: Callable, tasks: Iterable, workers: int) -> Iterator:
         pool.shutdown(cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """In a worker: leave Ctrl-C to the parent, and end when the parent is gone, even by kill -9."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -319,22 +326,7 @@ def images_per_class(collection: Collection) -> np.ndarray:
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options of prepare and check: where the data set lies, workers, debug."""
-    roots = parser.add_argument_group("where the data set lies")
-    for name, what in (
-        ("voc_root", "VOC2012, with JPEGImages in it"),
-        ("coco_root", "COCO 2014, with train2014 in it"),
-    ):
-        default = getattr(dataset_root, name.upper())
-        roots.add_argument(
-            f"--{name}", default=default, metavar="DIR", help=f"{what} (default: {default})"
-        )
-    roots.add_argument("--root", metavar="DIR", help="one's own data (custom)")
-    roots.add_argument(
-        "--saliency",
-        metavar="DIR",
-        help="saliency maps <id>.png (default: VOC_SAL_ROOT or COCO_SAL_ROOT of dataset_root.py, "
-        "then saliency_map in the root)",
-    )
+    roots.add_options(parser.add_argument_group("where the data set lies"))
     parser.add_argument(
         "--workers",
         type=int,
@@ -348,12 +340,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 def roots_of(options: argparse.Namespace) -> tuple[ModuleType, Path, Path | None]:
     """The layout, its root and its saliency folder, as options and dataset_root.py say."""
     layout = find_layout(options.dataset)
-    given = {"voc12": options.voc_root, "coco": options.coco_root, "custom": options.root}
-    root = check_root(layout, given[layout.NAME])
-    usual = {"voc12": dataset_root.VOC_SAL_ROOT, "coco": dataset_root.COCO_SAL_ROOT}
-    saliency = options.saliency or usual.get(layout.NAME)
+    root, saliency = roots.chosen(options)
     if options.workers < 1:
         raise InputError(f"--workers {options.workers}: at least 1")
+    root = check_root(layout, root)
     return layout, root, saliency_folder(layout, root, saliency)
 
 
@@ -379,6 +369,8 @@ def _command(options: argparse.Namespace) -> int:
     write_index(folder, index, meta)
     if layout is coco:
         render_coco_masks(root, index, options.workers)
+    if options.labels_file is not None:
+        index = with_labels_of(Path(options.labels_file), layout, index)
     collections = [layout.build_collection(root, s, index, saliency) for s in index.lists]
     print(f"{layout.NAME} {root}: lists and labels are in {folder}\n")
     print(summary(collections))

@@ -66,9 +66,12 @@ def augmented_list(
 ) -> tuple[tuple[str, ...], list[str]]:
     """The ids of train_aug, and a note where it is not what its name says."""
     augmented = list_ids(root / "SegmentationClassAug", ".png") - set(val)
-    if augmented:
-        return tuple(sorted(augmented)), []
-    return train, [f"no folder {root / 'SegmentationClassAug'}: train_aug is the train list"]
+    folder = root / "SegmentationClassAug"
+    if not augmented:
+        return train, [f"no masks <id>.png in {folder}: train_aug is the train list"]
+    left_out = len(set(train) - augmented)
+    notes = [f"{left_out} photographs of train have no mask in {folder}: not in train_aug"]
+    return tuple(sorted(augmented)), notes if left_out else []
 
 
 def read_annotations(

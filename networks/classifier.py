@@ -1,11 +1,13 @@
 """The classification network: a backbone with DCR and AP. METHOD section 2."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.affinity import propagate
-from networks.association import reassemble
+from networks.association import NEIGHBOURS, reassemble
 from networks.dcr import DCR
+from networks.superpixel import CELL
 
 
 class Classifier(nn.Module):
@@ -39,21 +41,30 @@ class Classifier(nn.Module):
 
         Returns:
             (logits (B, C, H/16, W/16), scores (B, C)), background first.
+
+        Raises:
+            ValueError: the shapes do not fit.
         """
+        if images.ndim != 4 or images.shape[2] % CELL or images.shape[3] % CELL:
+            raise ValueError(f"images must be (B, 3, 16 h, 16 w), got {tuple(images.shape)}")
+        if q.shape != (len(images), NEIGHBOURS, *images.shape[2:]):
+            raise ValueError(f"q {tuple(q.shape)} does not fit images {tuple(images.shape)}")
         x4 = self.backbone.stem_to_4(images)
         if self.dcr is None:
             activations = self.classifier(self.backbone.stage5(x4))
             logits = activations
         else:
-            embedding = self.dcr.embed(q)
+            embedding = self.dcr.embed(q.to(self.classifier.weight.dtype))
             kernels4 = self.dcr.kernels4(x4, embedding)
             x4 = reassemble(x4 * self.dcr.gate4(x4), kernels4)
             x5 = self.backbone.stage5(x4)
             kernels5 = self.dcr.kernels5(x5, embedding)
             activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
             logits = reassemble(activations, kernels5)
-        scores = activations.mean((2, 3)).float()
-        return propagate(logits.float(), x4, beta, gamma), scores
+        # Never below float32, also under autocast: what follows is finer than bfloat16.
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        scores = activations.to(dtype).mean((2, 3))
+        return propagate(logits.to(dtype), x4, beta, gamma), scores
 
 
 def cam(logits: Tensor) -> Tensor:
@@ -66,6 +77,11 @@ def cam(logits: Tensor) -> Tensor:
 
     Returns:
         (B, K, h, w) in 0..1.
+
+    Raises:
+        ValueError: not four dimensions.
     """
+    if logits.ndim != 4:
+        raise ValueError(f"logits must be (B, K, h, w), got {tuple(logits.shape)}")
     positive = F.relu(logits)
     return F.relu(positive - 1e-5) / (positive.amax((2, 3), keepdim=True) + 1e-5)

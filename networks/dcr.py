@@ -69,7 +69,7 @@ class KernelPredictor(nn.Module):
         """
         reduced = self.reduce(features.detach())
         logits = self.kernels(torch.cat([reduced, embedding], dim=1))
-        return F.softmax(logits.float(), dim=1)
+        return F.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
 class ChannelGate(nn.Module):

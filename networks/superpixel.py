@@ -109,7 +109,9 @@ class SuperpixelNet(nn.Module):
         up2 = self.conv2_1(torch.cat([out2, self.deconv2(up3)], dim=1))
         up1 = self.conv1_1(torch.cat([out1, self.deconv1(up2)], dim=1))
         up0 = self.conv0_1(torch.cat([out0, self.deconv0(up1)], dim=1))
-        return F.softmax(self.pred_mask0(up0).float(), dim=1)
+        logits = self.pred_mask0(up0)
+        # An association map is at least float32, also under autocast.
+        return F.softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=1)
 
 
 def pixel_coordinates(height: int, width: int, like: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from utils.classification import SupervisedNetwork
 
 REPOSITORY = Path(__file__).parents[1]
 SMALL = (
-    "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 64 --long_side 64 80"
+    "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
 )
 
 
@@ -149,6 +150,55 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 1, 3}
 
 
+def test_a_checkpoint_that_does_not_name_its_classes(trained, scenes, tmp_path):
+    """As published ones: their order is the data set's, not that of the names in a CSV."""
+    content = torch.load(trained / "cls_image/best.pt", weights_only=True)
+    (tmp_path / "cls_image").mkdir()
+    del content["classes"]
+    torch.save(content, tmp_path / "cls_image/best.pt")
+    names = (scenes / "labels.txt").read_text().split()
+    rows = [f"{path.stem},{names[4]}" for path in (scenes / "JPEGImages").iterdir()]
+    (tmp_path / "labels.CSV").write_text("\n".join(rows))
+    evaluate(
+        tmp_path,
+        tmp_path,
+        f"--images {scenes}/JPEGImages --labels {tmp_path}/labels.CSV --dataset custom "
+        f"--root {scenes} --threshold 0",
+    )
+    for path in (tmp_path / "eval_image/pseudo_labels/0").iterdir():
+        assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 5}
+
+
+def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
+    """The last photographs have masks, the first do not: scored is what can be scored."""
+    root = tmp_path / "partly"
+    shutil.copytree(scenes, root)
+    for path in sorted((root / "SegmentationClassAug").glob("scene_*"))[:9]:
+        path.unlink()
+    call(
+        "train_cls_image.py",
+        f"--dataset custom --root {root} --experiments {tmp_path} --device cpu --workers 0 "
+        f"--scn {trained}/scn/last.pt {SMALL} --epochs 1 --score_images 2",
+    )
+    out = capsys.readouterr().out
+    assert "training on 12 photographs" in out and "masks of 2 training images" in out
+    assert "mIoU nan" not in out
+    result = evaluate(tmp_path, tmp_path, f"--dataset custom --root {root}")
+    assert "9 photographs have no mask" in capsys.readouterr().out
+    assert len(list((tmp_path / "eval_image/pseudo_labels/0.1").iterdir())) == 12
+    assert 0 <= result["best"]["miou"] <= 1
+
+
+def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
+    root = tmp_path / "void"
+    shutil.copytree(scenes, root)
+    for path in (root / "SegmentationClassAug").iterdir():
+        with Image.open(path) as mask:
+            Image.new("L", mask.size, 255).save(path)
+    result = evaluate(trained, tmp_path, f"--dataset custom --root {root}")
+    assert result["best"]["miou"] is None
+
+
 def test_refined_and_exported(trained, scenes, tmp_path):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     result = evaluate(
@@ -221,6 +271,25 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
             "--patches 5: must be a square",
         ),
         ("evaluator_cls_sal.py", "--dataset custom --root {root} --checkpoint no.pt", "no.pt: no"),
+        (
+            "train_cls_image.py",
+            "--dataset custom --root {root} --scn {runs}/scn/last.pt --crop 64 "
+            "--backbone_weights none",
+            "--crop 64: too small for --patches 9",
+        ),
+        ("train_scn.py", "--dataset custom --root {root} --seed 99999999999999999999", "--seed"),
+        ("train_scn.py", "--dataset custom --root {root} --tag=", "--tag"),
+        (
+            "evaluator_cls_sal.py",
+            "--dataset custom --root {root} --checkpoint {runs}/cls_sal/best.pt "
+            "--thresholds 0.3 0.3000000001",
+            "--thresholds: two of them agree",
+        ),
+        (
+            "evaluator_cls_sal.py",
+            "--images {root}/JPEGImages --checkpoint {runs}/cls_sal/best.pt --labels ,",
+            "names no class",
+        ),
         ("evaluator_cls_sal.py", "--images {root} --checkpoint {runs}/cls_sal/best.pt", "--labels"),
         (
             "evaluator_cls_sal.py",
@@ -287,7 +356,12 @@ def test_an_error_shows_no_traceback_in_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", [*(p.name for p in REPOSITORY.glob("train_*.py")), "evaluator_cls_image.py"]
+    "script",
+    [
+        *(p.name for p in REPOSITORY.glob("train_*.py")),
+        "evaluator_cls_image.py",
+        "evaluator_cls_sal.py",
+    ],
 )
 def test_help(script, capsys):
     with pytest.raises(SystemExit) as stop:

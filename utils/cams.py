@@ -94,6 +94,8 @@ def infer_with_scores(
     """
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
+    if not len(scales):
+        raise ValueError("at least one scale is needed")
     height, width = image.shape[1:]
     full = (round_up(height), round_up(width))
     classes, total, total_scores = None, 0, 0
@@ -166,15 +168,14 @@ def predict_labels(
         classifier: the classification network.
         scn: the superpixel network.
         threshold: a class counts as present if its probability, the sigmoid of its score at scale
-            1 without mirroring, reaches this; if none does, the most probable class is.
+            1 without mirroring, reaches this.
 
     Returns:
-        (K,) 0/1.
+        (K,) 0/1; all 0 where no class is probable enough.
     """
     for_scn, for_classifier = views(image, 1.0, flip=False)
     _, scores = classifier(for_classifier, scn(for_scn))
-    probability = scores[0, 1:].float().sigmoid()
-    return (probability >= probability.max().clamp(max=threshold)).to(torch.uint8)
+    return (scores[0, 1:].float().sigmoid() >= threshold).to(torch.uint8)
 
 
 def strongest(cams: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

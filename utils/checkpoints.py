@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -54,10 +55,11 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     """
     data = read_bytes(path)
     try:
-        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("\n")[0]
-        if "Unsupported" in str(error) or "global" in str(error).lower():
+        if "GLOBAL" in str(error):
             raise InputError(
                 f"{path}: holds more than weights and is refused ({_refused(error)}); "
                 "save it again as a plain state dict"
@@ -75,10 +77,20 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 def _refused(error: Exception) -> str:
     """What torch names as refused in its long message."""
-    for line in str(error).split("\n"):
-        if "GLOBAL" in line or "Unsupported" in line:
-            return line.strip()[:200]
-    return "an object that is no tensor"
+    lines = [line.strip()[:200] for line in str(error).split("\n") if "GLOBAL" in line]
+    return lines[0]
+
+
+def _numpy_scalars() -> list:
+    """What a score kept as a numpy number pickles as; it runs nothing."""
+    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)]
+    return [
+        np.dtype,
+        *dtypes,
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
+        (multiarray.scalar, "numpy._core.multiarray.scalar"),
+    ]
 
 
 def _weights(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.collection import Collection, missing_saliency, require_labels
+from datasets.collection import Collection, missing_masks, missing_saliency, require_labels
 from datasets.files import InputError
 from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
 from networks.association import pool
@@ -104,7 +104,7 @@ def add_options(
         "--score_images",
         type=options.natural,
         default=600,
-        help="first images of the split to score, 0 for none; fewer on a CPU",
+        help="first images of the split with a mask to score, 0 for none; fewer on a CPU",
     )
 
 
@@ -233,8 +233,10 @@ class Keeper:
     ) -> None:
         self.given, self.run, self.networks, self.device = given, run, networks, device
         self.scn_state, self.supervision = scn_state, supervision
-        self.collection = collection.subset(collection.ids[: given.score_images])
-        self.scores = collection.masks is not None and given.score_images > 0
+        unmasked = set(missing_masks(collection))
+        masked = [identifier for identifier in collection.ids if identifier not in unmasked]
+        self.collection = collection.subset(masked[: given.score_images])
+        self.scores = len(self.collection.ids) > 0
         self.best = -1.0
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
@@ -300,22 +302,60 @@ def check_saliency(collection: Collection) -> None:
         )
 
 
+def check_options(given: argparse.Namespace) -> None:
+    """Refuse options that cannot go together.
+
+    Raises:
+        InputError: naming the option.
+    """
+    options.check_schedule(given)
+    side = math.isqrt(given.patches)
+    if side * side != given.patches:
+        raise InputError(f"--patches {given.patches}: must be a square number, such as 1, 4 or 9")
+    if given.crop // CELL < 2 * side:
+        raise InputError(
+            f"--crop {given.crop}: too small for --patches {given.patches}; a patch of one "
+            f"superpixel has nothing to contrast, so take --crop {2 * side * CELL} or more, or "
+            "fewer patches"
+        )
+
+
 def train_classifier(given: argparse.Namespace, supervision: Supervision, evaluator: str) -> None:
     """Train the classification network; `evaluator` is the script to run next."""
-    options.check_schedule(given)
-    if math.isqrt(given.patches) ** 2 != given.patches:
-        raise InputError(f"--patches {given.patches}: must be a square number, such as 1, 4 or 9")
+    check_options(given)
     device = devices.choose(given.device)
     collection = options.collection(given)
     require_labels(collection)
     if "saliency" in supervision.layers:
         check_saliency(collection)
     devices.seed_everything(given.seed)
-    classifier, scn = build_networks(given, collection.num_classes)
-    run = Run(given)
+    networks = build_networks(given, collection.num_classes)
+    with Run(given, device) as run:
+        keeper = train_in(run, given, supervision, collection, networks, device)
+        if keeper.best > -1:
+            run.say(
+                f"best.pt is the epoch with the best mIoU against the masks of "
+                f"{len(keeper.collection.ids)} training images: more than image-level labels. "
+                "last.pt uses none."
+            )
+        kept = run.folder / ("best.pt" if keeper.best > -1 else "last.pt")
+        run.say(f"next: python {evaluator} --checkpoint {kept}")
+
+
+def train_in(
+    run: Run,
+    given: argparse.Namespace,
+    supervision: Supervision,
+    collection: Collection,
+    networks: tuple[Classifier, SuperpixelNet],
+    device: torch.device,
+) -> Keeper:
+    """Train on a collection; checkpoints and logs go to the run's folder."""
+    classifier, scn = networks
     frozen = frozen_copy(scn)
-    network = SupervisedNetwork(classifier, frozen, given.beta_train, given.gamma, given.amp)
-    parallel = devices.parallel(network, device)
+    network = devices.parallel(
+        SupervisedNetwork(classifier, frozen, given.beta_train, given.gamma, given.amp), device
+    )
     plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
     run.say(
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
@@ -323,11 +363,9 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
         f"steps, on {devices.describe(device)}; {given.backbone} from {given.backbone_weights}, "
         f"SCN {given.scn or 'of the run scn'}; writing to {run.folder}"
     )
-    crops = TrainingCrops(
-        collection, given.crop, given.long_side, given.seed, ("labels", *supervision.layers)
-    )
+    layers = ("labels", *supervision.layers)
     loader = training_loader(
-        crops,
+        TrainingCrops(collection, given.crop, given.long_side, given.seed, layers),
         ShuffledBatches(plan, given.seed),
         options.workers(given, device),
         pin=device.type == "cuda",
@@ -339,8 +377,8 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
         given, run, (classifier, frozen), scn.state_dict(), supervision, collection, device
     )
     stage = Stage(
-        model=parallel,
-        objective=objective(parallel, supervision, given),
+        model=network,
+        objective=objective(network, supervision, given),
         optimizer=optimizer,
         decay=PolynomialDecay(optimizer, plan.steps, given.power),
         after_epoch=keeper.after_epoch,
@@ -348,12 +386,4 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
         accumulate=given.accumulate,
     )
     train(run, plan, loader, stage, device)
-    kept = "best.pt" if keeper.scores else "last.pt"
-    if keeper.scores:
-        run.say(
-            f"best.pt is the epoch with the best mIoU against the masks of "
-            f"{len(keeper.collection.ids)} training images: more than image-level labels. "
-            "last.pt uses none."
-        )
-    run.say(f"next: python {evaluator} --checkpoint {run.folder / kept}")
-    run.close(device)
+    return keeper

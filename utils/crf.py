@@ -20,7 +20,9 @@ class CrfConstants:
     """Constants of the dense CRF; the defaults are those usual for pseudo labels (as in IRN)."""
 
     iterations: int = _constant(10, options.count, "of mean-field inference")
-    confidence: float = _constant(0.7, options.fraction, "probability that a pseudo label is right")
+    confidence: float = _constant(
+        0.7, options.probability, "probability that a pseudo label is right"
+    )
     smooth_xy: float = _constant(3.0, options.positive, "reach of the smoothness kernel, pixels")
     smooth_weight: float = _constant(3.0, options.positive, "of the smoothness kernel")
     colour_xy: float = _constant(50.0, options.positive, "reach of the appearance kernel, pixels")

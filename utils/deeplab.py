@@ -9,16 +9,26 @@ DIR/VOC2012/ImageSets/SegmentationAug/train_aug.txt
 import shutil
 from pathlib import Path
 
+import cv2
+
 from datasets.collection import Collection
-from datasets.files import InputError, read_bytes, write_bytes, write_text
+from datasets.files import (
+    InputError,
+    is_turned,
+    read_bytes,
+    read_photograph,
+    write_bytes,
+    write_text,
+)
 from utils.pseudo_labels import label_path
 
 
-def check_ids(collection: Collection) -> None:
-    """Refuse ids that deeplab-pytorch's lists cannot hold.
+def check(folder: Path, collection: Collection) -> None:
+    """Refuse, before anything is inferred, what could not be exported.
 
     Raises:
-        InputError: an id holds a space, which separates the columns of the list.
+        InputError: an id holds a space, which separates the columns of deeplab-pytorch's lists, or
+            the folder cannot be written.
     """
     for identifier in collection.ids:
         if any(character.isspace() for character in identifier):
@@ -26,6 +36,10 @@ def check_ids(collection: Collection) -> None:
                 f"--export_deeplab: the id {identifier!r} holds a space, which deeplab-pytorch's "
                 "lists cannot; rename the file"
             )
+    try:
+        (folder / "VOC2012").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--export_deeplab {folder}: {error.strerror or error}") from error
 
 
 def export(folder: Path, collection: Collection, labels: Path, threshold: float) -> Path:
@@ -53,10 +67,20 @@ def export(folder: Path, collection: Collection, labels: Path, threshold: float)
 
 
 def _link(photograph: Path, link: Path) -> None:
-    """A symbolic link to a photograph, or a copy where links cannot be made."""
+    """A symbolic link to a photograph, or a copy where links cannot be made.
+
+    deeplab-pytorch reads with OpenCV, which turns photographs by EXIF; labels lie on stored pixels.
+    A photograph that would be turned is written again without EXIF.
+    """
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
+        if is_turned(photograph):
+            bgr = cv2.cvtColor(read_photograph(photograph), cv2.COLOR_RGB2BGR)
+            write_bytes(
+                link, cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+            )
+            return
         try:
             link.symlink_to(photograph.resolve())
         except OSError:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.collection import Collection, missing_masks
+from datasets.classes import coco_classes, read_class_list, voc_classes
+from datasets.collection import Collection, missing_labels, missing_masks
 from datasets.files import InputError, encode_png, write_bytes, write_json
 from datasets.folder import folder_collection
 from datasets.palette import voc_palette
@@ -85,7 +86,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         "--threshold",
         type=options.fraction,
         help="of background, where there are no masks (default: the best in training, else "
-        f"{USUAL_THRESHOLD})",
+        f"{USUAL_THRESHOLD}); where there are, one more of --thresholds",
     )
     group.add_argument(
         "--save_cams",
@@ -122,17 +123,25 @@ def open_collection(given: argparse.Namespace, classes: tuple[str, ...] | None) 
             f"--images {given.images}: name their classes with --labels FILE.csv, "
             '--labels "dog,sofa" (in all of them) or --labels predicted'
         )
-    if given.labels == PREDICTED or not given.labels.endswith(".csv"):
-        if classes is None:
+    classes = classes or classes_of(given)
+    if given.labels.lower().endswith(".csv") or Path(given.labels).is_file():
+        return folder_collection(given.images, given.labels, classes)
+    collection = folder_collection(given.images, None, classes)
+    if given.labels == PREDICTED:
+        return collection
+    vector = named_labels(given.labels, classes)
+    return replace(collection, labels=dict.fromkeys(collection.ids, vector))
+
+
+def classes_of(given: argparse.Namespace) -> tuple[str, ...]:
+    """The classes of the data options, for published checkpoints, which do not name theirs."""
+    if given.dataset == "custom":
+        if not given.root:
             raise InputError(
-                f"--labels {given.labels}: the checkpoint does not name its classes; give a CSV"
+                "--root: the checkpoint does not name its classes; give the data set's"
             )
-        collection = folder_collection(given.images, None, classes)
-        if given.labels == PREDICTED:
-            return collection
-        vector = named_labels(given.labels, classes)
-        return replace(collection, labels=dict.fromkeys(collection.ids, vector))
-    return folder_collection(given.images, given.labels, classes)
+        return read_class_list(Path(given.root) / "labels.txt")
+    return {"voc12": voc_classes, "coco": coco_classes}[given.dataset]()
 
 
 def named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:
@@ -146,6 +155,8 @@ def named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:
         if name not in classes:
             raise InputError(f"--labels: no class {name!r}; there are {', '.join(classes)}")
         vector[classes.index(name)] = 1
+    if not vector.any():
+        raise InputError(f"--labels {names!r}: names no class")
     return vector
 
 
@@ -205,11 +216,33 @@ def write_contact_sheet(
 def thresholds_to_write(
     given: argparse.Namespace, trained: checkpoints.Trained, scored: bool
 ) -> tuple[float, ...]:
-    """All thresholds where they can be compared; else the one given, or the best in training."""
-    if scored:
-        return tuple(given.thresholds)
-    choices = (given.threshold, trained.threshold, USUAL_THRESHOLD)
-    return (next(choice for choice in choices if choice is not None),)
+    """All thresholds where they can be compared; else the one given, or the best in training.
+
+    Raises:
+        InputError: two thresholds would share a folder.
+    """
+    if not scored:
+        choices = (given.threshold, trained.threshold, USUAL_THRESHOLD)
+        return (next(choice for choice in choices if choice is not None),)
+    extra = () if given.threshold is None else (given.threshold,)
+    thresholds = tuple(dict.fromkeys((*given.thresholds, *extra)))
+    if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
+        raise InputError("--thresholds: two of them agree in six digits and would share a folder")
+    return thresholds
+
+
+def require_all_labels(given: argparse.Namespace, collection: Collection) -> None:
+    """Refuse photographs without labels before any is inferred.
+
+    Raises:
+        InputError: there are some.
+    """
+    missing = [] if given.labels == PREDICTED else missing_labels(collection)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(collection.ids)} photographs have no image-level labels, "
+            f"such as {', '.join(missing[:5])}; complete them, or give --labels predicted"
+        )
 
 
 @dataclass
@@ -329,11 +362,26 @@ def evaluate(given: argparse.Namespace) -> None:
     trained = checkpoints.open_trained(path, given.scn)
     collection = open_collection(given, trained.classes)
     same_classes(collection, trained, path)
+    require_all_labels(given, collection)
     if given.crf:
         crf.require()
     if given.export_deeplab:
-        deeplab.check_ids(collection)
-    run = Run(given)
+        deeplab.check(Path(given.export_deeplab), collection)
+    thresholds = thresholds_to_write(given, trained, collection.masks is not None)
+    with Run(given, device) as run:
+        evaluate_in(run, given, path, collection, trained, thresholds, device)
+
+
+def evaluate_in(
+    run: Run,
+    given: argparse.Namespace,
+    path: Path,
+    collection: Collection,
+    trained: checkpoints.Trained,
+    thresholds: Sequence[float],
+    device: torch.device,
+) -> None:
+    """Evaluate the checkpoint at `path` on a collection; everything goes to the run's folder."""
     scored = collection.masks is not None
     run.say(
         f"pseudo labels for {len(collection.ids)} photographs of {collection.name} "
@@ -344,7 +392,6 @@ def evaluate(given: argparse.Namespace) -> None:
     unmasked = missing_masks(collection)
     if scored and unmasked:
         run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
-    thresholds = thresholds_to_write(given, trained, scored)
     started = time.monotonic()
     outcome = infer_and_write(given, run.folder, collection, trained, thresholds, device)
     result = description(given, path, collection, time.monotonic() - started)
@@ -352,6 +399,8 @@ def evaluate(given: argparse.Namespace) -> None:
     if scored:
         found, folder, threshold = report_scores(run, collection, thresholds, outcome)
         result |= found
+    else:
+        result["threshold"] = threshold
     write_json(run.folder / "result.json", result)
     sheet = run.folder / "contact_sheet.png"
     write_contact_sheet(sheet, outcome.shown, trained.scn, threshold, collection.classes)
@@ -362,4 +411,3 @@ def evaluate(given: argparse.Namespace) -> None:
         run.say(f"for deeplab-pytorch: {pairs}")
     best = run.folder / folder / f"{threshold:g}"
     run.say(f"next: train a segmentation network on the photographs and {best}")
-    run.close(device)

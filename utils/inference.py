@@ -12,7 +12,7 @@ from datasets.files import InputError
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.cams import SCALES, infer_with_scores, predict_labels
-from utils.metrics import ThresholdSweep, average_precision, scores
+from utils.metrics import ThresholdSweep, average_precision, best_of, scores
 from utils.progress import progress
 
 
@@ -68,10 +68,11 @@ def infer_collection(
 ) -> Iterator[Inferred]:
     """Infer the cams of every photograph, in order, under a progress bar.
 
-    The networks must be in evaluation mode on the device.
+    The networks must be in evaluation mode on the device. A photograph whose labels are unknown is
+    inferred for all classes.
 
     Raises:
-        InputError: a photograph or mask cannot be read, or has no labels.
+        InputError: a photograph or mask cannot be read.
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     for item in progress(loader, title, "image"):
@@ -81,11 +82,6 @@ def infer_collection(
         labels = item["labels"]
         if settings.predict_from is not None:
             labels = predict_labels(image, classifier, scn, settings.predict_from)
-        elif labels is None:
-            raise InputError(
-                f"{item['id']}: no image-level labels for this photograph; complete them, or let "
-                "an evaluator predict them with --labels predicted"
-            )
         classes, cams, class_scores = infer_with_scores(
             image,
             labels,
@@ -142,7 +138,7 @@ def validate(
         ranking.append(found.scores)
         labels.append(collection.labels[found.id])
     mious = [scores(matrix).miou for matrix in sweep.result()]
-    best = int(np.argmax(mious))
+    best = best_of(mious)
     ap = average_precision(np.stack(ranking), np.stack(labels))
     mean_ap = float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")
     return Validation(sweep.thresholds[best], mious[best], mean_ap)

@@ -111,6 +111,11 @@ def scores(confusion: np.ndarray) -> Scores:
         )
 
 
+def best_of(mious: Sequence[float]) -> int:
+    """The index of the greatest mIoU, NaN (no pixel was scored) the least of all."""
+    return int(np.argmax(np.nan_to_num(np.asarray(mious, np.float64), nan=-1.0)))
+
+
 def average_precision(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Average precision of every class.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-import dataset_root
+from datasets import roots
 from datasets.collection import Collection
 from datasets.files import InputError
 from datasets.prepare import load_collection
@@ -19,7 +19,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the description's lines, shows defaults where there are any, and short metavars."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        shown = action.default not in (None, "", (), False, argparse.SUPPRESS)
+        told = "(default:" in (action.help or "")
+        shown = action.default not in (None, "", (), False, argparse.SUPPRESS) and not told
         return f"{action.help or ''}{' (default: %(default)s)' if shown else ''}"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
@@ -61,6 +62,8 @@ natural = number(int, 0)
 positive = number(float, 0, open_low=True)
 not_negative = number(float, 0)
 fraction = number(float, 0, 1)
+probability = number(float, 1e-6, 1 - 1e-6)
+seed = number(int, 0, 2**63 - 1)
 
 
 def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
@@ -71,36 +74,17 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     )
     group.add_argument("--split", help=f"train, train_aug or val (default: {split}; train of coco)")
     parser.set_defaults(default_split=split)
-    for name, what in (
-        ("voc_root", "PASCAL VOC 2012"),
-        ("voc_sal_root", "saliency maps of VOC"),
-        ("coco_root", "MS COCO 2014"),
-        ("coco_sal_root", "saliency maps of COCO"),
-    ):
-        default = getattr(dataset_root, name.upper())
-        group.add_argument(f"--{name}", default=default, metavar="DIR", help=what)
-    group.add_argument("--root", metavar="DIR", help="your own data in VOC layout (custom)")
-    group.add_argument("--sal_root", metavar="DIR", help="saliency maps of your own data (custom)")
-    group.add_argument(
-        "--labels_file",
-        metavar="FILE",
-        help="image-level labels from a published cls_labels.npy or a CSV instead of the XML files",
-    )
+    roots.add_options(group)
 
 
 def collection(options: argparse.Namespace) -> Collection:
     """The photographs that the data options name."""
-    roots = {
-        "voc12": (options.voc_root, options.voc_sal_root),
-        "coco": (options.coco_root, options.coco_sal_root),
-        "custom": (options.root, options.sal_root),
-    }
-    root, saliency = roots[options.dataset]
+    root, saliency = roots.chosen(options)
     return load_collection(
         options.dataset,
         root,
         options.split or ("train" if options.dataset == "coco" else options.default_split),
-        saliency=saliency or None,
+        saliency=saliency,
         labels_file=options.labels_file,
     )
 
@@ -111,7 +95,7 @@ def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
     group.add_argument("--tag", default=tag, help="name of the run and of its folder")
     group.add_argument("--experiments", default="experiments", metavar="DIR", help="holds the runs")
     group.add_argument("--overwrite", action="store_true", help="replace a run of the same tag")
-    group.add_argument("--seed", type=natural, default=0, help="of all random numbers")
+    group.add_argument("--seed", type=seed, default=0, help="of all random numbers")
     group.add_argument(
         "--device", default="auto", help="auto (all visible CUDA GPUs, else the CPU), cpu, cuda:N"
     )
@@ -149,8 +133,10 @@ def check_schedule(options: argparse.Namespace) -> None:
     Raises:
         InputError: naming the option.
     """
-    if options.crop % 16:
-        raise InputError(f"--crop {options.crop}: must be a multiple of the superpixel cell, 16")
+    if options.crop % 16 or options.crop < 32:
+        raise InputError(
+            f"--crop {options.crop}: must be a multiple of the superpixel cell, 16, and at least 32"
+        )
     if options.long_side[0] > options.long_side[1]:
         raise InputError(f"--long_side {' '.join(map(str, options.long_side))}: LOW exceeds HIGH")
 

@@ -13,6 +13,7 @@ import torch
 
 from datasets.files import InputError, write_bytes, write_label_map
 from datasets.palette import voc_palette
+from datasets.prepare import end_with_parent
 from utils.cams import label_maps, resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred
@@ -135,7 +136,9 @@ class Refiner:
         self.confusion = np.zeros((len(self.thresholds), num_classes, num_classes), np.int64)
         # Forked processes could inherit locks that torch's threads hold; spawned ones start clean.
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(max(1, workers), mp_context=context)
+        self._pool = ProcessPoolExecutor(
+            max(1, workers), mp_context=context, initializer=end_with_parent
+        )
         self._waiting: deque[Future] = deque()
         self._most_waiting = 4 * max(1, workers)
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -23,25 +24,40 @@ LESS_MEMORY = (
 )
 
 
+WRITTEN = (
+    "*.pt",
+    "result.json",
+    "contact_sheet.png",
+    "pseudo_labels",
+    "pseudo_labels_crf",
+    "cams",
+    "cams_irn",
+    "cams_psa",
+)
+"""What makes a folder that of a run; options, log and events alone are left of a failed start."""
+
+
 class Run:
     """The folder `experiments/<tag>/` of one run.
 
-    Holds `options.json`, `log.txt`, tensorboardX events, and whatever the run adds.
+    Holds `options.json`, `log.txt`, tensorboardX events, and whatever the run adds. As a context
+    manager it ends the log, with the error if there is one.
 
     Args:
-        options: parsed options with `experiments`, `tag` and `overwrite`.
+        options: parsed options with `experiments`, `tag` and `overwrite`, which removes what an
+            earlier run of the tag wrote.
+        device: what the run computes on.
 
     Raises:
         InputError: the folder holds another run, or cannot be written.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
+    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+        self.options, self.device = options, device
         self.folder = Path(options.experiments) / options.tag
-        if (self.folder / "options.json").exists() and not options.overwrite:
-            raise InputError(
-                f"{self.folder} already holds a run; give this one another --tag, or --overwrite"
-            )
+        if not options.tag:
+            raise InputError("--tag: must not be empty")
+        self._make_way(options.overwrite)
         values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
         write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
         try:
@@ -52,6 +68,31 @@ class Run:
         self._started = time.monotonic()
         self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
         self.log(f"torch {torch.__version__}, options {json.dumps(values)}")
+
+    def _make_way(self, overwrite: bool) -> None:
+        """Refuse the folder of another run, or remove what that wrote."""
+        earlier = [path for pattern in WRITTEN for path in self.folder.glob(pattern)]
+        if earlier and not overwrite:
+            raise InputError(
+                f"{self.folder} already holds a run; give this one another --tag, or --overwrite"
+            )
+        try:
+            for path in [*earlier, *self.folder.glob("events.out.tfevents.*")]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+    def __enter__(self) -> "Run":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            seconds = duration(time.monotonic() - self._started)
+            self.say(f"took {seconds}, at most {peak_memory(self.device)}")
+        else:
+            self.log(f"stopped: {error or kind.__name__}")
+        self.writer.close()
+        self._log.close()
 
     def log(self, text: str) -> None:
         """Write a line to the log alone."""
@@ -71,13 +112,6 @@ class Run:
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
         """Log a picture (H, W, 3) uint8 to tensorboardX."""
         self.writer.add_image(name, image, step, dataformats="HWC")
-
-    def close(self, device: torch.device) -> None:
-        """End with the time and the memory that the run took."""
-        seconds = duration(time.monotonic() - self._started)
-        self.say(f"took {seconds}, at most {peak_memory(device)}")
-        self.writer.close()
-        self._log.close()
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.metrics import Scores, scores
+from utils.metrics import Scores, best_of, scores
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ScoreTable:
     @property
     def best(self) -> int:
         """Index of the best threshold."""
-        return int(np.argmax([found.miou for found in self.scores]))
+        return best_of([found.miou for found in self.scores])
 
     @property
     def best_miou(self) -> float:
@@ -35,20 +35,20 @@ class ScoreTable:
         return self.scores[self.best].miou
 
     def as_json(self) -> dict:
-        """What result.json says of the scores; null where a class never occurs."""
+        """What result.json says of the scores; null where a score has no meaning."""
         return {
             "classes": list(self.classes),
             "best": {
                 "threshold": self.thresholds[self.best],
-                "miou": self.best_miou,
+                "miou": or_null(self.best_miou),
             },
             "thresholds": [
                 {
                     "threshold": threshold,
-                    "miou": found.miou,
-                    "iou": _with_null(found.iou),
-                    "precision": _with_null(found.precision),
-                    "recall": _with_null(found.recall),
+                    "miou": or_null(found.miou),
+                    "iou": with_null(found.iou),
+                    "precision": with_null(found.precision),
+                    "recall": with_null(found.recall),
                     "confusion": confusion.tolist(),
                 }
                 for threshold, found, confusion in zip(
@@ -74,7 +74,10 @@ class ScoreTable:
             lines.append(f"{name:<22}" + "".join(percent(value, 7) for value in values))
         at = f"{self.thresholds[self.best]:g}"
         lines.append(f"best: mIoU {100 * best.miou:.2f} at threshold {at}")
-        lines.append(f"(the last two columns are at threshold {at}; classes that never occur: -)")
+        lines.append(
+            f"(the last two columns are at threshold {at}; - is the precision of a class that is "
+            "never predicted, the recall of one that is never there; means leave them out)"
+        )
         return "\n".join(lines)
 
 
@@ -87,8 +90,14 @@ def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
-def _with_null(values: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(value) else float(value) for value in values]
+def or_null(value: float) -> float | None:
+    """NaN as None: JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def with_null(values: np.ndarray) -> list[float | None]:
+    """A list with NaN as None."""
+    return [or_null(value) for value in values]
 
 
 def score_table(

@@ -31,7 +31,7 @@ class Stage:
         objective: the losses of a batch on the device.
         optimizer: of the model's parameters.
         decay: of its learning rates.
-        clip: the gradient's norm is clipped at this; None leaves it.
+        clip: the gradient's norm is clipped at this.
         accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
         after_epoch: called with the epoch (from 0) and its mean losses.
     """
@@ -41,12 +41,12 @@ class Stage:
     optimizer: Optimizer
     decay: PolynomialDecay
     after_epoch: Callable[[int, dict[str, float]], None]
-    clip: float | None = None
+    clip: float = math.inf
     accumulate: int = 1
 
 
 class LossReader:
-    """Reads losses off the device, stops a run whose loss is not finite, and logs.
+    """Reads losses off the device, stops a run whose loss or gradient is not finite, and logs.
 
     Args:
         run: logs go here.
@@ -109,7 +109,7 @@ class LossReader:
     def _not_finite(self, step: int, values: dict[str, float]) -> InputError:
         epoch, position = divmod(step, self.plan.steps_per_epoch)
         return InputError(
-            f"the loss is not finite at step {position + 1} of epoch {epoch + 1} "
+            f"loss or gradient is not finite at step {position + 1} of epoch {epoch + 1} "
             f"({shown(values)}); last finite: {shown(self.last) or 'none'}; the checkpoints in "
             f"{self.run.folder} are those of the last whole epoch; try a lower --lr"
         )
@@ -171,10 +171,9 @@ def train(run: Run, plan: Plan, batches: Iterable, stage: Stage, device: torch.d
                 stage.decay.before_step(step)
                 stage.optimizer.zero_grad(set_to_none=True)
                 losses = backward(stage, to_device(next(batches), device))
-                if stage.clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, stage.clip)
+                losses["gradient"] = nn.utils.clip_grad_norm_(parameters, stage.clip)
+                reader.add(step, losses)  # before the step: what is not finite must not be taken
                 stage.optimizer.step()
-                reader.add(step, losses)
                 bar.set_postfix_str(shown(reader.last), refresh=False)
         reader.read(steps[-1])
         stage.after_epoch(epoch, reader.epoch_means())

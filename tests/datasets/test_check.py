@@ -118,7 +118,7 @@ def test_without_masks_and_saliency(check, voc_root):
     assert "note: no masks at all for train, val, train_aug: not checked" in text
     assert "note: no saliency at all" in text
     (voc_root / "maps" / "2007_000001.png").unlink()
-    status, text = check("--saliency", voc_root / "maps")
+    status, text = check("--voc_sal_root", voc_root / "maps")
     assert status == 2 and "PROBLEM: 1 photographs without saliency map" in text
 
 

@@ -55,6 +55,14 @@ def test_masks_extend_train(load, custom_root, write_mask):
     assert load("val").mask_path("x.y").exists()
 
 
+def test_photographs_without_masks_are_trained_on(load, custom_root, write_mask):
+    """Masks for a few photographs must not shrink a training that needs none."""
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "train.txt", "z\na b\nx.y\n")
+    write_mask(custom_root / "SegmentationClassAug" / "z.png", (1,))
+    assert load("train_aug").ids == load("train").ids == ("z", "a b", "x.y")
+
+
 def test_xml_labels_come_before_the_csv(load, custom_root):
     for identifier in ("IMG-1", "a b", "x.y"):
         write_file(custom_root / "Annotations" / f"{identifier}.xml", annotation("stem"))

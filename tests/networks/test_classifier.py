@@ -89,6 +89,29 @@ def test_from_scratch_residual_branches_start_at_zero():
     assert not build_backbone("resnet50").layer1[0].bn3.weight.any()
 
 
+@pytest.mark.parametrize("dcr", [True, False])
+def test_shapes_that_do_not_fit(dcr):
+    model = Classifier(build_backbone("resnet18"), 4, dcr=dcr)
+    images, q = inputs()
+    for bad_images, bad_q in ((images[..., :40], q[..., :40]), (images, q[:1]), (images, q[:, :8])):
+        with pytest.raises(ValueError, match="16 h|does not fit"):
+            model(bad_images, bad_q)
+    with pytest.raises(ValueError, match=r"\(B, K, h, w\)"):
+        cam(torch.randn(3, 4, 4))
+
+
+@torch.no_grad()
+def test_double_precision_stays_double_and_half_is_raised():
+    model = Classifier(build_backbone("resnet18"), 4).eval()
+    images, q = inputs()
+    single = model(images, q, 2)
+    double = model.double()(images.double(), q.double(), 2)
+    assert double[0].dtype == double[1].dtype == torch.float64
+    torch.testing.assert_close(single[0], double[0].float(), rtol=1e-3, atol=1e-4)
+    half = model.bfloat16()(images.bfloat16(), q, 2)
+    assert half[0].dtype == torch.float32 and torch.isfinite(half[0]).all()
+
+
 def test_what_cannot_be_built():
     with pytest.raises(ValueError, match="resnet50"):
         build_backbone("vgg16")

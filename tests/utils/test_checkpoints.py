@@ -1,5 +1,6 @@
 import pickle
 
+import numpy as np
 import pytest
 import torch
 
@@ -36,7 +37,8 @@ def test_the_released_scn_loads(tmp_path):
 @pytest.mark.parametrize("zipped", [True, False])
 def test_the_bsds500_scn_converts_its_input(tmp_path, zipped):
     """A dict with `state_dict` and other values, in torch's old and new file format."""
-    content = {"epoch": 3, "arch": "SpixelNet", "state_dict": published_scn_state()}
+    content = {"epoch": 3, "arch": "SpixelNet", "best_EPE": np.float64(0.3)}
+    content["state_dict"] = published_scn_state()
     path = tmp_path / "SpixelNet_bsd_ckpt.tar"
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
     scn = SuperpixelNet()
@@ -165,7 +167,8 @@ def test_damaged_files(tmp_path, damage):
 def test_files_without_weights(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
-    for name in ("list.pt", "empty.pt", "missing.pt"):
+    (tmp_path / "text.pt").write_text("x = 1\n")
+    for name in ("list.pt", "empty.pt", "missing.pt", "text.pt"):
         with pytest.raises(InputError, match=name):
             checkpoints.load_scn(SuperpixelNet(), tmp_path / name)
 

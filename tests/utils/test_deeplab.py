@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,7 +6,7 @@ from PIL import Image
 from datasets.collection import Collection
 from datasets.files import InputError, write_label_map
 from datasets.palette import voc_palette
-from utils.deeplab import check_ids, export
+from utils.deeplab import check, export
 from utils.pseudo_labels import label_path
 
 
@@ -38,4 +39,21 @@ def test_deeplab_pytorch_reads_the_tree(tmp_path):
 
 def test_ids_its_lists_cannot_hold(tmp_path):
     with pytest.raises(InputError, match="'my photo' holds a space"):
-        check_ids(collection_of(tmp_path, ["a", "my photo"]))
+        check(tmp_path / "out", collection_of(tmp_path, ["a", "my photo"]))
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--export_deeplab"):
+        check(tmp_path / "file", collection_of(tmp_path, ["a"]))
+
+
+def test_photographs_that_opencv_would_turn(tmp_path):
+    """Labels lie on stored pixels; deeplab-pytorch's cv2.imread turns by EXIF."""
+    collection = collection_of(tmp_path, ["a", "b"])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10)).save(collection.images["b"], exif=exif)
+    assert cv2.imread(str(collection.images["b"])).shape == (20, 10, 3)
+    export(tmp_path / "out", collection, tmp_path / "labels", 0.25)
+    assert cv2.imread(str(tmp_path / "out/VOC2012/JPEGImages/b.jpg")).shape == (10, 20, 3)

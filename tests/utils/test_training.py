@@ -14,7 +14,7 @@ from utils.training import Stage, backward, train
 
 def make_run(folder: Path, **changes) -> Run:
     values = {"experiments": str(folder), "tag": "run", "overwrite": False, "debug": False}
-    return Run(argparse.Namespace(**{**values, **changes}))
+    return Run(argparse.Namespace(**{**values, **changes}), torch.device("cpu"))
 
 
 def stage_of(model, objective, after_epoch, steps):
@@ -84,10 +84,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     batches = [{"x": torch.ones(2, 1), "factor": torch.full((2, 1), f)} for f in factors]
     stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch), 4)
     with pytest.raises(
-        InputError, match=r"step 2 of epoch 2 \(loss nan\); last finite: loss [-\d]"
+        InputError, match=r"step 2 of epoch 2 \(loss nan.*\); last finite: loss [-\d]"
     ):
         train(make_run(tmp_path), Plan(4, 2, 2), batches, stage, torch.device("cpu"))
     assert epochs == [0]
+    assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
@@ -104,11 +105,24 @@ def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
 
 
 def test_a_folder_is_not_overwritten_unasked(tmp_path):
-    make_run(tmp_path).close(torch.device("cpu"))
+    with make_run(tmp_path) as run:
+        (run.folder / "best.pt").write_bytes(b"old")
+        (run.folder / "pseudo_labels" / "0.1").mkdir(parents=True)
     with pytest.raises(InputError, match="--tag, or --overwrite"):
         make_run(tmp_path)
-    make_run(tmp_path, overwrite=True).close(torch.device("cpu"))
-    assert "options.json" in {path.name for path in (tmp_path / "run").iterdir()}
+    with make_run(tmp_path, overwrite=True) as run:
+        names = {path.name.split(".out")[0] for path in run.folder.iterdir()}
+    assert names == {"options.json", "log.txt", "events"}
+
+
+def test_a_run_that_failed_at_its_start_does_not_block_its_tag(tmp_path):
+    with pytest.raises(InputError, match="a.jpg"), make_run(tmp_path) as run:
+        raise InputError("a.jpg: the file is empty")
+    assert "stopped: a.jpg: the file is empty" in (run.folder / "log.txt").read_text()
+    with make_run(tmp_path):
+        pass
+    with pytest.raises(InputError, match="--tag"):
+        make_run(tmp_path, tag="")
 
 
 def test_plan():
