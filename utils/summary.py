@@ -52,6 +52,8 @@ def summarise(given: argparse.Namespace) -> None:
     for folder, found in results.items():
         if "thresholds" not in found:
             raise InputError(f"{folder}: its photographs had no masks, so it has no scores")
+        if found["best"]["miou"] is None:
+            raise InputError(f"{folder}: not one pixel of its masks is scored (all are 255)")
     print(table(results))
     if given.sheet:
         write_bytes(given.sheet, encode_png(stacked_sheets(given.runs)))
