@@ -38,10 +38,6 @@ def published_classifier_state():
     return _filled("classifier_names.json", "cls.")
 
 
-def filled_scn_state():
-    return published_scn_state()
-
-
 def filled_classifier_state():
     """The golden weights under our names."""
 

@@ -1,6 +1,6 @@
 """Multi-scale, mirrored inference of class activation maps. METHOD section 3."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -48,23 +48,6 @@ def views(image: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
     return pair[0], pair[1]
 
 
-def scaled_outputs(
-    image: Tensor,
-    classifier: nn.Module,
-    scn: nn.Module,
-    scales: Sequence[float],
-    flip: bool,
-    beta: int,
-    gamma: float,
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(logits, scores, association map) of every scale; mirror images second in the batch."""
-    for scale in scales:
-        for_scn, for_classifier = views(image, scale, flip)
-        q = scn(for_scn)
-        logits, scores = classifier(for_classifier, q, beta, gamma)
-        yield logits, scores, q
-
-
 @torch.no_grad()
 def infer_with_scores(
     image: Tensor,
@@ -99,8 +82,10 @@ def infer_with_scores(
     height, width = image.shape[1:]
     full = (round_up(height), round_up(width))
     classes, total, total_scores = None, 0, 0
-    outputs = scaled_outputs(image, classifier, scn, scales, flip, beta, gamma)
-    for logits, scores, q in outputs:
+    for scale in scales:
+        for_scn, for_classifier = views(image, scale, flip)
+        q = scn(for_scn)
+        logits, scores = classifier(for_classifier, q, beta, gamma)
         if classes is None:
             wanted = torch.ones(logits.shape[1] - 1) if labels is None else labels
             if wanted.shape != (logits.shape[1] - 1,):

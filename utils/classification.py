@@ -4,6 +4,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.error import URLError
 
 import torch
@@ -156,13 +157,16 @@ class SupervisedNetwork(nn.Module):
         return logits, scores, pooled
 
 
+def scn_path(given: argparse.Namespace) -> Path:
+    """The superpixel network's file: the one given, else that of the run `scn`."""
+    return Path(given.scn) if given.scn else options.checkpoint_of(given, "scn")
+
+
 def build_networks(given: argparse.Namespace, num_classes: int) -> tuple[Classifier, SuperpixelNet]:
     """The classification network to be trained and the superpixel network."""
     scn = SuperpixelNet()
     path = options.existing_file(
-        given.scn or options.checkpoint_of(given, "scn"),
-        "--scn",
-        "train one with train_scn.py, or name a published one",
+        scn_path(given), "--scn", "train one with train_scn.py, or name a published one"
     )
     checkpoints.load_scn(scn, path)
     weights = given.backbone_weights
@@ -361,7 +365,7 @@ def train_in(
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
         f"{len(collection.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
         f"steps, on {devices.describe(device)}; {given.backbone} from {given.backbone_weights}, "
-        f"SCN {given.scn or 'of the run scn'}; writing to {run.folder}"
+        f"SCN {scn_path(given)}; writing to {run.folder}"
     )
     layers = ("labels", *supervision.layers)
     loader = training_loader(

@@ -74,6 +74,12 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     group.add_argument("--no_flip", action="store_true", help="leave mirror images out")
     options.add_affinity_options(parser, beta=8)
+    add_output_options(parser)
+    crf.add_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What an evaluator writes."""
     group = parser.add_argument_group("pseudo labels")
     group.add_argument(
         "--thresholds",
@@ -101,7 +107,6 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         metavar="DIR",
         help="write the best pseudo labels as a tree for deeplab-pytorch's VOCAug data set",
     )
-    crf.add_options(parser)
 
 
 def open_collection(given: argparse.Namespace, classes: tuple[str, ...] | None) -> Collection:
@@ -385,7 +390,7 @@ def evaluate_in(
     scored = collection.masks is not None
     run.say(
         f"pseudo labels for {len(collection.ids)} photographs of {collection.name} "
-        f"{collection.split}, on {devices.describe(device)}; "
+        f"{collection.split} from {path}, on {devices.describe(device)}; "
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )

@@ -12,7 +12,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
 from networks.superpixel import SuperpixelNet, scn_loss
-from tests.golden_files import filled_classifier_state, filled_scn_state, golden
+from tests.golden_files import filled_classifier_state, golden, published_scn_state
 
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 close_network = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)
@@ -87,7 +87,7 @@ def test_ipc(kind, patches, threshold):
 def test_scn_forward():
     data = golden("scn_forward")
     scn = SuperpixelNet().eval()
-    scn.load_state_dict(scn.state_dict() | filled_scn_state())
+    scn.load_state_dict(scn.state_dict() | published_scn_state())
     with torch.no_grad():
         close_network(scn(data["image"]), data["q"])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from tests.golden_files import filled_classifier_state, filled_scn_state, golden
+from tests.golden_files import filled_classifier_state, golden, published_scn_state
 from utils.cams import infer, infer_with_scores, label_map, predict_labels, round_up, views
 
 
@@ -17,7 +17,7 @@ def networks():
     classifier = Classifier(build_backbone("resnet50"), 21).eval()
     classifier.load_state_dict(filled_classifier_state())
     scn = SuperpixelNet().eval()
-    scn.load_state_dict(scn.state_dict() | filled_scn_state())
+    scn.load_state_dict(scn.state_dict() | published_scn_state())
     return classifier, scn
 
 
