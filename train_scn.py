@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from datasets.collection import Collection
-from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from datasets.loading import TrainingCrops
 from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import SuperpixelNet, scn_loss
-from utils import checkpoints, devices, options
-from utils.optimisers import PolynomialDecay
+from utils import checkpoints, devices, options, resuming
+from utils.distributed import is_first
+from utils.optimisers import PolynomialDecay, trainable
 from utils.pictures import superpixels, with_boundaries
+from utils.resuming import Saved, find, fingerprint, open_run
 from utils.run import Run, start
-from utils.training import Losses, Stage, shown, train
+from utils.training import Losses, Stage, batches_of, plan_of, shown, train
 
 
 class SuperpixelLoss(nn.Module):
@@ -46,30 +48,36 @@ def train_superpixels(given: argparse.Namespace) -> None:
     device = devices.choose(given.device)
     collection = options.collection(given)
     devices.seed_everything(given.seed)
-    with Run(given, device) as run:
-        train_in(run, given, collection, device)
+    made_from = {"photographs": fingerprint(collection)}
+    saved = find(given)
+    if saved is not None:
+        saved.refuse_changes(given, made_from)
+    with open_run(given, device, saved) as run:
+        train_in(run, given, collection, device, made_from, saved)
 
 
 def train_in(
-    run: Run, given: argparse.Namespace, collection: Collection, device: torch.device
+    run: Run,
+    given: argparse.Namespace,
+    collection: Collection,
+    device: torch.device,
+    made_from: dict[str, str],
+    saved: Saved | None = None,
 ) -> None:
     """Train on a collection; checkpoints and logs go to the run's folder."""
     scn = SuperpixelNet()
-    network = devices.parallel(SuperpixelLoss(scn, given.position_weight), device)
-    plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
+    network = devices.parallel_training(SuperpixelLoss(scn, given.position_weight), device)
+    plan = plan_of(len(collection.ids), given.batch, given.epochs)
     run.say(
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
         f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on {devices.describe(device)}; "
         f"writing to {run.folder}"
     )
-    crops = TrainingCrops(collection, given.crop, given.long_side, given.seed, ("lab",))
-    loader = training_loader(
-        crops,
-        ShuffledBatches(plan, given.seed),
-        options.workers(given, device),
-        pin=device.type == "cuda",
+    crops = TrainingCrops(
+        collection, given.crop, given.long_side, given.seed, ("lab",), given.skip_bad
     )
-    sample = crops.crop_of(0, 0)["image"]
+    batches = batches_of(crops, plan, options.workers(given, device), device.type == "cuda")
+    sample = crops[0, 0]
 
     def objective(batch: dict[str, Tensor]) -> Losses:
         images = normalise(channels_first(batch["image"]))
@@ -80,16 +88,18 @@ def train_in(
 
     def after_epoch(epoch: int, losses: dict[str, float]) -> None:
         run.say(f"epoch {epoch + 1}/{given.epochs}: {shown(losses)}")
+        if not is_first():
+            return
         scn.eval()
-        ids = superpixels(sample.permute(2, 0, 1).to(device), scn)
-        picture = with_boundaries(sample.numpy(), ids)
-        run.picture("superpixels", picture, epoch)
+        ids = superpixels(sample["image"].permute(2, 0, 1).to(device), scn)
+        run.picture("superpixels", with_boundaries(sample["image"].numpy(), ids), epoch)
         checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
         checkpoints.save(run.folder / "last.pt", checkpoint)
 
-    optimizer = torch.optim.Adam(scn.parameters(), lr=given.lr, betas=(0.9, 0.999))
+    optimizer = torch.optim.Adam(trainable(scn), lr=given.lr, betas=(0.9, 0.999))
     decay = PolynomialDecay(optimizer, plan.steps, given.power)
-    train(run, plan, loader, Stage(network, objective, optimizer, decay, after_epoch), device)
+    stage = Stage(network, scn, objective, optimizer, decay, after_epoch, made_from=made_from)
+    train(run, plan, batches, stage, device, saved)
     checkpoint = run.folder / "last.pt"
     run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
 
@@ -98,6 +108,7 @@ if __name__ == "__main__":
     parser = options.parser(__doc__)
     options.add_data_options(parser, split="train_aug")
     options.add_run_options(parser, tag="scn")
+    resuming.add_options(parser)
     group = options.add_schedule_options(parser, epochs=50, lr=5e-5, crop=512)
     group.add_argument(
         "--power",

@@ -25,7 +25,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils.cams import infer_with_scores
+from utils.cams import infer_with_scores, label_maps
 from utils.devices import keep_freed_memory, parallel
 from utils.evaluation import THRESHOLDS
 from utils.folding import fold
@@ -36,6 +36,11 @@ from utils.writing import BackgroundWriter
 
 BLOCK = 4
 """Photographs timed together."""
+
+
+def fail(message: str) -> None:
+    """The photographs here are made to be readable."""
+    raise RuntimeError(message)
 
 
 def main() -> None:
@@ -56,10 +61,10 @@ def main() -> None:
             write_label_map(folder / "masks" / f"{identifier}.png", mask, voc_palette())
         vector = np.zeros(20, np.uint8)
         vector[:2] = 1
-        labels = dict.fromkeys(paths, vector)
+        labels_of_all = dict.fromkeys(paths, vector)
         classes = tuple(map(str, range(20)))
         collection = Collection(
-            "custom", "train", classes, tuple(paths), paths, labels, folder / "masks"
+            "custom", "train", classes, tuple(paths), paths, labels_of_all, folder / "masks"
         )
         loaded = [
             torch.from_numpy(read_photograph(path)).permute(2, 0, 1) for path in paths.values()
@@ -68,13 +73,16 @@ def main() -> None:
         sweep = ThresholdSweep(21, THRESHOLDS)
         rounds: dict[str, list[float]] = {"whole": [], "alone": []}
         with BackgroundWriter() as writer:
-            out = PseudoLabels(folder, THRESHOLDS, (), writer)
-            inferred = infer_collection(collection, classifier, scn, settings, device, 1, "cams")
+            out = PseudoLabels(folder, THRESHOLDS, ())
+            inferred = infer_collection(
+                collection, classifier, scn, settings, device, 1, "cams", fail
+            )
             for block in range(0, COUNT // 2, BLOCK):
                 start = time.perf_counter()
                 for _ in range(BLOCK):
                     found = next(inferred)
-                    out.write(found)
+                    labels = label_maps(found.classes, found.cams, THRESHOLDS)
+                    writer.submit(out.write, found, labels)
                     sweep.add_present(found.classes, found.cams, found.mask)
                 between = time.perf_counter()
                 for image in loaded[block : block + BLOCK]:

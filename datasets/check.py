@@ -3,7 +3,8 @@
     python -m datasets.check --dataset voc12 --voc_root DIR
 
 Decodes every photograph, label map and saliency map in parallel. Exit status 0 if nothing is wrong
-and 2 otherwise; notes are worth knowing and do not count.
+and 2 otherwise; notes are worth knowing and do not count. A list or a label file that cannot be
+read ends the check in one line.
 """
 
 import argparse
@@ -13,11 +14,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from tqdm import tqdm
 
-from datasets.collection import Collection, missing_labels, missing_masks, missing_saliency
+from datasets import coco
+from datasets.collection import (
+    Collection,
+    Index,
+    missing_labels,
+    missing_masks,
+    missing_saliency,
+    without_class,
+)
 from datasets.files import (
     IGNORE,
     InputError,
@@ -28,6 +38,7 @@ from datasets.files import (
 )
 from datasets.prepare import (
     LAYOUTS,
+    Parser,
     add_common_options,
     build_index,
     images_per_class,
@@ -43,6 +54,7 @@ CHUNK = 16
 SHOWN = 20
 """Files listed for each kind of problem."""
 
+UNREADABLE_ANNOTATION = "annotations that cannot be read"
 UNREADABLE_PHOTOGRAPH = "photographs that cannot be read"
 UNREADABLE_MASK = "masks that cannot be read"
 UNREADABLE_SALIENCY = "saliency maps that cannot be read"
@@ -52,10 +64,12 @@ MISSING_LABEL = "photographs without image-level label"
 MASK_SIZE = "masks of another size than their photograph"
 MASK_RANGE = "masks with class indices out of range"
 NO_CLASS = "photographs whose label has no class"
+NO_OBJECT = "photographs without any object"
+UNUSABLE_SPLIT = "splits that cannot be used"
 NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
-NOTES = frozenset({NO_CLASS, NOT_IN_LABEL, SALIENCY_SIZE})
+NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE})
 """The kinds of findings that are no problems."""
 
 
@@ -200,6 +214,8 @@ def _items(collection: Collection, report: Report) -> Iterator[Item]:
         MISSING_MASK: missing_masks(collection) if collection.masks else [],
         MISSING_SALIENCY: missing_saliency(collection) if collection.saliency else [],
         MISSING_LABEL: missing_labels(collection),
+        # COCO has such photographs by nature; anywhere else a label was forgotten.
+        NO_OBJECT if collection.name == coco.NAME else NO_CLASS: without_class(collection),
     }
     for kind, ids in without.items():
         for identifier in ids:
@@ -208,8 +224,6 @@ def _items(collection: Collection, report: Report) -> Iterator[Item]:
     for identifier in collection.ids:
         label = collection.labels.get(identifier)
         photograph = collection.images[identifier]
-        if label is not None and not label.any():
-            report.add(NO_CLASS, str(photograph))
         mask = collection.masks and identifier not in no_mask
         saliency = collection.saliency and identifier not in no_saliency
         yield Item(
@@ -251,20 +265,43 @@ def format_report(report: Report, collections: list[Collection]) -> str:
 # --- the command ----------------------------------------------------------------------------------
 
 
+def open_splits(
+    layout: ModuleType, root: Path, splits: list[str], index: Index, saliency: Path | None
+) -> tuple[list[Collection], list[str]]:
+    """The collections of the splits that can be used, and what is wrong with the others.
+
+    Raises:
+        InputError: none can.
+    """
+    collections, refused = [], []
+    for split in splits:
+        try:
+            collections.append(layout.build_collection(root, split, index, saliency))
+        except InputError as error:
+            refused.append(str(error))
+    if not collections:
+        raise InputError(refused[0])
+    return collections, refused
+
+
 def _command(options: argparse.Namespace) -> int:
     layout, root, saliency = roots_of(options)
     index = build_index(layout, root)
+    notes, unreadable = index.plain_notes, index.unreadable
     if options.labels_file is not None:
         index = with_labels_of(Path(options.labels_file), layout, index)
     splits = [options.split] if options.split else list(index.lists)
-    collections = [layout.build_collection(root, split, index, saliency) for split in splits]
+    collections, refused = open_splits(layout, root, splits, index, saliency)
     start = time.perf_counter()
     report = check_collections(collections, options.workers)
     seconds = time.perf_counter() - start
+    for kind, lines in ((UNREADABLE_ANNOTATION, unreadable), (UNUSABLE_SPLIT, refused)):
+        for line in lines:
+            report.add(kind, line)
     print(f"{layout.NAME} {root}: {', '.join(splits)}")
     print(format_report(report, collections))
     print()
-    for note in index.notes:
+    for note in notes:
         print(f"note: {note}")
     for what in ("masks", "saliency"):
         without = [c.split for c in collections if getattr(c, what) is None]
@@ -280,7 +317,7 @@ def _command(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.check", description=__doc__)
+    parser = Parser(prog="python -m datasets.check", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--dataset", choices=LAYOUTS, default="voc12")
     parser.add_argument("--split", help="one split (default: all)")

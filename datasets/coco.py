@@ -40,6 +40,10 @@ ROOT_OPTION = "--coco_root or COCO_ROOT"
 SALIENCY_OPTION = "--coco_sal_root or COCO_SAL_ROOT"
 
 SPLITS = ("train", "val")
+MAX_OUTLINE = 4_000_000
+"""An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about
+80 bytes of memory for each."""
+
 CHUNK = 16
 """Photographs that are sent to a process at once."""
 
@@ -163,7 +167,7 @@ def read_instances(path: Path) -> Instances:
     for record in _records(content, "annotations", fields, path):
         if record["image_id"] not in annotations or record["category_id"] not in class_index:
             raise InputError(
-                f"{path}: annotation {record.get('id')} names the photograph {record['image_id']} "
+                f"{path}: annotation {_number(record)} names the photograph {record['image_id']} "
                 f"and category {record['category_id']}, and one of them is not in the file"
             )
         annotations[record["image_id"]].append(record)
@@ -277,7 +281,8 @@ def paint(task: MaskTask) -> np.ndarray:
 
 def _area(record: dict) -> float:
     area = record.get("area")
-    if not isinstance(area, int | float) or not math.isfinite(area):
+    # Compared, not converted: an integer can be too large for a float.
+    if not isinstance(area, int | float) or not -math.inf < area < math.inf:
         raise _bad(record, "no finite number under 'area'")
     return area
 
@@ -300,13 +305,20 @@ def decode(record: dict, size: tuple[int, int]) -> np.ndarray:
 
 
 def _bad(record: dict, what: str) -> InputError:
-    return InputError(f"annotation {record.get('id')}: {what}")
+    return InputError(f"annotation {_number(record)}: {what}")
+
+
+def _number(record: dict) -> int | str:
+    """An annotation's own number, which nothing needs, so that anything can stand there."""
+    number = record.get("id")
+    return number if type(number) is int else "without a number"
 
 
 def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[list[float]]:  # noqa: ANN401
     """The polygons of an object, each x, y, x, y, .. of three points or more.
 
-    Points far outside the photograph are refused: rasterising costs memory by the length of edges.
+    Points far outside the photograph are refused, and outlines of absurd length: rasterising costs
+    memory by the length of edges.
     """
     if not isinstance(segmentation, list) or not segmentation:
         raise _bad(record, "neither polygons nor run lengths under 'segmentation'")
@@ -316,7 +328,15 @@ def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[li
             raise _bad(record, "a polygon needs three points or more, x and y each")
         if not all(type(v) in (int, float) and -reach <= v <= reach for v in polygon):
             raise _bad(record, "a polygon's point is no number or far outside the photograph")
+    if sum(map(_outline, segmentation)) > MAX_OUTLINE:
+        raise _bad(record, f"its outline is longer than {MAX_OUTLINE} pixels")
     return segmentation
+
+
+def _outline(polygon: list[float]) -> float:
+    """The length of a polygon's edges along the axis in which each is longer, pixels."""
+    points = np.reshape(np.array(polygon, float), (-1, 2))
+    return np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
 
 
 def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:  # noqa: ANN401
@@ -338,6 +358,8 @@ def _decompress(text: str) -> list[int]:
         bits = ord(character) - 48
         value |= (bits & 0x1F) << shift
         shift += 5
+        if shift > 60:  # no photograph has such runs, and ever longer numbers take ever longer
+            return []
         if bits & 0x20:
             continue
         if bits & 0x10:

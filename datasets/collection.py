@@ -42,21 +42,36 @@ class Collection:
         """Where the ground-truth label map of a photograph lies."""
         if self.masks is None:
             raise InputError(f"{self.name} {self.split} has no masks")
-        return self.masks / f"{identifier}.png"
+        return _png(self.masks, identifier)
 
     def saliency_path(self, identifier: str) -> Path:
         """Where the saliency map of a photograph lies."""
         if self.saliency is None:
             raise InputError(f"{self.name} {self.split} has no saliency maps")
-        return self.saliency / f"{identifier}.png"
+        return _png(self.saliency, identifier)
 
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
         return replace(self, ids=tuple(ids))
 
 
+def png_ids(folder: Path) -> set[str]:
+    """The ids of which a folder holds `<id>.png` or `<id>.PNG`; empty if there is no folder."""
+    return list_ids(folder, ".png") | list_ids(folder, ".PNG")
+
+
+def _png(folder: Path, identifier: str) -> Path:
+    """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
+    usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
+    return upper if not usual.exists() and upper.exists() else usual
+
+
 Progress = Callable[[Iterable], Iterable]
 """Wraps what is gone through one by one, so that the caller can show a bar (tqdm)."""
+
+
+class Unreadable(str):
+    """A note on an annotation that cannot be read: which file, and what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,16 @@ class Index:
     lists: dict[str, tuple[str, ...]]
     labels: dict[str, np.ndarray]
     notes: tuple[str, ...] = ()
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """The notes on annotations that cannot be read; their photographs are not in `labels`."""
+        return tuple(note for note in self.notes if isinstance(note, Unreadable))
+
+    @property
+    def plain_notes(self) -> tuple[str, ...]:
+        """The other notes."""
+        return tuple(note for note in self.notes if not isinstance(note, Unreadable))
 
 
 def collect(
@@ -108,17 +133,17 @@ def collect(
             f"{name} {split}: no photograph for {_some(absent)} of the list; "
             "complete the photographs or remove the lines from the list"
         )
-    if masks is not None and list_ids(masks, ".png").isdisjoint(ids):
+    if masks is not None and png_ids(masks).isdisjoint(ids):
         masks = None
     images = {identifier: photographs[identifier] for identifier in ids}
     labels = {i: index.labels[i] for i in ids if i in index.labels}
     return Collection(name, split, index.classes, ids, images, labels, masks, saliency)
 
 
-def _some(ids: list[str]) -> str:
-    """`'a'` or `'a' and 3 more`."""
-    more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
-    return f"{ids[0]!r}{more}"
+def _some(ids: list[str], shown: int = 1) -> str:
+    """`'a'` or `'a' and 3 more`, with so many ids named."""
+    more = f" and {len(ids) - shown} more" if len(ids) > shown else ""
+    return f"{', '.join(map(repr, ids[:shown]))}{more}"
 
 
 def missing_masks(collection: Collection) -> list[str]:
@@ -132,13 +157,19 @@ def missing_saliency(collection: Collection) -> list[str]:
 
 
 def _missing(collection: Collection, folder: Path | None) -> list[str]:
-    present = set() if folder is None else list_ids(folder, ".png")
+    present = set() if folder is None else png_ids(folder)
     return [identifier for identifier in collection.ids if identifier not in present]
 
 
 def missing_labels(collection: Collection) -> list[str]:
     """The ids whose image-level labels are unknown, in the order of the list."""
     return [identifier for identifier in collection.ids if identifier not in collection.labels]
+
+
+def without_class(collection: Collection) -> list[str]:
+    """The ids whose image-level label is known and holds no class, in the order of the list."""
+    labels = collection.labels
+    return [i for i in collection.ids if i in labels and not labels[i].any()]
 
 
 def require_labels(collection: Collection) -> None:
@@ -154,9 +185,19 @@ def require_labels(collection: Collection) -> None:
             f"{where}: no image-level label for {_some(unknown)} "
             f"({collection.images[unknown[0]]}); complete the annotations or shorten the list"
         )
-    empty = [i for i in collection.ids if not collection.labels[i].any()]
+    require_classes(collection)
+
+
+def require_classes(collection: Collection) -> None:
+    """Refuse photographs that are labelled with no class at all.
+
+    Raises:
+        InputError: there are some.
+    """
+    empty = without_class(collection)
     if empty:
         raise InputError(
-            f"{where}: no class at all in {_some(empty)} ({collection.images[empty[0]]}); "
-            "training by labels needs one: remove it from the list or label it"
+            f"{collection.name} {collection.split}: no class at all in {_some(empty, 3)} "
+            f"({collection.images[empty[0]]}), {len(empty)} of {len(collection.ids)} photographs; "
+            "label them or remove them from the list"
         )

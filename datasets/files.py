@@ -7,7 +7,7 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,12 +32,17 @@ class InputError(Exception):
     """Bad input from the user. The message names the file or option, what is wrong, what to do."""
 
 
+UNFINISHED = ".part"
+"""The ending of files that are being written; a process that was killed leaves them behind."""
+
+
 @contextmanager
-def write_whole(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+def write_whole(path: str | os.PathLike, mode: str = "wb", durable: bool = False) -> Iterator[IO]:
     """Open a file that appears under `path` only when the block has ended without an error.
 
     It is written beside its destination and then renamed, so that a reader never meets half a
-    file and what stood there before survives a failure. Folders are created.
+    file and what stood there before survives a failure. Folders are created. `durable` waits until
+    the disk holds it, so that it survives a power cut too.
 
     Raises:
         InputError: the file cannot be written (permissions, full disk).
@@ -46,13 +51,16 @@ def write_whole(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name[:64]}.", dir=path.parent)
+        descriptor, temporary = tempfile.mkstemp(UNFINISHED, f".{path.name[:64]}.", path.parent)
         # mkstemp makes private files; these are results that others may read, as open() gives.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
         with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -62,10 +70,20 @@ def write_whole(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
             Path(temporary).unlink(missing_ok=True)
 
 
-def write_bytes(path: str | os.PathLike, data: bytes) -> None:
+def write_bytes(path: str | os.PathLike, data: bytes, durable: bool = False) -> None:
     """Write `data` to `path`, whole or not at all."""
-    with write_whole(path) as file:
+    with write_whole(path, durable=durable) as file:
         file.write(data)
+
+
+def remove_unfinished(folder: str | os.PathLike) -> None:
+    """Remove what killed processes left half-written in a folder and the folders in it.
+
+    Only for folders into which no other process writes at the moment.
+    """
+    for path in Path(folder).rglob(f".*{UNFINISHED}"):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -125,13 +143,14 @@ def check_id(identifier: str, source: str | os.PathLike) -> str:
     """Return `identifier` if it is a plain file name, so that no output leaves its folder.
 
     Raises:
-        InputError: it is empty, starts with a dot, or holds a path separator or control character.
+        InputError: it is empty, longer than file names can be, starts with a dot, or holds a path
+            separator or control character.
     """
     # Spaces of any kind are fine (macOS writes narrow ones into the names of screenshots).
     control = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in identifier)
     bad = not identifier or identifier.startswith(".") or control
-    if bad or "/" in identifier or "\\" in identifier:
-        raise InputError(f"{source}: the id {identifier!r} is not a plain file name")
+    if bad or len(identifier) > 250 or "/" in identifier or "\\" in identifier:
+        raise InputError(f"{source}: the id {identifier[:80]!r} is not a plain file name")
     return identifier
 
 

@@ -60,7 +60,7 @@ def xml_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
     for name in sorted(names):
         if name not in position:
             raise InputError(
-                f"{path}: unknown class {name!r}; the classes are {', '.join(classes[:25])}"
+                f"{path}: unknown class {name[:80]!r}; the classes are {', '.join(classes[:25])}"
                 f"{', ..' if len(classes) > 25 else ''}"
             )
     return label_vector((position[name] for name in names), len(classes))
@@ -72,7 +72,7 @@ def _object_names(path: str | os.PathLike) -> set[str]:
     if len(data) > MAX_XML_BYTES:
         raise InputError(f"{path}: {len(data)} bytes are no annotation of one photograph")
     open_elements: list[str] = []
-    names: list[str] = []
+    names: list[list[str]] = []
 
     def refuse(*_: Any) -> None:  # noqa: ANN401
         raise InputError(f"{path}: a document type or entities in an annotation; refused")
@@ -80,13 +80,14 @@ def _object_names(path: str | os.PathLike) -> set[str]:
     def start(name: str, _: dict) -> None:
         open_elements.append(name)
         if open_elements == ["annotation", "object", "name"]:
-            names.append("")
+            names.append([])
         if open_elements[0] != "annotation":
             raise InputError(f"{path}: not a VOC annotation but <{open_elements[0][:40]}>")
 
     def text(content: str) -> None:
         if open_elements == ["annotation", "object", "name"]:
-            names[-1] += content
+            # One by one: expat gives every line alone, and a sum would copy all of them each time.
+            names[-1].append(content)
 
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = refuse
@@ -98,7 +99,7 @@ def _object_names(path: str | os.PathLike) -> set[str]:
     except (expat.ExpatError, ValueError, LookupError) as error:
         # ValueError and LookupError: encodings that expat leaves to Python
         raise InputError(f"{path}: truncated or not XML ({error})") from None
-    return {name.strip() for name in names}
+    return {"".join(pieces).strip() for pieces in names}
 
 
 # --- published label files ------------------------------------------------------------------------
@@ -151,6 +152,8 @@ _NPY_HEADER = re.compile(
 
 def _published_id(key: int | str, path: str | os.PathLike) -> str:
     if isinstance(key, int):
+        if abs(key) >= 10**18:  # Python refuses to print very long ones
+            raise InputError(f"{path}: an id of more than 18 digits")
         key = re.sub(r"\A(20\d\d)(\d{6})\Z", r"\1_\2", str(key))
     return check_id(key, path)
 
@@ -172,6 +175,8 @@ class _Dtype:
     order: str = "="
 
     def numbers(self, data: bytes) -> np.ndarray:
+        if not isinstance(self.code, str) or not isinstance(self.order, str):
+            raise ValueError("a type without a name")  # not printed: a tuple can be endless
         if not re.fullmatch(r"[biuf][1248]", self.code) or self.order not in ("<", ">", "=", "|"):
             raise ValueError(f"type {self.order}{self.code}")
         return np.frombuffer(data, np.dtype(self.order + self.code))
@@ -289,7 +294,7 @@ class _LabelPickle:
         if function == "array":
             return _Array()
         if function == "dtype":
-            return _Dtype(str(arguments[0]))
+            return _Dtype(arguments[0])
         if function == "scalar":
             dtype, data = arguments
             return dtype.numbers(data).item()
@@ -312,7 +317,7 @@ class _LabelPickle:
             else:
                 target.values = dtype.numbers(content)
                 if shape != target.values.shape:
-                    raise ValueError(f"an array of shape {shape} in it")
+                    raise ValueError("an array of another shape than its numbers' in it")
         else:
             raise ValueError("a state for something that has none")
 
@@ -410,16 +415,17 @@ def read_labels_json(
     content = read_json(path)
     try:
         classes, entries = content["classes"], content["labels"]
-        if not all(isinstance(name, str) for name in classes):
-            raise TypeError("class names must be strings")
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise TypeError("class names must be a list of strings")
+        check_classes(classes, path)  # before a vector is made for every photograph
         labels = {}
         for identifier, indices in entries.items():
             if not all(type(index) is int and 0 <= index < len(classes) for index in indices):
-                raise ValueError(f"class indices of {identifier!r}")
+                raise ValueError(f"class indices of {identifier[:80]!r}")
             labels[check_id(identifier, path)] = label_vector(indices, len(classes))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"{path}: not a label file of prepare ({error}); delete it and run "
             "python -m datasets.prepare again"
         ) from None
-    return check_classes(classes, path), labels
+    return tuple(classes), labels

@@ -5,8 +5,11 @@ comes from (seed, epoch, index), and the order from (seed, epoch): the same run 
 batches with any number of workers, and can go on from any step.
 """
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -35,6 +38,8 @@ class TrainingCrops(Dataset):
         long_side: range of the longer side after random resizing, pixels.
         seed: of all random numbers.
         layers: which of `labels`, `saliency` and `lab` an item holds.
+        skip_bad: in the place of a photograph that cannot be read stands the next that can; the
+            item then also holds `skipped`, messages. Batches keep their sizes so.
     """
 
     def __init__(
@@ -44,18 +49,27 @@ class TrainingCrops(Dataset):
         long_side: tuple[int, int],
         seed: int,
         layers: tuple[str, ...] = (),
+        skip_bad: bool = False,
     ) -> None:
         self.collection, self.crop, self.long_side = collection, crop, long_side
-        self.seed, self.layers = seed, layers
+        self.seed, self.layers, self.skip_bad = seed, layers, skip_bad
 
     def __len__(self) -> int:
         return len(self.collection.ids)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor] | dict[str, str]:
-        try:
-            return self.crop_of(*key)
-        except InputError as error:
-            return {"error": str(error)}
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        epoch, index = key
+        skipped: list[str] = []
+        for number in range(len(self) if self.skip_bad else 1):
+            try:
+                item = self.crop_of(epoch, (index + number) % len(self))
+            except InputError as error:
+                skipped.append(str(error))
+            else:
+                return {**item, "skipped": skipped} if skipped else item
+        if self.skip_bad:
+            return {"error": f"none of {len(self)} photographs can be read: {skipped[0]}, .."}
+        return {"error": f"{skipped[0]} (--skip_bad goes on without such photographs)"}
 
     def crop_of(self, epoch: int, index: int) -> dict[str, Tensor]:
         """The crop of photograph `index` in `epoch`.
@@ -64,11 +78,11 @@ class TrainingCrops(Dataset):
             InputError: a file cannot be read.
         """
         identifier = self.collection.ids[index]
-        image = read_photograph(self.collection.images[identifier])
+        image = _read(read_photograph, self.collection.images[identifier])
         saliency = None
         if "saliency" in self.layers:
             path = self.collection.saliency_path(identifier)
-            saliency = read_saliency(path, image.shape[:2])
+            saliency = _read(read_saliency, path, image.shape[:2])
         rng = np.random.default_rng((self.seed, epoch, index))
         image, saliency, box = augment(image, saliency, self.crop, self.long_side, rng)
         item = {"image": torch.from_numpy(image), "box": torch.tensor(box)}
@@ -116,10 +130,13 @@ class ShuffledBatches(Sampler):
         plan: how many.
         seed: of the order.
         start: the step to begin with.
+        part: (r, n) takes the r-th of n equal parts of every batch, for process r of n.
     """
 
-    def __init__(self, plan: Plan, seed: int, start: int = 0) -> None:
-        self.plan, self.seed, self.start = plan, seed, start
+    def __init__(
+        self, plan: Plan, seed: int, start: int = 0, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        self.plan, self.seed, self.start, self.part = plan, seed, start, part
 
     def __len__(self) -> int:
         return self.plan.steps - self.start
@@ -131,7 +148,8 @@ class ShuffledBatches(Sampler):
             if position == 0 or step == self.start:
                 order = np.random.default_rng((self.seed, epoch)).permutation(plan.images)
             first = position * plan.batch
-            yield [(epoch, int(index)) for index in order[first : first + plan.batch]]
+            batch = order[first : first + plan.batch]
+            yield [(epoch, int(index)) for index in batch[self.part[0] :: self.part[1]]]
 
 
 class Photographs(Dataset):
@@ -152,7 +170,7 @@ class Photographs(Dataset):
     def __getitem__(self, index: int) -> dict:
         collection, identifier = self.collection, self.collection.ids[index]
         try:
-            image = read_photograph(collection.images[identifier])
+            image = _read(read_photograph, collection.images[identifier])
             mask = None
             if identifier not in self._unmasked:
                 mask = read_ground_truth(collection, identifier, image.shape[:2])
@@ -167,6 +185,16 @@ class Photographs(Dataset):
         }
 
 
+def _read(read: Callable[..., np.ndarray], path: Path, *arguments: tuple[int, int]) -> np.ndarray:
+    """`read(path, *arguments)`; what it refuses is answered with what to do."""
+    try:
+        return read(path, *arguments)
+    except InputError as error:
+        raise InputError(
+            f"{error}; replace the file or take the photograph off the list"
+        ) from error
+
+
 def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, int]) -> np.ndarray:
     """The mask of a photograph, its size and class indices checked.
 
@@ -174,32 +202,40 @@ def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, 
         InputError: unreadable, of another size than the photograph, or a class out of range.
     """
     path = collection.mask_path(identifier)
-    mask = read_label_map(path)
+    mask = _read(read_label_map, path)
     if mask.shape != tuple(size):
         raise InputError(
             f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels, but the photograph has "
-            f"{size[1]} x {size[0]}; a mask must be as large as its photograph"
+            f"{size[1]} x {size[0]}; a mask must be as large as its photograph; redraw or remove it"
         )
     highest = int(mask[mask != 255].max(initial=0))
     if highest >= collection.num_classes:
         raise InputError(
             f"{path}: holds class {highest}, but {collection.name} has classes 0 to "
-            f"{collection.num_classes - 1} (255 for unlabelled)"
+            f"{collection.num_classes - 1} (255 for unlabelled); correct or remove it"
         )
     return mask
 
 
-def _one_opencv_thread(_: int) -> None:
-    """Workers already use every core; OpenCV's own threads would only get in their way."""
+def _start_worker(_: int) -> None:
+    """Workers already use every core; OpenCV's own threads would only get in their way.
+
+    Ctrl-C reaches all processes of a terminal: the first process decides what it means. It ends
+    workers by SIGTERM, for which they may have inherited a handler.
+    """
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _batch(items: list[dict]) -> dict[str, Tensor] | dict[str, str]:
-    """Items as one batch, or the first error among them."""
+def _batch(items: list[dict]) -> dict[str, Any]:
+    """Items as one batch, with what was `skipped` for them, or the first error among them."""
     for item in items:
         if "error" in item:
             return item
-    return default_collate(items)
+    skipped = [message for item in items for message in item.pop("skipped", ())]
+    batch = default_collate(items)
+    return {**batch, "skipped": skipped} if skipped else batch
 
 
 def training_loader(
@@ -212,7 +248,8 @@ def training_loader(
         collate_fn=_batch,
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=_one_opencv_thread,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # so that reading leaves torch's random state alone
         timeout=LOADER_TIMEOUT if workers else 0,
     )
 
@@ -229,6 +266,7 @@ def photograph_loader(photographs: Photographs, workers: int, pin: bool) -> Data
         collate_fn=_only,
         num_workers=workers,
         pin_memory=pin,
-        worker_init_fn=_one_opencv_thread,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # so that reading leaves torch's random state alone
         timeout=LOADER_TIMEOUT if workers else 0,
     )

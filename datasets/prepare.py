@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
@@ -38,6 +38,7 @@ from datasets.collection import (
     missing_labels,
     missing_masks,
     missing_saliency,
+    without_class,
 )
 from datasets.files import InputError, read_id_list, read_json, write_json, write_text
 from datasets.labels import (
@@ -139,6 +140,7 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
     if not quiet:
         print(f"{layout.NAME}: {root} is not prepared yet, or has changed; preparing it now")
     index = build_index(layout, root, quiet)
+    require_annotations(index)
     try:
         write_index(folder, index, meta)
     except InputError as error:  # an installation that the user may not write to still works
@@ -152,12 +154,15 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
 
 def with_labels_of(path: Path, layout: ModuleType, index: Index) -> Index:
     """The index with the labels in a published file or a CSV instead of its own."""
+    if not path.is_file():
+        raise InputError(f"--labels_file {path}: no such file; name a cls_labels.npy or a CSV")
     if path.suffix == ".npy":
         labels = read_published_labels(path)
         found = len(next(iter(labels.values())))
         if found != len(index.classes):
             raise InputError(
-                f"{path}: labels of {found} classes, but the data set has {len(index.classes)}"
+                f"{path}: labels of {found} classes, but the data set has {len(index.classes)}; "
+                "name the data set that it belongs to"
             )
     else:
         _, labels = read_csv_labels(path, index.classes)
@@ -168,7 +173,10 @@ def with_labels_of(path: Path, layout: ModuleType, index: Index) -> Index:
         if known:
             chosen[identifier] = labels[known[0]]
     if not chosen:
-        raise InputError(f"{path}: it has none of the data set's photographs")
+        raise InputError(
+            f"{path}: it has none of the data set's photographs; "
+            "name the data set that it belongs to"
+        )
     return replace(index, labels=chosen)
 
 
@@ -176,12 +184,26 @@ def with_labels_of(path: Path, layout: ModuleType, index: Index) -> Index:
 
 
 def build_index(layout: ModuleType, root: Path, quiet: bool = False) -> Index:
-    """Make lists and labels of a root, with a bar."""
+    """Make lists and labels of a root, with a bar. Annotations that cannot be read are notes."""
 
     def progress(items: Iterable) -> Iterable:
         return tqdm(items, desc="labels", unit="img", disable=quiet, leave=False)
 
     return layout.build_index(root, progress)
+
+
+def require_annotations(index: Index) -> None:
+    """Refuse annotations that cannot be read.
+
+    Raises:
+        InputError: naming the first and how many there are.
+    """
+    if index.unreadable:
+        more = len(index.unreadable) - 1
+        raise InputError(
+            f"{index.unreadable[0]}{f' (and {more} more annotations)' if more else ''}; correct "
+            "the file or leave the photograph out (python -m datasets.check lists all such files)"
+        )
 
 
 def write_index(folder: Path, index: Index, meta: dict[str, Any]) -> None:
@@ -324,12 +346,45 @@ def images_per_class(collection: Collection) -> np.ndarray:
     return np.sum([np.zeros(len(collection.classes), int), *labels], axis=0)
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a bad command line as everything else that is bad: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and status 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+def number(
+    kind: type, low: float | None = None, high: float | None = None, open_low: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite int or float from `low` to `high` (`open_low`: above `low`)."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        # `not <=` rather than `>`, so that NaN is refused too
+        if not abs(value) <= float("1e30"):
+            raise argparse.ArgumentTypeError(f"{text} must be a finite number")
+        too_low = low is not None and (value <= low if open_low else value < low)
+        if too_low or (high is not None and value > high):
+            bounds = f"{'above' if open_low else 'at least'} {low}" if low is not None else ""
+            limit = f"at most {high}" if high is not None else ""
+            raise argparse.ArgumentTypeError(
+                f"{text} must be {' and '.join(filter(None, (bounds, limit)))}"
+            )
+        return value
+
+    return convert
+
+
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options of prepare and check: where the data set lies, workers, debug."""
     roots.add_options(parser.add_argument_group("where the data set lies"))
     parser.add_argument(
         "--workers",
-        type=int,
+        type=number(int, 1),
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes (default: one a CPU core)",
@@ -341,8 +396,6 @@ def roots_of(options: argparse.Namespace) -> tuple[ModuleType, Path, Path | None
     """The layout, its root and its saliency folder, as options and dataset_root.py say."""
     layout = find_layout(options.dataset)
     root, saliency = roots.chosen(options)
-    if options.workers < 1:
-        raise InputError(f"--workers {options.workers}: at least 1")
     root = check_root(layout, root)
     return layout, root, saliency_folder(layout, root, saliency)
 
@@ -366,17 +419,23 @@ def _command(options: argparse.Namespace) -> int:
     folder = prepared_folder(layout, root, options.out)
     meta = fingerprint(layout, root)
     index = build_index(layout, root)
-    write_index(folder, index, meta)
-    if layout is coco:
-        render_coco_masks(root, index, options.workers)
+    require_annotations(index)
+    annotated = index
     if options.labels_file is not None:
         index = with_labels_of(Path(options.labels_file), layout, index)
+    write_index(folder, annotated, meta)
+    if layout is coco:
+        render_coco_masks(root, index, options.workers)
     collections = [layout.build_collection(root, s, index, saliency) for s in index.lists]
     print(f"{layout.NAME} {root}: lists and labels are in {folder}\n")
     print(summary(collections))
     print()
     for note in index.notes:
         print(f"note: {note}")
+    for c in collections:
+        empty = [] if layout is coco else without_class(c)
+        if empty:
+            print(f"note: {len(empty)} photographs of {c.split} have no class, such as {empty[0]}")
     if saliency is None:
         print(f"note: no saliency maps; {layout.SALIENCY_OPTION} or {root / 'saliency_map'}")
     return 0
@@ -384,7 +443,7 @@ def _command(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__)
+    parser = Parser(prog="python -m datasets.prepare", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("dataset", choices=LAYOUTS)
     add_common_options(parser)

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.classes import voc_classes
-from datasets.collection import Collection, Index, Progress, collect
-from datasets.files import list_ids, list_photographs, read_id_list
+from datasets.collection import Collection, Index, Progress, Unreadable, collect, png_ids
+from datasets.files import InputError, list_ids, list_photographs, read_id_list
 from datasets.labels import xml_labels
 
 NAME = "voc12"
@@ -65,7 +65,7 @@ def augmented_list(
     root: Path, train: tuple[str, ...], val: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[str]]:
     """The ids of train_aug, and a note where it is not what its name says."""
-    augmented = list_ids(root / "SegmentationClassAug", ".png") - set(val)
+    augmented = png_ids(root / "SegmentationClassAug") - set(val)
     folder = root / "SegmentationClassAug"
     if not augmented:
         return train, [f"no masks <id>.png in {folder}: train_aug is the train list"]
@@ -77,12 +77,21 @@ def augmented_list(
 def read_annotations(
     root: Path, ids: Iterable[str], classes: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Labels of the photographs that have an XML file, and a note on those that have none."""
+    """Labels of the photographs that have an XML file, and notes.
+
+    The notes are one on the photographs that have none, and an Unreadable for every file that
+    cannot be read.
+    """
     folder = root / "Annotations"
     annotated = list_ids(folder, ".xml")
     known = [identifier for identifier in ids if identifier in annotated]
-    labels = {i: xml_labels(folder / f"{i}.xml", classes) for i in progress(known)}
+    labels, notes = {}, []
+    for identifier in progress(known):
+        try:
+            labels[identifier] = xml_labels(folder / f"{identifier}.xml", classes)
+        except InputError as error:
+            notes.append(Unreadable(error))
     missing = [identifier for identifier in ids if identifier not in annotated]
-    if not missing:
-        return labels, []
-    return labels, [f"{len(missing)} photographs have no XML in {folder}, such as {missing[0]}"]
+    if missing:
+        notes.append(f"{len(missing)} photographs have no XML in {folder}, such as {missing[0]}")
+    return labels, notes

@@ -4,6 +4,7 @@ METHOD section 2. The target is the image or the saliency map, pooled to superpi
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +35,36 @@ def cut_patches(x: Tensor, patches: int) -> Tensor:
     return x.permute(0, 2, 4, 1, 3, 5).reshape(batch * patches, depth, ph * pw)
 
 
-def counting_patches(background: Tensor, mask: Tensor, threshold: float) -> Tensor:
+def _itself(value: Tensor) -> Tensor:
+    return value
+
+
+def counting_patches(
+    background: Tensor,
+    mask: Tensor,
+    threshold: float,
+    total: Callable[[Tensor], Tensor] = _itself,
+) -> Tensor:
     """Which patches hold both background and something else: (n, 1, positions) -> (n, 1, 1) 0/1.
 
     If none in the batch does, all count. Inputs are detached here: this test has no gradient.
+    `total` as in `ipc_loss`.
     """
     masked = (background * mask).detach()
     has_foreground = (1 - masked).amax(-1, keepdim=True) > threshold
     has_background = masked.amax(-1, keepdim=True) > threshold
     counts = has_foreground & has_background
-    return (counts | ~counts.any()).to(background.dtype)
+    none_counts = total(counts.sum()) == 0
+    return (counts | none_counts).to(background.dtype)
 
 
-def ipc_loss(fg_cam: Tensor, target: Tensor, patches: int, threshold: float) -> Tensor:
+def ipc_loss(
+    fg_cam: Tensor,
+    target: Tensor,
+    patches: int,
+    threshold: float,
+    total: Callable[[Tensor], Tensor] = _itself,
+) -> Tensor:
     """Error of reconstructing the target from one prototype a class and patch.
 
     Args:
@@ -55,6 +73,9 @@ def ipc_loss(fg_cam: Tensor, target: Tensor, patches: int, threshold: float) -> 
             flows into it.
         patches: P, how many patches an image is cut into; a square number.
         threshold: a patch counts if both background and foreground exceed this somewhere.
+        total: where several processes share a batch: the sum of a number over all of them, without
+            gradient. Then each gets its part of the loss of the whole batch; the parts add up to
+            it.
 
     Returns:
         Scalar loss.
@@ -70,10 +91,10 @@ def ipc_loss(fg_cam: Tensor, target: Tensor, patches: int, threshold: float) -> 
     goal = cut_patches(target.detach(), patches)
     background = 1 - cam.amax(1, keepdim=True)
     mask = (goal.sum(1, keepdim=True) != 0).to(cam.dtype)
-    mask = mask * counting_patches(background, mask, threshold)
+    mask = mask * counting_patches(background, mask, threshold, total)
     probability = torch.cat([background, cam], dim=1) * mask  # p
     unit = F.normalize(goal, dim=1) * mask  # t
     weights = probability.sum(-1, keepdim=True) + 1e-5
     prototypes = torch.bmm(probability, unit.transpose(1, 2)) / weights  # f: (n, C, T)
     rebuilt = torch.bmm(prototypes.transpose(1, 2), probability)  # t'
-    return ((rebuilt - unit).square() * mask).sum() / (mask.sum() + 1e-3)
+    return ((rebuilt - unit).square() * mask).sum() / (total(mask.sum()) + 1e-3)

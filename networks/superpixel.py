@@ -53,7 +53,7 @@ class SuperpixelNet(nn.Module):
     """SCN: ImageNet-normalised images (B, 3, H, W) -> association map (B, 9, H, W).
 
     H and W must be multiples of 16. `pred_mask1..3` belong to the published checkpoints; no
-    forward pass uses them.
+    forward pass uses them, so they do not learn.
 
     The buffers `input_scale` and `input_shift` (3,) convert the ImageNet-normalised input to what
     the weights were trained on; they are 1 and 0 except for weights made with another
@@ -77,6 +77,8 @@ class SuperpixelNet(nn.Module):
         self.pred_mask0 = _predict(16)
         self.register_buffer("input_scale", torch.ones(3))
         self.register_buffer("input_shift", torch.zeros(3))
+        for unused in (self.pred_mask1, self.pred_mask2, self.pred_mask3):
+            unused.requires_grad_(False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.kaiming_normal_(module.weight, a=SLOPE)

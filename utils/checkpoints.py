@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.classes import MAX_CLASSES, check_classes
 from datasets.files import InputError, read_bytes, write_bytes
 from networks.backbone import ResNetBackbone, build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
+from utils.pickles import check_pickle
 
 PUBLISHED_NAMES = {
     "model.": "backbone.",
@@ -37,14 +39,14 @@ PUBLISHED_NAMES = {
 
 
 def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all, and wait until the disk holds it.
 
     Raises:
         InputError: the file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save(dict(content), buffer)
-    write_bytes(path, buffer.getvalue())
+    write_bytes(path, buffer.getvalue(), durable=True)
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
@@ -54,6 +56,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         InputError: missing, truncated, not a checkpoint, or one that asks for code to be run.
     """
     data = read_bytes(path)
+    _check_before_reading(data, path)
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -73,6 +76,34 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
     return dict(content)
+
+
+def _check_before_reading(data: bytes, path: str | os.PathLike) -> None:
+    """Refuse what would exhaust memory or crash torch's reader.
+
+    Raises:
+        InputError: a zip bomb, or a pickle that check_pickle refuses.
+    """
+    if data[:4] == b"PK\3\4":
+        try:
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > len(data):  # torch stores without compression
+                raise InputError(
+                    f"{path}: a file of {len(data)} bytes that unpacks to {unpacked}; refused"
+                )
+            # torch's own look into the archive: other zip readers can be shown another pickle.
+            reader = torch._C.PyTorchFileReader(io.BytesIO(data))
+            pickles = [io.BytesIO(reader.get_record("data.pkl"))]
+        except (RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+            reason = str(error).split("\n")[0]
+            raise InputError(f"{path}: truncated, or not a checkpoint ({reason})") from None
+    else:
+        # The old format: magic number, version, machine, content, and keys, then the weights.
+        pickles = [io.BytesIO(data)] * 5
+    for file in pickles:
+        if file.tell() < len(data):
+            check_pickle(file, path)
 
 
 def _refused(error: Exception) -> str:
@@ -105,16 +136,17 @@ def _weights(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, T
             break
     state = {str(n).removeprefix("module."): v for n, v in content.items() if isinstance(v, Tensor)}
     if not state:
-        raise InputError(
-            f"{path}: holds no weights, only {', '.join(map(str, content)) or 'nothing'}"
-        )
+        held = ", ".join(str(name)[:40] for name in list(content)[:10])
+        raise InputError(f"{path}: holds no weights, only {held or 'nothing'}")
     return state
 
 
-def _fill(
-    model: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike, what: str
-) -> None:
-    """Load `state` into `model`; a misfit is answered with what was expected and what is held."""
+def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike, what: str) -> None:
+    """Load `state`, read from `path`, into `model`, called `what` in messages.
+
+    Raises:
+        InputError: names or shapes do not fit; says what was expected and what is held.
+    """
     wanted = model.state_dict()
     missing = [n for n in wanted if n not in state and not n.endswith("num_batches_tracked")]
     strange = [n for n in state if n not in wanted]
@@ -126,12 +158,18 @@ def _fill(
             parts.append(f"holds {len(strange)} others, such as {strange[0]}")
         raise InputError("; ".join(parts))
     for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            raise InputError(f"{path}: {name} is no plain tensor")
         if value.shape != wanted[name].shape:
             raise InputError(
                 f"{path}: {name} is {tuple(value.shape)}, but {what} needs "
                 f"{tuple(wanted[name].shape)}"
             )
-    model.load_state_dict({**wanted, **state})
+    try:
+        model.load_state_dict({**wanted, **state})
+    except RuntimeError as error:  # a type that cannot be converted, or no data behind the tensor
+        reason = str(error).split("\n")[-1].strip()[:200]
+        raise InputError(f"{path}: not usable as the weights of {what} ({reason})") from None
 
 
 def load_scn(model: SuperpixelNet, path: str | os.PathLike) -> None:
@@ -151,7 +189,7 @@ def load_scn(model: SuperpixelNet, path: str | os.PathLike) -> None:
         state |= {"input_scale": model.input_scale, "input_shift": model.input_shift}
         if "state_dict" in content:
             model.expect_bsds_normalisation()
-    _fill(model, state, path, "the superpixel network (SCN)")
+    fill(model, state, path, "the superpixel network (SCN)")
 
 
 def load_classifier(model: Classifier, path: str | os.PathLike) -> None:
@@ -172,14 +210,14 @@ def _load_classifier_state(
     if any(name.startswith("model.") for name in state):
         state = {_our_name(name): value for name, value in state.items()}
     last = state.get("classifier.weight")
-    if last is not None and len(last) != model.num_classes:
+    if last is not None and last.ndim and len(last) != model.num_classes:
         raise InputError(
             f"{path}: trained for {len(last)} classes with background, "
             f"but the data set has {model.num_classes}"
         )
     kind = "a plain CAM network" if model.dcr is None else "the classification network"
     name = getattr(model.backbone, "name", type(model.backbone).__name__)
-    _fill(model, state, path, f"{kind} with backbone {name}")
+    fill(model, state, path, f"{kind} with backbone {name}")
 
 
 def _our_name(published: str) -> str:
@@ -197,7 +235,7 @@ def load_backbone(model: ResNetBackbone, path: str | os.PathLike) -> None:
     """
     state = _weights(read(path), path)
     state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    _fill(model, state, path, f"torchvision's {model.name}")
+    fill(model, state, path, f"torchvision's {model.name}")
     model.freeze_statistics()
 
 
@@ -234,23 +272,43 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     last = weights.get("classifier.weight", weights.get("classifier.0.weight"))
     if last is None or last.ndim != 4:
         raise InputError(f"{path}: holds no classification network (no classifier.weight)")
+    # A tensor can claim a size without holding it; the network built for it would hold it.
+    if not 2 <= len(last) <= MAX_CLASSES + 1:
+        raise InputError(
+            f"{path}: a classifier of {len(last)} classes; 2 to {MAX_CLASSES + 1} work"
+        )
+    dcr, classes, threshold = _described(content, path)
     try:
-        backbone = build_backbone(content.get("backbone", "resnet50"))
+        backbone = build_backbone(str(content.get("backbone", "resnet50"))[:40])
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
-    classifier = Classifier(backbone, len(last), dcr=content.get("dcr", True))
+    classifier = Classifier(backbone, len(last), dcr=dcr)
     _load_classifier_state(classifier, content, path)
     scn = SuperpixelNet()
     if scn_path is not None:
         load_scn(scn, scn_path)
     elif isinstance(content.get("scn"), Mapping):
-        _fill(scn, content["scn"], path, "the superpixel network (SCN)")
+        fill(scn, content["scn"], path, "the superpixel network (SCN)")
     else:
         raise InputError(f"{path}: holds no superpixel network; name one with --scn")
-    classes = content.get("classes")
-    return Trained(
-        classifier.eval(),
-        scn.eval(),
-        None if classes is None else tuple(map(str, classes)),
-        content.get("threshold"),
-    )
+    return Trained(classifier.eval(), scn.eval(), classes, threshold)
+
+
+def _described(
+    content: Mapping[str, Any], path: str | os.PathLike
+) -> tuple[bool, tuple[str, ...] | None, float | None]:
+    """What a checkpoint says of its network: DCR or not, classes, and threshold, if it does.
+
+    Raises:
+        InputError: one of them is something else.
+    """
+    dcr, classes, threshold = (content.get(name) for name in ("dcr", "classes", "threshold"))
+    if dcr is not None and type(dcr) is not bool:
+        raise InputError(f"{path}: 'dcr' is neither true nor false")
+    if classes is not None:
+        if not isinstance(classes, list | tuple) or not all(type(c) is str for c in classes):
+            raise InputError(f"{path}: 'classes' is no list of names")
+        classes = check_classes(classes, path)
+    if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
+        raise InputError(f"{path}: 'threshold' is no number from 0 to 1")
+    return dcr is not False, classes, threshold

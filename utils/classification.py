@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from datasets.collection import Collection, missing_masks, missing_saliency, require_labels
 from datasets.files import InputError
-from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from datasets.loading import TrainingCrops
 from networks.association import pool
 from networks.backbone import WEIGHTS, build_backbone
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
 from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import CELL, SuperpixelNet
-from utils import checkpoints, devices, options
+from utils import checkpoints, devices, distributed, options, resuming
 from utils.folding import fold
 from utils.inference import Settings, Validation, validate
 from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
 from utils.run import Run
-from utils.training import Losses, Stage, shown, train
+from utils.training import Losses, Stage, batches_of, plan_of, shown, train
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
 
@@ -57,6 +57,7 @@ def add_options(
     """The options of a train_cls script; the arguments are what differs between the two."""
     options.add_data_options(parser, split="train_aug")
     options.add_run_options(parser, tag)
+    resuming.add_options(parser)
     group = options.add_schedule_options(parser, epochs=12, lr=0.1, crop=480)
     group.add_argument("--momentum", type=options.fraction, default=4e-5, help="Nesterov momentum")
     group.add_argument(
@@ -205,7 +206,9 @@ def objective(
         logits, scores, goal = network(images, target, boxes)
         classification = F.multilabel_soft_margin_loss(scores[:, 1:], labels)
         fg_cam = cam(logits[:, 1:]) * labels[:, :, None, None]
-        ipc = ipc_loss(fg_cam, goal, given.patches, given.ipc_threshold)
+        ipc = ipc_loss(fg_cam, goal, given.patches, given.ipc_threshold, distributed.total)
+        # Gradients and losses of several processes are averaged, the parts of this loss add up.
+        ipc = ipc * distributed.processes()
         total = classification + given.ipc_weight * ipc
         return {"loss": total, "classification": classification, "ipc": ipc}
 
@@ -241,7 +244,7 @@ class Keeper:
         masked = [identifier for identifier in collection.ids if identifier not in unmasked]
         self.collection = collection.subset(masked[: given.score_images])
         self.scores = len(self.collection.ids) > 0
-        self.best = -1.0
+        self.best = best_so_far(run.folder / "best.pt") if given.resume is not None else -1.0
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
@@ -255,6 +258,8 @@ class Keeper:
             values = {"score/miou": found.miou, "score/map": found.mean_ap}
             self.run.scalars(values, epoch)
         self.run.say(line)
+        if not distributed.is_first():
+            return
         checkpoint = self._checkpoint(epoch, found)
         checkpoints.save(self.run.folder / "last.pt", checkpoint)
         if found is not None and found.miou > self.best:
@@ -270,6 +275,7 @@ class Keeper:
             VALIDATION_THRESHOLDS,
             self.device,
             options.workers(self.given, self.device),
+            self.run.bad,
         )
 
     def _checkpoint(self, epoch: int, found: Validation | None) -> dict:
@@ -286,6 +292,12 @@ class Keeper:
             "model": classifier.state_dict(),
             "scn": self.scn_state,
         }
+
+
+def best_so_far(path: Path) -> float:
+    """The mIoU of the best checkpoint that a run has kept, -1 if there is none."""
+    found = checkpoints.read(path).get("miou") if path.is_file() else None
+    return -1.0 if found is None else float(found)
 
 
 def check_saliency(collection: Collection) -> None:
@@ -333,9 +345,17 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
     if "saliency" in supervision.layers:
         check_saliency(collection)
     devices.seed_everything(given.seed)
-    networks = build_networks(given, collection.num_classes)
-    with Run(given, device) as run:
-        keeper = train_in(run, given, supervision, collection, networks, device)
+    with distributed.first_goes_ahead():  # it may fetch weights
+        networks = build_networks(given, collection.num_classes)
+    made_from = {
+        "photographs": resuming.fingerprint(collection),
+        "--scn": resuming.fingerprint(networks[1].state_dict()),
+    }
+    saved = resuming.find(given)
+    if saved is not None:
+        saved.refuse_changes(given, made_from)
+    with resuming.open_run(given, device, saved) as run:
+        keeper = train_in(run, given, supervision, collection, networks, device, made_from, saved)
         if keeper.best > -1:
             run.say(
                 f"best.pt is the epoch with the best mIoU against the masks of "
@@ -353,14 +373,16 @@ def train_in(
     collection: Collection,
     networks: tuple[Classifier, SuperpixelNet],
     device: torch.device,
+    made_from: Mapping[str, str] | None = None,
+    saved: resuming.Saved | None = None,
 ) -> Keeper:
-    """Train on a collection; checkpoints and logs go to the run's folder."""
+    """Train on a collection, perhaps from a state that was kept; all goes to the run's folder."""
     classifier, scn = networks
     frozen = frozen_copy(scn)
-    network = devices.parallel(
+    network = devices.parallel_training(
         SupervisedNetwork(classifier, frozen, given.beta_train, given.gamma, given.amp), device
     )
-    plan = Plan(len(collection.ids), min(given.batch, len(collection.ids)), given.epochs)
+    plan = plan_of(len(collection.ids), given.batch, given.epochs)
     run.say(
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
         f"{len(collection.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
@@ -368,11 +390,8 @@ def train_in(
         f"SCN {scn_path(given)}; writing to {run.folder}"
     )
     layers = ("labels", *supervision.layers)
-    loader = training_loader(
-        TrainingCrops(collection, given.crop, given.long_side, given.seed, layers),
-        ShuffledBatches(plan, given.seed),
-        options.workers(given, device),
-        pin=device.type == "cuda",
+    crops = TrainingCrops(
+        collection, given.crop, given.long_side, given.seed, layers, given.skip_bad
     )
     optimizer = nesterov(
         classifier_groups(classifier, given.lr, given.weight_decay), given.momentum
@@ -382,12 +401,15 @@ def train_in(
     )
     stage = Stage(
         model=network,
+        learner=classifier,
         objective=objective(network, supervision, given),
         optimizer=optimizer,
         decay=PolynomialDecay(optimizer, plan.steps, given.power),
         after_epoch=keeper.after_epoch,
         clip=given.clip,
         accumulate=given.accumulate,
+        made_from=made_from or {},
     )
-    train(run, plan, loader, stage, device)
+    workers = options.workers(given, device)
+    train(run, plan, batches_of(crops, plan, workers, device.type == "cuda"), stage, device, saved)
     return keeper

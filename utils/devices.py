@@ -3,22 +3,26 @@
 import ctypes
 import random
 import sys
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
 from datasets.files import InputError
+from utils import distributed
 
 
 def choose(name: str) -> torch.device:
-    """The device for `auto`, `cpu`, `cuda` or `cuda:N`.
+    """The device for `auto`, `cpu`, `cuda` or `cuda:N`; under torchrun, this process's GPU.
 
     Raises:
         InputError: there is no such device here.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and distributed.launched():
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -31,6 +35,8 @@ def choose(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise InputError(f"--device {name}: this machine shows {count} CUDA GPUs; try cpu")
+        if distributed.processes() > 1:
+            torch.cuda.set_device(device)  # what NCCL takes
     return device
 
 
@@ -64,12 +70,17 @@ def peak_memory(device: torch.device) -> str:
     return " and ".join(parts) or "unknown"
 
 
-def describe(device: torch.device) -> str:
-    """The device in words."""
+def _describe_one(device: torch.device) -> str:
     if device.type == "cpu":
         return f"CPU, {torch.get_num_threads()} threads"
     names = [torch.cuda.get_device_name(i) for i in gpu_indices(device)]
     return f"{len(names)} GPU{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+
+
+def describe(device: torch.device) -> str:
+    """The device in words, with the number of processes where there are several."""
+    count, one = distributed.processes(), _describe_one(device)
+    return one if count == 1 else f"{count} processes, this one on {one}"
 
 
 def gpu_indices(device: torch.device) -> list[int]:
@@ -87,6 +98,22 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     module = module.to(device, memory_format=torch.channels_last)
     gpus = gpu_indices(device)
     return nn.DataParallel(module, device_ids=gpus) if len(gpus) > 1 else module
+
+
+def parallel_training(module: nn.Module, device: torch.device) -> nn.Module:
+    """`parallel` for a module that learns: several processes share its gradients."""
+    module = parallel(module, device)
+    if distributed.processes() == 1:
+        return module
+    gpus = gpu_indices(device) or None
+    return nn.parallel.DistributedDataParallel(module, gpus, gradient_as_bucket_view=True)
+
+
+def without_synchronisation(module: nn.Module) -> AbstractContextManager:
+    """A block whose backward pass leaves gradients in this process."""
+    if isinstance(module, nn.parallel.DistributedDataParallel):
+        return module.no_sync()
+    return nullcontext()
 
 
 def seed_everything(seed: int) -> None:

@@ -3,8 +3,7 @@
 import argparse
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,32 +11,26 @@ import torch
 
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.collection import Collection, missing_labels, missing_masks
-from datasets.files import InputError, encode_png, write_bytes, write_json
+from datasets.files import InputError, write_json
 from datasets.folder import folder_collection
-from datasets.palette import voc_palette
-from utils import checkpoints, crf, deeplab, devices, options
-from utils.cams import SCALES, label_map
-from utils.folding import fold
-from utils.inference import Inferred, Settings, infer_collection
-from utils.metrics import ThresholdSweep
-from utils.pictures import contact_sheet, heat_map, overlay, superpixels, with_boundaries
-from utils.pseudo_labels import CAM_FORMATS, PseudoLabels, Refiner
+from utils import checkpoints, crf, deeplab, devices, distributed, journal, options
+from utils.cams import SCALES
+from utils.labelling import (
+    PLAIN,
+    PREDICTED,
+    REFINED,
+    Outcome,
+    infer_and_write,
+    write_contact_sheet,
+)
+from utils.pseudo_labels import CAM_FORMATS
+from utils.resuming import fingerprint
 from utils.run import Run
 from utils.scoring import score_table
-from utils.writing import BackgroundWriter
-
-PREDICTED = "predicted"
-"""The value of --labels that takes the classes the network itself finds."""
-
-PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
-"""Folders of a run that hold pseudo labels."""
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 USUAL_THRESHOLD = 0.25
 """Taken where neither an option nor the checkpoint names one."""
-
-SHEET_ROWS = 8
-"""Photographs in the contact sheet."""
 
 
 def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
@@ -184,40 +177,6 @@ def same_classes(collection: Collection, trained: checkpoints.Trained, path: Pat
         )
 
 
-def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[np.ndarray | None]:
-    """Photo, superpixel boundaries, CAM, pseudo label and ground truth of one photograph."""
-    image = found.image.permute(1, 2, 0).numpy()
-    palette = voc_palette()
-    cam = found.cams.max(0) if len(found.cams) else np.zeros(image.shape[:2], np.float32)
-    labels = label_map(found.classes, found.cams, threshold)
-    return [
-        image,
-        with_boundaries(image, superpixels(found.image, scn)),
-        heat_map(image, cam),
-        overlay(image, labels, palette),
-        None if found.mask is None else overlay(image, found.mask, palette),
-    ]
-
-
-def write_contact_sheet(
-    path: Path,
-    shown: Sequence[Inferred],
-    scn: torch.nn.Module,
-    threshold: float,
-    classes: Sequence[str],
-) -> None:
-    """Write the pictures of some photographs as one PNG."""
-    titles = ("photo", "superpixels", "CAM", f"pseudo label ({threshold:g})", "ground truth")
-    rows = [
-        (
-            f"{found.id}: {', '.join(classes[k] for k in found.classes)}",
-            sheet_row(found, scn, threshold),
-        )
-        for found in shown
-    ]
-    write_bytes(path, encode_png(contact_sheet(titles, rows)))
-
-
 def thresholds_to_write(
     given: argparse.Namespace, trained: checkpoints.Trained, scored: bool
 ) -> tuple[float, ...]:
@@ -250,77 +209,18 @@ def require_all_labels(given: argparse.Namespace, collection: Collection) -> Non
         )
 
 
-@dataclass
-class Outcome:
-    """What a pass over the photographs gives.
-
-    Attributes:
-        confusion: of the pseudo labels, (thresholds, C, C).
-        refined: of the refined ones, or None.
-        shown: a few photographs, evenly spread, for the contact sheet.
-    """
-
-    confusion: np.ndarray
-    refined: np.ndarray | None
-    shown: list[Inferred]
-
-
-def infer_and_write(
-    given: argparse.Namespace,
-    folder: Path,
-    collection: Collection,
-    trained: checkpoints.Trained,
-    thresholds: Sequence[float],
-    device: torch.device,
-) -> Outcome:
-    """Infer every photograph, write its files, count it where it has a mask."""
-    networks = [devices.parallel(fold(net), device) for net in (trained.classifier, trained.scn)]
-    predict_from = given.score_threshold if given.labels == PREDICTED else None
-    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
-    sweep = ThresholdSweep(collection.num_classes, thresholds)
-    rows = set(np.linspace(0, len(collection.ids) - 1, SHEET_ROWS).round().astype(int).tolist())
-    shown: list[Inferred] = []
-    with ExitStack() as stack:
-        writer = stack.enter_context(BackgroundWriter())
-        out = PseudoLabels(folder, thresholds, given.save_cams, writer)
-        refiner = None
-        if given.crf:
-            refiner = stack.enter_context(make_refiner(given, folder, collection, thresholds))
-        inferred = infer_collection(
-            collection, *networks, settings, device, options.workers(given, device), "cams"
-        )
-        for i, found in enumerate(inferred):
-            labels = out.write(found)
-            if refiner is not None:
-                refiner.submit(found, labels)
-            if found.mask is not None:
-                sweep.add_present(found.classes, found.cams, found.mask)
-            if i in rows:
-                shown.append(found)
-    return Outcome(sweep.result(), None if refiner is None else refiner.confusion, shown)
-
-
-def make_refiner(
-    given: argparse.Namespace, folder: Path, collection: Collection, thresholds: Sequence[float]
-) -> Refiner:
-    """The dense CRF as the options set it."""
-    return Refiner(
-        folder / REFINED,
-        thresholds,
-        collection.num_classes,
-        crf.constants(given),
-        given.crf_workers,
-    )
-
-
 def description(
-    given: argparse.Namespace, checkpoint: Path, collection: Collection, seconds: float
+    given: argparse.Namespace,
+    checkpoint: Path,
+    collection: Collection,
+    outcome: Outcome,
+    seconds: float,
 ) -> dict:
     """What result.json says besides the scores."""
     result = {
         "dataset": collection.name,
         "split": collection.split,
-        "images": len(collection.ids),
+        "images": outcome.images,
         "checkpoint": str(checkpoint),
         "labels": "given",
         "scales": list(given.scales),
@@ -328,7 +228,7 @@ def description(
         "beta": given.beta,
         "gamma": given.gamma,
         "seconds": round(seconds, 2),
-        "images_per_second": round(len(collection.ids) / seconds, 3),
+        "images_per_second": round(outcome.inferred / seconds, 3),
     }
     if given.labels == PREDICTED:
         result |= {"labels": PREDICTED, "score_threshold": given.score_threshold}
@@ -373,7 +273,15 @@ def evaluate(given: argparse.Namespace) -> None:
     if given.export_deeplab:
         deeplab.check(Path(given.export_deeplab), collection)
     thresholds = thresholds_to_write(given, trained, collection.masks is not None)
-    with Run(given, device) as run:
+    made_from = {
+        "photographs": fingerprint(collection),
+        "--checkpoint": fingerprint(trained.classifier.state_dict()),
+        "--scn": fingerprint(trained.scn.state_dict()),
+    }
+    goes_on = distributed.is_first() and journal.goes_on(given, made_from)
+    with Run(given, device, continues=goes_on) as run:
+        if distributed.is_first() and not goes_on:
+            journal.begin(run.folder, given, made_from)
         evaluate_in(run, given, path, collection, trained, thresholds, device)
 
 
@@ -398,15 +306,30 @@ def evaluate_in(
     if scored and unmasked:
         run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
     started = time.monotonic()
-    outcome = infer_and_write(given, run.folder, collection, trained, thresholds, device)
-    result = description(given, path, collection, time.monotonic() - started)
+    outcome = infer_and_write(run, given, collection, trained, thresholds, device)
+    seconds = time.monotonic() - started
+    skipped = run.list_skipped()
+    if distributed.is_first():
+        result = description(given, path, collection, outcome, seconds) | {"skipped": skipped}
+        finish(run, given, collection, trained, thresholds, outcome, result)
+
+
+def finish(
+    run: Run,
+    given: argparse.Namespace,
+    collection: Collection,
+    trained: checkpoints.Trained,
+    thresholds: Sequence[float],
+    outcome: Outcome,
+    result: dict,
+) -> None:
+    """Print and write scores and pictures; `result` is what result.json says besides."""
     folder, threshold = REFINED if given.crf else PLAIN, thresholds[0]
-    if scored:
+    if collection.masks is not None:
         found, folder, threshold = report_scores(run, collection, thresholds, outcome)
         result |= found
     else:
         result["threshold"] = threshold
-    write_json(run.folder / "result.json", result)
     sheet = run.folder / "contact_sheet.png"
     write_contact_sheet(sheet, outcome.shown, trained.scn, threshold, collection.classes)
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
@@ -414,5 +337,7 @@ def evaluate_in(
         target = Path(given.export_deeplab)
         pairs = deeplab.export(target, collection, run.folder / folder, threshold)
         run.say(f"for deeplab-pytorch: {pairs}")
+    # Written last: with it the evaluation counts as finished.
+    write_json(run.folder / "result.json", result)
     best = run.folder / folder / f"{threshold:g}"
     run.say(f"next: train a segmentation network on the photographs and {best}")

@@ -1,6 +1,6 @@
 """Class activation maps of whole collections."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from datasets.collection import Collection
-from datasets.files import InputError
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
+from utils import distributed
 from utils.cams import SCALES, infer_with_scores, predict_labels
 from utils.metrics import ThresholdSweep, average_precision, best_of, scores
 from utils.progress import progress
@@ -65,19 +65,19 @@ def infer_collection(
     device: torch.device,
     workers: int,
     title: str,
+    bad: Callable[[str], None],
 ) -> Iterator[Inferred]:
     """Infer the cams of every photograph, in order, under a progress bar.
 
     The networks must be in evaluation mode on the device. A photograph whose labels are unknown is
-    inferred for all classes.
-
-    Raises:
-        InputError: a photograph or mask cannot be read.
+    inferred for all classes. One that cannot be read, or whose mask cannot, is left out after
+    `bad(message)`, which may raise.
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     for item in progress(loader, title, "image"):
         if "error" in item:
-            raise InputError(item["error"])
+            bad(item["error"])
+            continue
         image = normalise(item["image"].to(device, non_blocking=True))
         labels = item["labels"]
         if settings.predict_from is not None:
@@ -125,20 +125,34 @@ def validate(
     thresholds: Sequence[float],
     device: torch.device,
     workers: int,
+    bad: Callable[[str], None],
 ) -> Validation:
-    """Score the cams of a collection; photographs without a mask do not count in the mIoU."""
+    """Score the cams of a collection; photographs without a mask do not count in the mIoU.
+
+    Several processes share the photographs; all get the scores of the whole, digit for digit.
+    """
+    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
     sweep = ThresholdSweep(collection.num_classes, thresholds)
-    ranking, labels = [], []
+    ranking: dict[str, np.ndarray] = {}
     classifier.eval()
-    for found in infer_collection(
-        collection, classifier, scn, settings, device, workers, "scoring"
-    ):
+    for found in infer_collection(mine, classifier, scn, settings, device, workers, "scoring", bad):
         if found.mask is not None:
             sweep.add_present(found.classes, found.cams, found.mask)
-        ranking.append(found.scores)
-        labels.append(collection.labels[found.id])
+        ranking[found.id] = found.scores
+    sweep.counts = distributed.total_counts(sweep.counts)
+    parts = distributed.shared(distributed.gather(ranking))
+    ranking = {identifier: score for part in parts for identifier, score in part.items()}
     mious = [scores(matrix).miou for matrix in sweep.result()]
     best = best_of(mious)
-    ap = average_precision(np.stack(ranking), np.stack(labels))
-    mean_ap = float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")
+    mean_ap = mean_average_precision(collection, ranking)
     return Validation(sweep.thresholds[best], mious[best], mean_ap)
+
+
+def mean_average_precision(collection: Collection, ranking: Mapping[str, np.ndarray]) -> float:
+    """The mAP of classification scores (K,) by id; NaN where no class has a positive."""
+    ids = [identifier for identifier in collection.ids if identifier in ranking]
+    if not ids:
+        return float("nan")
+    labels = np.stack([collection.labels[identifier] for identifier in ids])
+    ap = average_precision(np.stack([ranking[identifier] for identifier in ids]), labels)
+    return float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")

@@ -60,6 +60,10 @@ class ThresholdSweep:
 
     def add_present(self, classes: np.ndarray, cams: np.ndarray, labels_map: np.ndarray) -> None:
         """`add` with only the cams (n, H, W) of the foreground classes (n,) in the photograph."""
+        self.counts += self.count(classes, cams, labels_map)
+
+    def count(self, classes: np.ndarray, cams: np.ndarray, labels_map: np.ndarray) -> np.ndarray:
+        """What `add_present` would add to `counts`: (C, K, thresholds + 1) int64."""
         if cams.shape != (len(classes), *labels_map.shape):
             raise ValueError(f"{len(classes)} cams {cams.shape} do not fit {labels_map.shape}")
         truth = labels_map.astype(np.int64)
@@ -75,7 +79,7 @@ class ThresholdSweep:
         rows, columns, depth = self.num_classes + 1, *self.counts.shape[1:]
         place = ((truth * columns + strongest_class) * depth + exceeded).ravel()
         counted = np.bincount(place, minlength=rows * columns * depth)
-        self.counts += counted.reshape(rows, columns, depth)[:-1]
+        return counted.reshape(rows, columns, depth)[:-1]
 
     def result(self) -> np.ndarray:
         """Confusion matrices (thresholds, C, C) int64, rows ground truth, in the given order."""

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,7 +9,8 @@ import torch
 from datasets import roots
 from datasets.collection import Collection
 from datasets.files import InputError
-from datasets.prepare import load_collection
+from datasets.prepare import Parser, load_collection, number
+from utils import distributed
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -28,33 +28,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """A parser whose help shows defaults and keeps the description's lines."""
-    return argparse.ArgumentParser(
-        description=description, formatter_class=_Formatter, allow_abbrev=False
-    )
+    """A parser whose help shows defaults and keeps the description's lines.
 
-
-def number(
-    kind: type, low: float | None = None, high: float | None = None, open_low: bool = False
-) -> Callable[[str], float]:
-    """An argparse type: a finite int or float from `low` to `high` (`open_low`: above `low`)."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        too_low = low is not None and (value <= low if open_low else value < low)
-        # `not <=` rather than `>`, so that NaN is refused too
-        if too_low or not value <= (float("1e30") if high is None else high):
-            bounds = f"{'above' if open_low else 'at least'} {low}" if low is not None else ""
-            limit = f"at most {high}" if high is not None else ""
-            raise argparse.ArgumentTypeError(
-                f"{text} must be {' and '.join(filter(None, (bounds, limit)))}"
-            )
-        return value
-
-    return convert
+    What it refuses ends in one line and exit status 2.
+    """
+    return Parser(description=description, formatter_class=_Formatter, allow_abbrev=False)
 
 
 count = number(int, 1)
@@ -78,15 +56,17 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def collection(options: argparse.Namespace) -> Collection:
-    """The photographs that the data options name."""
+    """The photographs that the data options name, prepared by the first process where need be."""
     root, saliency = roots.chosen(options)
-    return load_collection(
-        options.dataset,
-        root,
-        options.split or ("train" if options.dataset == "coco" else options.default_split),
-        saliency=saliency,
-        labels_file=options.labels_file,
-    )
+    with distributed.first_goes_ahead():
+        return load_collection(
+            options.dataset,
+            root,
+            options.split or ("train" if options.dataset == "coco" else options.default_split),
+            saliency=saliency,
+            labels_file=options.labels_file,
+            quiet=not distributed.is_first(),
+        )
 
 
 def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
@@ -103,6 +83,11 @@ def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
         "--workers",
         type=natural,
         help="processes that read images (default: 1 for the CPU, up to 8 for GPUs)",
+    )
+    group.add_argument(
+        "--skip_bad",
+        action="store_true",
+        help="go on without photographs of which a file cannot be read, and list them at the end",
     )
     group.add_argument("--debug", action="store_true", help="show tracebacks of errors")
 

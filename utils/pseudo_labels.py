@@ -2,7 +2,7 @@
 
 import io
 import multiprocessing
-from collections import deque
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -14,11 +14,10 @@ import torch
 from datasets.files import InputError, write_bytes, write_label_map
 from datasets.palette import voc_palette
 from datasets.prepare import end_with_parent
-from utils.cams import label_maps, resize
+from utils.cams import resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred
 from utils.metrics import confusion_matrix
-from utils.writing import BackgroundWriter
 
 
 def label_path(folder: Path, threshold: float, identifier: str) -> Path:
@@ -27,14 +26,14 @@ def label_path(folder: Path, threshold: float, identifier: str) -> Path:
 
 
 def write_npz(path: Path, found: Inferred) -> None:
-    """Write `<path>.npz`: `cams` (n, H, W) float16 and `classes` (n,) int64, 0-based foreground."""
+    """Write an npz file: `cams` (n, H, W) float16 and `classes` (n,) int64, 0-based foreground."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, cams=found.cams.astype(np.float16), classes=found.classes)
-    write_bytes(path.with_name(path.name + ".npz"), buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def write_irn(path: Path, found: Inferred) -> None:
-    """Write `<path>.npy`, what IRN's steps after make_cam read: a dict.
+    """Write what IRN's steps after make_cam read: an npy file of a dict.
 
     `keys` (n,) int64 0-based foreground classes, `cam` (n, (H-1)//4+1, (W-1)//4+1) float32 torch
     tensor, `high_res` (n, H, W) float32.
@@ -46,7 +45,7 @@ def write_irn(path: Path, found: Inferred) -> None:
 
 
 def write_psa(path: Path, found: Inferred) -> None:
-    """Write `<path>.npy`, what AffinityNet reads: a dict of class index to (H, W) float32."""
+    """Write what AffinityNet reads: an npy file of a dict of class index to (H, W) float32."""
     content = {int(k): cam for k, cam in zip(found.classes, found.cams, strict=True)}
     _write_npy(path, content)
 
@@ -54,11 +53,15 @@ def write_psa(path: Path, found: Inferred) -> None:
 def _write_npy(path: Path, content: dict) -> None:
     buffer = io.BytesIO()
     np.save(buffer, np.array(content, dtype=object), allow_pickle=True)
-    write_bytes(path.with_name(path.name + ".npy"), buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
-CAM_FORMATS = {"npz": write_npz, "irn": write_irn, "psa": write_psa}
-"""Formats in which cams are written, each into a folder of its own."""
+CAM_FORMATS = {
+    "npz": (write_npz, "cams", ".npz"),
+    "irn": (write_irn, "cams_irn", ".npy"),
+    "psa": (write_psa, "cams_psa", ".npy"),
+}
+"""Formats in which cams are written: by what, into which folder, with which ending."""
 
 
 class PseudoLabels:
@@ -68,29 +71,36 @@ class PseudoLabels:
         folder: of the run.
         thresholds: one folder of PNGs is written for each.
         cam_formats: names in CAM_FORMATS.
-        writer: writes in the background.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        thresholds: Sequence[float],
-        cam_formats: Sequence[str],
-        writer: BackgroundWriter,
+        self, folder: Path, thresholds: Sequence[float], cam_formats: Sequence[str]
     ) -> None:
         self.folder, self.thresholds = folder, tuple(thresholds)
-        self.cam_formats, self.writer, self.palette = tuple(cam_formats), writer, voc_palette()
+        self.cam_formats, self.palette = tuple(cam_formats), voc_palette()
 
-    def write(self, found: Inferred) -> np.ndarray:
-        """Write everything about one photograph; returns its labels (thresholds, H, W) uint8."""
-        labels = label_maps(found.classes, found.cams, self.thresholds)
-        for threshold, one in zip(self.thresholds, labels, strict=True):
-            path = label_path(self.folder / "pseudo_labels", threshold, found.id)
-            self.writer.submit(write_label_map, path, one, self.palette)
-        for name in self.cam_formats:
-            folder = self.folder / ("cams" if name == "npz" else f"cams_{name}")
-            self.writer.submit(CAM_FORMATS[name], folder / found.id, found)
-        return labels
+    def write(self, found: Inferred, labels: np.ndarray) -> None:
+        """Write everything about one photograph, whose labels are (thresholds, H, W) uint8."""
+        for path, one in zip(self._label_paths(found.id), labels, strict=True):
+            write_label_map(path, one, self.palette)
+        for name, path in self._cam_paths(found.id).items():
+            CAM_FORMATS[name][0](path, found)
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all files of a photograph are there."""
+        paths = (*self._label_paths(identifier), *self._cam_paths(identifier).values())
+        return all(path.is_file() for path in paths)
+
+    def _label_paths(self, identifier: str) -> list[Path]:
+        folder = self.folder / "pseudo_labels"
+        return [label_path(folder, threshold, identifier) for threshold in self.thresholds]
+
+    def _cam_paths(self, identifier: str) -> dict[str, Path]:
+        formats = {name: CAM_FORMATS[name][1:] for name in self.cam_formats}
+        return {
+            name: self.folder / folder / f"{identifier}{ending}"
+            for name, (folder, ending) in formats.items()
+        }
 
 
 def _refine_and_write(
@@ -133,45 +143,57 @@ class Refiner:
     ) -> None:
         self.folder, self.thresholds = folder, tuple(thresholds)
         self.num_classes, self.constants = num_classes, constants
-        self.confusion = np.zeros((len(self.thresholds), num_classes, num_classes), np.int64)
         # Forked processes could inherit locks that torch's threads hold; spawned ones start clean.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(
             max(1, workers), mp_context=context, initializer=end_with_parent
         )
-        self._waiting: deque[Future] = deque()
-        self._most_waiting = 4 * max(1, workers)
+        # Each waiting photograph is held in memory.
+        self._room = threading.BoundedSemaphore(4 * max(1, workers))
 
-    def submit(self, found: Inferred, labels: np.ndarray) -> None:
-        """Refine the labels (thresholds, H, W) of one photograph soon."""
-        while len(self._waiting) >= self._most_waiting:
-            self._take()
-        paths = [label_path(self.folder, t, found.id) for t in self.thresholds]
+    def submit(self, found: Inferred, labels: np.ndarray) -> "Future[np.ndarray]":
+        """Refine the labels (thresholds, H, W) of one photograph soon.
+
+        Returns:
+            Their confusion matrices (thresholds, C, C); zeros without a mask. See `taken`.
+
+        Raises:
+            InputError: a process has died.
+        """
         image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
-        self._waiting.append(
-            self._pool.submit(
-                _refine_and_write,
-                paths,
-                image,
-                labels,
-                found.mask,
-                self.num_classes,
-                self.constants,
-            )
-        )
-
-    def _take(self) -> None:
+        paths, arguments = self.paths(found.id), (found.mask, self.num_classes, self.constants)
+        self._room.acquire()
         try:
-            self.confusion += self._waiting.popleft().result()
+            future = self._pool.submit(_refine_and_write, paths, image, labels, *arguments)
         except BrokenProcessPool:
-            raise InputError(
-                "--crf: a worker process died (out of memory?); give fewer --crf_workers"
-            ) from None
+            raise self._died() from None
+        future.add_done_callback(lambda _: self._room.release())
+        return future
+
+    def taken(self, future: "Future[np.ndarray]") -> np.ndarray:
+        """Wait for what `submit` gave.
+
+        Raises:
+            InputError: the files cannot be written, or a process has died.
+        """
+        try:
+            return future.result()
+        except BrokenProcessPool:
+            raise self._died() from None
+
+    def _died(self) -> InputError:
+        return InputError("--crf: a worker process died (out of memory?); give fewer --crf_workers")
+
+    def paths(self, identifier: str) -> list[Path]:
+        """Where the refined labels of a photograph go."""
+        return [label_path(self.folder, t, identifier) for t in self.thresholds]
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all refined labels of a photograph are there."""
+        return all(path.is_file() for path in self.paths(identifier))
 
     def __enter__(self) -> "Refiner":
         return self
 
-    def __exit__(self, kind: type | None, *rest: object) -> None:
-        while kind is None and self._waiting:
-            self._take()
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)

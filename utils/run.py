@@ -1,7 +1,9 @@
 """One run, one folder: options, a readable log, tensorboardX events, and what the run writes."""
 
 import argparse
+import contextlib
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -12,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from datasets.files import InputError, write_json
+from datasets.files import InputError, remove_unfinished, write_json
+from utils import distributed
 from utils.devices import peak_memory
+from utils.events import Events
+from utils.interruption import Interruption, Stopped
 
 LESS_MEMORY = (
     "a smaller --batch or --crop needs less, in train_cls scripts --accumulate 2 (or more) with "
@@ -27,7 +31,10 @@ LESS_MEMORY = (
 WRITTEN = (
     "*.pt",
     "result.json",
+    "done-*.jsonl",
     "contact_sheet.png",
+    "report.html",
+    "report",
     "pseudo_labels",
     "pseudo_labels_crf",
     "cams",
@@ -36,38 +43,82 @@ WRITTEN = (
 )
 """What makes a folder that of a run; options, log and events alone are left of a failed start."""
 
+AGAIN = "start again, a training with --resume"
+
 
 class Run:
     """The folder `experiments/<tag>/` of one run.
 
     Holds `options.json`, `log.txt`, tensorboardX events, and whatever the run adds. As a context
-    manager it ends the log, with the error if there is one.
+    manager it ends the log, with the error if there is one, and listens to SIGTERM and Ctrl-C.
+    Of several processes the first alone writes and prints.
 
     Args:
-        options: parsed options with `experiments`, `tag` and `overwrite`, which removes what an
-            earlier run of the tag wrote.
+        options: parsed options with `experiments`, `tag`, `skip_bad` and `overwrite`, which removes
+            what an earlier run of the tag wrote.
         device: what the run computes on.
+        continues: the folder holds this run's beginning; the log goes on.
+        first_step: of a training that continues: what events say of later steps is hidden.
+
+    Attributes:
+        skipped: messages about photographs that were left out (--skip_bad), each once.
+        interruption: the signals that were heard.
 
     Raises:
-        InputError: the folder holds another run, or cannot be written.
+        InputError: the folder holds another run, is in use, or cannot be written.
     """
 
-    def __init__(self, options: argparse.Namespace, device: torch.device) -> None:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        device: torch.device,
+        continues: bool = False,
+        first_step: int | None = None,
+    ) -> None:
         self.options, self.device = options, device
         self.folder = Path(options.experiments) / options.tag
+        self.skipped: dict[str, None] = {}
+        self.interruption = Interruption()
+        self._started = time.monotonic()
         if not options.tag:
             raise InputError("--tag: must not be empty")
-        self._make_way(options.overwrite)
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-        write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
+        self._log = self._events = None
+        if distributed.is_first():
+            self._open(continues, first_step)
+
+    def _open(self, continues: bool, first_step: int | None) -> None:
+        values = option_values(self.options)
         try:
-            self._log = open(self.folder / "log.txt", "w", encoding="utf-8")  # noqa: SIM115
-            self.writer = SummaryWriter(str(self.folder))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._log = open(self.folder / "log.txt", "a", encoding="utf-8")  # noqa: SIM115
+            self._lock()
+            if not continues:
+                self._make_way(self.options.overwrite)
+                self._log.truncate(0)
+            remove_unfinished(self.folder)
         except OSError as error:
             raise InputError(f"cannot write into {self.folder}: {error.strerror}") from error
-        self._started = time.monotonic()
+        write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
+        self._events = Events(self.folder, first_step if continues else None)
         self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
         self.log(f"torch {torch.__version__}, options {json.dumps(values)}")
+
+    def _lock(self) -> None:
+        """Refuse a folder into which another process writes; its end, however, frees the folder."""
+        if os.name != "posix":
+            return
+        import fcntl  # Unix only
+
+        try:
+            # Unlike flock's, this lock is not inherited by workers that may outlive a killed run.
+            fcntl.lockf(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InputError(
+                f"{self.folder}: another process writes there at the moment; wait for it, or give "
+                "this run another --tag"
+            ) from None
+        except OSError:  # a file system without locks
+            return
 
     def _make_way(self, overwrite: bool) -> None:
         """Refuse the folder of another run, or remove what that wrote."""
@@ -83,35 +134,84 @@ class Run:
             raise InputError(f"cannot remove {path}: {error.strerror}") from error
 
     def __enter__(self) -> "Run":
+        self.interruption.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.interruption.__exit__()
+        if self._log is None:
+            return
         if error is None:
             seconds = duration(time.monotonic() - self._started)
             self.say(f"took {seconds}, at most {peak_memory(self.device)}")
         else:
-            self.log(f"stopped: {error or kind.__name__}")
-        self.writer.close()
-        self._log.close()
+            with contextlib.suppress(InputError):  # a full disk must not hide the first error
+                self.log(f"stopped: {error or kind.__name__}")
+        self._events.close()
+        with contextlib.suppress(OSError):
+            self._log.close()
 
     def log(self, text: str) -> None:
-        """Write a line to the log alone."""
-        self._log.write(text + "\n")
-        self._log.flush()
+        """Write a line to the log alone.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.write(text + "\n")
+            self._log.flush()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.folder / 'log.txt'}: {error.strerror}; make room and {AGAIN}"
+            ) from error
 
     def say(self, text: str = "") -> None:
         """Print a line beside any progress bar and write it to the log."""
-        tqdm.write(text, file=sys.stdout)
-        self.log(text)
+        if self._log is not None:
+            tqdm.write(text, file=sys.stdout)
+            self.log(text)
+
+    def bad(self, message: str) -> None:
+        """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
+
+        Raises:
+            InputError: with the message.
+        """
+        if not self.options.skip_bad:
+            raise InputError(f"{message} (--skip_bad goes on without such photographs)")
+        if message not in self.skipped:
+            self.skipped[message] = None
+            self.say(f"skipped: {message}")
+
+    def list_skipped(self) -> list[str]:
+        """Say which photographs were left out, in whatever process; the messages."""
+        found = distributed.gather(list(self.skipped))
+        messages = sorted({message for part in found for message in part})
+        if messages:
+            self.say(f"{len(messages)} photographs were skipped because they cannot be read:")
+            for message in messages:
+                self.say(f"  {message}")
+        return messages
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """Log numbers to tensorboardX."""
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.writer.add_scalar(name, value, step)
+            self._events.check()
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
         """Log a picture (H, W, 3) uint8 to tensorboardX."""
-        self.writer.add_image(name, image, step, dataformats="HWC")
+        if self._events is not None:
+            self._events.writer.add_image(name, image, step, dataformats="HWC")
+
+
+def option_values(options: argparse.Namespace) -> dict:
+    """Options as JSON holds them."""
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    return json.loads(json.dumps(plain))
 
 
 def duration(seconds: float) -> str:
@@ -123,23 +223,40 @@ def duration(seconds: float) -> str:
 
 
 def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line and run `main`; bad input ends in one line and exit status 2."""
-    options = parser.parse_args()
+    """Parse the command line and run `main`; bad input ends in one line and exit status 2.
+
+    Under torchrun the processes join first, and an error is printed by one of them.
+    """
+    with distributed.quiet_unless_first():
+        options = parser.parse_args()
+    group = distributed.Group()
     try:
-        main(options)
-    except InputError as error:
-        if options.debug:
+        with group:
+            main(options)
+    except (Exception, KeyboardInterrupt, Stopped) as error:
+        status, message = _answer(error)
+        if not group.may_report():
+            sys.exit(status)
+        if message is None or (options.debug and isinstance(error, Exception)):
             raise
-        sys.exit(_fail(f"error: {error}", 2))
-    except torch.OutOfMemoryError as error:
-        if options.debug:
-            raise
+        tqdm.write(message, file=sys.stderr)
+        sys.exit(status)
+
+
+def _answer(error: BaseException) -> tuple[int, str | None]:
+    """The exit status and the line that an error is answered with; None for a defect of ours."""
+    if isinstance(error, InputError):
+        return 2, f"error: {error}"
+    if isinstance(error, torch.OutOfMemoryError):
         reason = str(error).split(". ")[0]
-        sys.exit(_fail(f"error: the GPU's memory is full ({reason}); {LESS_MEMORY}", 2))
-    except KeyboardInterrupt:
-        sys.exit(_fail("stopped by Ctrl-C", 130))
-
-
-def _fail(message: str, status: int) -> int:
-    tqdm.write(message, file=sys.stderr)
-    return status
+        return 2, f"error: the GPU's memory is full ({reason}); {LESS_MEMORY}"
+    if isinstance(error, KeyboardInterrupt):
+        return 130, "stopped by Ctrl-C"
+    if isinstance(error, Stopped):
+        return 128 + error.number, str(error)
+    if distributed.lost_another(error):
+        reason = str(error).split("\n")[0][:200]
+        return 1, (
+            f"error: another process of this run died, or cannot be reached ({reason}); {AGAIN}"
+        )
+    return 1, None

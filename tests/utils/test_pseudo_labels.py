@@ -4,6 +4,7 @@ import torch
 from PIL import Image
 
 from utils import crf
+from utils.cams import label_maps
 from utils.crf import CrfConstants
 from utils.inference import Inferred
 from utils.metrics import confusion_matrix
@@ -26,7 +27,7 @@ def inferred(size=(37, 50), classes=(2, 14), seed=0):
 def test_what_irn_reads(tmp_path):
     """As IRN's later steps open it: np.load(..., allow_pickle=True).item()."""
     found = inferred()
-    write_irn(tmp_path / "a", found)
+    write_irn(tmp_path / "a.npy", found)
     content = np.load(tmp_path / "a.npy", allow_pickle=True).item()
     assert set(content) == {"keys", "cam", "high_res"}
     assert content["keys"].dtype == np.int64 and content["keys"].tolist() == [2, 14]
@@ -42,7 +43,7 @@ def test_what_irn_reads(tmp_path):
 
 def test_what_affinitynet_reads(tmp_path):
     found = inferred()
-    write_psa(tmp_path / "a", found)
+    write_psa(tmp_path / "a.npy", found)
     content = np.load(tmp_path / "a.npy", allow_pickle=True).item()
     assert list(content) == [2, 14] and all(type(key) is int for key in content)
     assert content[14].dtype == np.float32 and (content[14] == found.cams[1]).all()
@@ -50,16 +51,17 @@ def test_what_affinitynet_reads(tmp_path):
 
 def test_our_own_format_needs_no_pickle(tmp_path):
     found = inferred()
-    write_npz(tmp_path / "a", found)
+    write_npz(tmp_path / "a.npz", found)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as content:
         assert content["cams"].dtype == np.float16 and content["classes"].tolist() == [2, 14]
 
 
 def test_ids_with_dots_keep_their_names(tmp_path):
-    with BackgroundWriter() as writer:
-        out = PseudoLabels(tmp_path, (0.5,), ("npz", "irn", "psa"), writer)
-        found = inferred()
-        out.write(Inferred(**{**vars(found), "id": "photo.v1"}))
+    out = PseudoLabels(tmp_path, (0.5,), ("npz", "irn", "psa"))
+    assert not out.complete("photo.v1")
+    labels = np.zeros((1, 37, 50), np.uint8)
+    out.write(Inferred(**{**vars(inferred()), "id": "photo.v1"}), labels)
+    assert out.complete("photo.v1")
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.*") if p.is_file()) == [
         "cams/photo.v1.npz",
         "cams_irn/photo.v1.npy",
@@ -70,8 +72,8 @@ def test_ids_with_dots_keep_their_names(tmp_path):
 
 def test_a_photograph_without_any_class_is_background(tmp_path):
     found = inferred(classes=())
-    with BackgroundWriter() as writer:
-        labels = PseudoLabels(tmp_path, (0.1, 0.4), ("irn",), writer).write(found)
+    labels = label_maps(found.classes, found.cams, (0.1, 0.4))
+    PseudoLabels(tmp_path, (0.1, 0.4), ("irn",)).write(found, labels)
     assert labels.shape == (2, 37, 50) and not labels.any()
     assert np.load(tmp_path / "cams_irn/a.npy", allow_pickle=True).item()["cam"].shape[0] == 0
 
@@ -119,11 +121,13 @@ def test_the_refiner_writes_and_counts_in_processes(tmp_path):
         mask=truth,
     )
     with Refiner(tmp_path, (0.2, 0.3), 21, CrfConstants(), workers=1) as refiner:
-        refiner.submit(found, np.stack([labels, truth]))
+        assert not refiner.complete("b")
+        counts = refiner.taken(refiner.submit(found, np.stack([labels, truth])))
+        assert refiner.complete("b")
     for i, threshold in enumerate(("0.2", "0.3")):
         written = np.asarray(Image.open(tmp_path / threshold / "b.png"))
-        assert (confusion_matrix(truth, written, 21) == refiner.confusion[i]).all()
-        assert refiner.confusion[i].sum() == truth.size
+        assert (confusion_matrix(truth, written, 21) == counts[i]).all()
+        assert counts[i].sum() == truth.size
 
 
 def test_the_missing_package_is_named(monkeypatch):

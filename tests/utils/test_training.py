@@ -13,13 +13,23 @@ from utils.training import Stage, backward, train
 
 
 def make_run(folder: Path, **changes) -> Run:
-    values = {"experiments": str(folder), "tag": "run", "overwrite": False, "debug": False}
+    values = {
+        "experiments": str(folder),
+        "tag": "run",
+        "overwrite": False,
+        "debug": False,
+        "skip_bad": False,
+        "resume": None,
+        "force": False,
+        "checkpoint_minutes": 0.0,
+    }
     return Run(argparse.Namespace(**{**values, **changes}), torch.device("cpu"))
 
 
 def stage_of(model, objective, after_epoch, steps):
     optimizer = nesterov([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
-    return Stage(model, objective, optimizer, PolynomialDecay(optimizer, steps, 0.5), after_epoch)
+    decay = PolynomialDecay(optimizer, steps, 0.5)
+    return Stage(model, model, objective, optimizer, decay, after_epoch)
 
 
 def test_the_loop_minimises_and_reports_means(tmp_path):
@@ -34,7 +44,7 @@ def test_the_loop_minimises_and_reports_means(tmp_path):
 
     batches = [{"x": torch.randn(4, 3)} for _ in range(plan.steps)]
     stage = stage_of(model, objective, lambda epoch, losses: means.append(losses), plan.steps)
-    train(make_run(tmp_path), plan, batches, stage, torch.device("cpu"))
+    train(make_run(tmp_path), plan, lambda step: batches[step:], stage, torch.device("cpu"))
     assert len(means) == 20
     assert means[-1]["loss"] < 0.1 * means[0]["loss"]
     assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
@@ -86,7 +96,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     with pytest.raises(
         InputError, match=r"step 2 of epoch 2 \(loss nan.*\); last finite: loss [-\d]"
     ):
-        train(make_run(tmp_path), Plan(4, 2, 2), batches, stage, torch.device("cpu"))
+        train(make_run(tmp_path), Plan(4, 2, 2), lambda _: batches, stage, torch.device("cpu"))
     assert epochs == [0]
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
@@ -98,7 +108,7 @@ def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
         train(
             make_run(tmp_path),
             Plan(1, 1, 1),
-            [{"error": "a.jpg: the file is empty"}],
+            lambda _: [{"error": "a.jpg: the file is empty"}],
             stage,
             torch.device("cpu"),
         )

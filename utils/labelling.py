@@ -1,0 +1,214 @@
+"""One pass over the photographs: infer, write pseudo labels and cams, count pixels.
+
+Each process takes its share. A photograph whose files are all written is noted in the journal, so
+that a pass that was stopped goes on where it was.
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.collection import Collection
+from datasets.files import encode_png, write_bytes
+from datasets.palette import voc_palette
+from utils import checkpoints, crf, devices, distributed, options
+from utils.cams import label_map, label_maps
+from utils.folding import fold
+from utils.inference import Inferred, Settings, infer_collection
+from utils.journal import Journal
+from utils.metrics import ThresholdSweep
+from utils.pictures import contact_sheet, heat_map, overlay, superpixels, with_boundaries
+from utils.pseudo_labels import PseudoLabels, Refiner
+from utils.run import Run
+from utils.writing import BackgroundWriter
+
+PREDICTED = "predicted"
+"""The value of --labels that takes the classes the network itself finds."""
+
+PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
+"""Folders of a run that hold pseudo labels."""
+
+SHEET_ROWS = 8
+"""Photographs in the contact sheet."""
+
+
+def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[np.ndarray | None]:
+    """Photo, superpixel boundaries, CAM, pseudo label and ground truth of one photograph."""
+    image = found.image.permute(1, 2, 0).numpy()
+    palette = voc_palette()
+    cam = found.cams.max(0) if len(found.cams) else np.zeros(image.shape[:2], np.float32)
+    labels = label_map(found.classes, found.cams, threshold)
+    return [
+        image,
+        with_boundaries(image, superpixels(found.image, scn)),
+        heat_map(image, cam),
+        overlay(image, labels, palette),
+        None if found.mask is None else overlay(image, found.mask, palette),
+    ]
+
+
+def write_contact_sheet(
+    path: Path,
+    shown: Sequence[Inferred],
+    scn: torch.nn.Module,
+    threshold: float,
+    classes: Sequence[str],
+) -> None:
+    """Write the pictures of some photographs as one PNG."""
+    titles = ("photo", "superpixels", "CAM", f"pseudo label ({threshold:g})", "ground truth")
+    rows = [
+        (
+            f"{found.id}: {', '.join(classes[k] for k in found.classes)}",
+            sheet_row(found, scn, threshold),
+        )
+        for found in shown
+    ]
+    write_bytes(path, encode_png(contact_sheet(titles, rows)))
+
+
+@dataclass
+class Outcome:
+    """What a pass over the photographs gives.
+
+    Attributes:
+        confusion: of the pseudo labels, (thresholds, C, C).
+        refined: of the refined ones, or None.
+        shown: in the first process: a few photographs, evenly spread, for the contact sheet.
+        images: how many photographs have their pseudo labels.
+        inferred: how many were inferred just now.
+    """
+
+    confusion: np.ndarray
+    refined: np.ndarray | None
+    shown: list[Inferred]
+    images: int
+    inferred: int
+
+
+class Labeller:
+    """Writes and counts photographs behind the inference; a context manager.
+
+    Args:
+        given: the options.
+        folder: of the run.
+        num_classes: C, background included.
+        thresholds: of background.
+    """
+
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        folder: Path,
+        num_classes: int,
+        thresholds: Sequence[float],
+    ) -> None:
+        self.thresholds = tuple(thresholds)
+        self.sweep = ThresholdSweep(num_classes, thresholds)
+        self.out = PseudoLabels(folder, thresholds, given.save_cams)
+        shapes = {"counts": self.sweep.counts.shape}
+        self.refiner = None
+        if given.crf:
+            places = (folder / REFINED, thresholds, num_classes)
+            self.refiner = Refiner(*places, crf.constants(given), given.crf_workers)
+            shapes["refined"] = (len(self.thresholds), num_classes, num_classes)
+        self.journal = Journal(folder, shapes)
+        self.writer = BackgroundWriter()
+        self._stack = ExitStack()
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all files of a photograph are there."""
+        refined = self.refiner is None or self.refiner.complete(identifier)
+        return self.out.complete(identifier) and refined
+
+    def take(self, found: Inferred) -> None:
+        """Label, refine, write and count one photograph soon."""
+        labels = label_maps(found.classes, found.cams, self.thresholds)
+        refined = None if self.refiner is None else self.refiner.submit(found, labels)
+        self.writer.submit(self._finish, found, labels, refined)
+
+    def _finish(
+        self, found: Inferred, labels: np.ndarray, refined: "Future[np.ndarray] | None"
+    ) -> None:
+        self.out.write(found, labels)
+        counts = {"counts": np.zeros_like(self.sweep.counts)}
+        if found.mask is not None:
+            counts["counts"] = self.sweep.count(found.classes, found.cams, found.mask)
+        if refined is not None:
+            counts["refined"] = self.refiner.taken(refined)
+        self.journal.add(found.id, counts)
+
+    def __enter__(self) -> "Labeller":
+        if self.refiner is not None:
+            self._stack.enter_context(self.refiner)
+        self._stack.enter_context(self.journal)
+        self._stack.enter_context(self.writer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
+
+
+def infer_and_write(
+    run: Run,
+    given: argparse.Namespace,
+    collection: Collection,
+    trained: checkpoints.Trained,
+    thresholds: Sequence[float],
+    device: torch.device,
+) -> Outcome:
+    """Infer every photograph that is not done, write its files, count it where it has a mask."""
+    networks = [devices.parallel(fold(net), device) for net in (trained.classifier, trained.scn)]
+    predict_from = given.score_threshold if given.labels == PREDICTED else None
+    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
+    labeller = Labeller(given, run.folder, collection.num_classes, thresholds)
+    done = labeller.journal.finished(labeller.complete)
+    rows = sheet_ids(collection.ids)
+    todo = [i for i in collection.ids if i not in done or i in rows]
+    if done:
+        run.say(f"{len(done)} of {len(collection.ids)} photographs are done; going on")
+    mine = collection.subset(todo[distributed.rank() :: distributed.processes()])
+    shown: dict[str, Inferred] = {}
+    count = 0
+    workers = options.workers(given, device)
+    with labeller:
+        for found in infer_collection(mine, *networks, settings, device, workers, "cams", run.bad):
+            count += 1
+            if found.id not in done:
+                labeller.take(found)
+            if found.id in rows:
+                shown[found.id] = found
+    return outcome_of(labeller, collection, len(done), shown, count)
+
+
+def sheet_ids(ids: Sequence[str]) -> set[str]:
+    """The ids of the contact sheet, evenly spread."""
+    places = np.linspace(0, len(ids) - 1, SHEET_ROWS).round().astype(int)
+    return {ids[place] for place in places}
+
+
+def outcome_of(
+    labeller: Labeller,
+    collection: Collection,
+    done: int,
+    shown: dict[str, Inferred],
+    inferred: int,
+) -> Outcome:
+    """What all processes did together."""
+    totals = labeller.journal.totals()
+    labeller.sweep.counts = totals["counts"]
+    gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
+    ordered = [gathered[i] for i in collection.ids if i in gathered]
+    counts = distributed.total_counts(np.array([inferred, labeller.journal.added]))
+    return Outcome(
+        labeller.sweep.result(),
+        totals.get("refined"),
+        ordered,
+        images=done + int(counts[1]),
+        inferred=int(counts[0]),
+    )
