@@ -58,8 +58,8 @@ def check_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:
     seen = set()
     for name in names:
         if not name or not name.isprintable():
-            raise InputError(f"{source}: {name!r} is not a class name")
+            raise InputError(f"{source}: {name[:80]!r} is not a class name")
         if name in seen:
-            raise InputError(f"{source}: the class {name!r} is there twice")
+            raise InputError(f"{source}: the class {name[:80]!r} is there twice")
         seen.add(name)
     return tuple(names)

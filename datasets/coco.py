@@ -195,7 +195,7 @@ def _class_index(content: dict, path: Path) -> dict[int, int]:
     for record in _records(content, "categories", {"id": int, "name": str}, path):
         if record["name"] not in position:
             raise InputError(
-                f"{path}: the category {record['name']!r} is not one of COCO's 80; "
+                f"{path}: the category {record['name'][:80]!r} is not one of COCO's 80; "
                 "your own classes go with --dataset custom"
             )
         class_index[record["id"]] = position[record["name"]]

@@ -64,7 +64,9 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", durable: bool = False
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; make room, or name another folder"
+        ) from error
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -162,7 +164,7 @@ def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
     """
     ids = tuple(check_id(line, path) for line in read_lines(path))
     if not ids:
-        raise InputError(f"{path}: the list is empty")
+        raise InputError(f"{path}: the list is empty; write one id a line")
     seen = set()
     for identifier in ids:
         if identifier in seen:
@@ -287,6 +289,8 @@ def is_turned(path: str | os.PathLike) -> bool:
 def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]]:
     """The mode (Pillow's name: RGB, L, CMYK, ..) and (height, width) of an image, not decoded."""
     _, picture = _open(path)
+    if picture.format == "TIFF":  # newer Pillow gives the size of the turned image
+        return picture.mode, (picture.tag_v2[257], picture.tag_v2[256])
     return picture.mode, (picture.height, picture.width)
 
 

@@ -98,7 +98,7 @@ def _object_names(path: str | os.PathLike) -> set[str]:
         parser.Parse(data, True)
     except (expat.ExpatError, ValueError, LookupError) as error:
         # ValueError and LookupError: encodings that expat leaves to Python
-        raise InputError(f"{path}: truncated or not XML ({error})") from None
+        raise InputError(f"{path}: truncated or not XML ({str(error)[:200]})") from None
     return {"".join(pieces).strip() for pieces in names}
 
 
@@ -122,13 +122,18 @@ def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: {len(data)} bytes; image-level labels need less, refused")
     header = _NPY_HEADER.match(data)
     if header is None:
-        raise InputError(f"{path}: not a label file (a .npy file of one dict)")
+        raise InputError(
+            f"{path}: not a label file (a .npy file of one dict); name a published "
+            "cls_labels.npy, or a CSV"
+        )
     try:
         content = _LabelPickle(path).load(data[header.end() :])
     except InputError:
         raise
     except Exception as error:  # damaged bytes surface as whatever the step stumbles over
-        raise InputError(f"{path}: truncated or damaged label file ({error})") from None
+        raise InputError(
+            f"{path}: truncated or damaged label file ({error}); get it again"
+        ) from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: not a label file (no dict of labels in it)")
     labels: dict[str, np.ndarray] = {}
@@ -355,10 +360,15 @@ def read_csv_labels(
     labels: dict[str, np.ndarray] = {}
     for line, identifier, names in rows:
         if identifier in labels:
-            raise InputError(f"{path}, line {line}: the id {identifier!r} is there twice")
+            raise InputError(
+                f"{path}, line {line}: the id {identifier!r} is there twice; remove one"
+            )
         unknown = [name for name in names if name not in position]
         if unknown:
-            raise InputError(f"{path}, line {line}: unknown class {unknown[0]!r}")
+            raise InputError(
+                f"{path}, line {line}: unknown class {unknown[0][:80]!r}; correct the line, or "
+                "the list of classes"
+            )
         labels[identifier] = label_vector((position[name] for name in names), len(classes))
     return classes, labels
 

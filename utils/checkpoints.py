@@ -20,7 +20,7 @@ from datasets.files import InputError, read_bytes, write_bytes
 from networks.backbone import ResNetBackbone, build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils.pickles import check_pickle
+from utils.pickles import COPY_AGAIN, check_pickle
 
 PUBLISHED_NAMES = {
     "model.": "backbone.",
@@ -61,18 +61,22 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0][:200]
         if "GLOBAL" in str(error):
             raise InputError(
                 f"{path}: holds more than weights and is refused ({_refused(error)}); "
                 "save it again as a plain state dict"
             ) from None
-        raise InputError(f"{path}: not a checkpoint, or damaged ({reason})") from None
+        raise InputError(f"{path}: not a checkpoint, or damaged ({reason}); {COPY_AGAIN}") from None
     except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).split("\n")[0]
-        raise InputError(f"{path}: truncated, or not a checkpoint ({reason})") from None
+        reason = str(error).split("\n")[0][:200]
+        raise InputError(
+            f"{path}: truncated, or not a checkpoint ({reason}); {COPY_AGAIN}"
+        ) from None
     except Exception as error:  # a damaged pickle can raise anything; it has executed nothing
-        raise InputError(f"{path}: not a checkpoint ({type(error).__name__})") from None
+        raise InputError(
+            f"{path}: not a checkpoint ({type(error).__name__}); {COPY_AGAIN}"
+        ) from None
     if not isinstance(content, Mapping):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
     return dict(content)
@@ -96,8 +100,10 @@ def _check_before_reading(data: bytes, path: str | os.PathLike) -> None:
             reader = torch._C.PyTorchFileReader(io.BytesIO(data))
             pickles = [io.BytesIO(reader.get_record("data.pkl"))]
         except (RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            reason = str(error).split("\n")[0]
-            raise InputError(f"{path}: truncated, or not a checkpoint ({reason})") from None
+            reason = str(error).split("\n")[0][:200]
+            raise InputError(
+                f"{path}: truncated, or not a checkpoint ({reason}); {COPY_AGAIN}"
+            ) from None
     else:
         # The old format: magic number, version, machine, content, and keys, then the weights.
         pickles = [io.BytesIO(data)] * 5
@@ -134,9 +140,11 @@ def _weights(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, T
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    state = {str(n).removeprefix("module."): v for n, v in content.items() if isinstance(v, Tensor)}
+    # Names that are no text are left out unprinted: printing a tensor can take for ever.
+    named = {name: value for name, value in content.items() if type(name) is str}
+    state = {n.removeprefix("module."): v for n, v in named.items() if isinstance(v, Tensor)}
     if not state:
-        held = ", ".join(str(name)[:40] for name in list(content)[:10])
+        held = ", ".join(name[:40] for name in list(named)[:10])
         raise InputError(f"{path}: holds no weights, only {held or 'nothing'}")
     return state
 
@@ -155,8 +163,8 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike,
         if missing:
             parts.append(f"lacks {len(missing)}, such as {missing[0]}")
         if strange:
-            parts.append(f"holds {len(strange)} others, such as {strange[0]}")
-        raise InputError("; ".join(parts))
+            parts.append(f"holds {len(strange)} others, such as {strange[0][:80]}")
+        raise InputError("; ".join([*parts, "name a file of this network"]))
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
             raise InputError(f"{path}: {name} is no plain tensor")
@@ -277,9 +285,9 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
         raise InputError(
             f"{path}: a classifier of {len(last)} classes; 2 to {MAX_CLASSES + 1} work"
         )
-    dcr, classes, threshold = _described(content, path)
+    name, dcr, classes, threshold = _described(content, path)
     try:
-        backbone = build_backbone(str(content.get("backbone", "resnet50"))[:40])
+        backbone = build_backbone(name)
     except ValueError as error:
         raise InputError(f"{path}: {error}") from None
     classifier = Classifier(backbone, len(last), dcr=dcr)
@@ -288,7 +296,7 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     if scn_path is not None:
         load_scn(scn, scn_path)
     elif isinstance(content.get("scn"), Mapping):
-        fill(scn, content["scn"], path, "the superpixel network (SCN)")
+        fill(scn, _weights(content["scn"], path), path, "the superpixel network (SCN)")
     else:
         raise InputError(f"{path}: holds no superpixel network; name one with --scn")
     return Trained(classifier.eval(), scn.eval(), classes, threshold)
@@ -296,13 +304,16 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
 
 def _described(
     content: Mapping[str, Any], path: str | os.PathLike
-) -> tuple[bool, tuple[str, ...] | None, float | None]:
-    """What a checkpoint says of its network: DCR or not, classes, and threshold, if it does.
+) -> tuple[str, bool, tuple[str, ...] | None, float | None]:
+    """What a checkpoint says of its network: backbone, DCR or not, classes and threshold.
 
     Raises:
         InputError: one of them is something else.
     """
     dcr, classes, threshold = (content.get(name) for name in ("dcr", "classes", "threshold"))
+    backbone = content.get("backbone", "resnet50")
+    if type(backbone) is not str:
+        raise InputError(f"{path}: 'backbone' is no name")
     if dcr is not None and type(dcr) is not bool:
         raise InputError(f"{path}: 'dcr' is neither true nor false")
     if classes is not None:
@@ -311,4 +322,4 @@ def _described(
         classes = check_classes(classes, path)
     if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
         raise InputError(f"{path}: 'threshold' is no number from 0 to 1")
-    return dcr is not False, classes, threshold
+    return backbone[:40], dcr is not False, classes, threshold

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets import coco
 from datasets.classes import coco_classes, read_class_list, voc_classes
-from datasets.collection import Collection, missing_labels, missing_masks
+from datasets.collection import Collection, missing_labels, missing_masks, require_classes
 from datasets.files import InputError, write_json
 from datasets.folder import folder_collection
 from utils import checkpoints, crf, deeplab, devices, distributed, journal, options
@@ -116,6 +117,8 @@ def open_collection(given: argparse.Namespace, classes: tuple[str, ...] | None) 
                 "(or give --labels predicted)"
             )
         return options.collection(given)
+    if not Path(given.images).is_dir():
+        raise InputError(f"{given.images}: no such folder; set --images")
     if given.labels is None:
         raise InputError(
             f"--images {given.images}: name their classes with --labels FILE.csv, "
@@ -173,7 +176,8 @@ def same_classes(collection: Collection, trained: checkpoints.Trained, path: Pat
     if trained.classes is not None and trained.classes != collection.classes:
         raise InputError(
             f"{path}: trained on other classes ({', '.join(trained.classes[:3])}, ..) than those "
-            f"of {collection.name} ({', '.join(collection.classes[:3])}, ..)"
+            f"of {collection.name} ({', '.join(collection.classes[:3])}, ..); "
+            "name the data set it was trained on"
         )
 
 
@@ -196,17 +200,21 @@ def thresholds_to_write(
 
 
 def require_all_labels(given: argparse.Namespace, collection: Collection) -> None:
-    """Refuse photographs without labels before any is inferred.
+    """Refuse photographs without labels, or labelled with no class, before any is inferred.
 
     Raises:
         InputError: there are some.
     """
-    missing = [] if given.labels == PREDICTED else missing_labels(collection)
+    if given.labels == PREDICTED:
+        return
+    missing = missing_labels(collection)
     if missing:
         raise InputError(
             f"{len(missing)} of {len(collection.ids)} photographs have no image-level labels, "
             f"such as {', '.join(missing[:5])}; complete them, or give --labels predicted"
         )
+    if collection.name != coco.NAME:  # whose photographs may show none of the classes
+        require_classes(collection)
 
 
 def description(

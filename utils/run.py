@@ -97,7 +97,10 @@ class Run:
                 self._log.truncate(0)
             remove_unfinished(self.folder)
         except OSError as error:
-            raise InputError(f"cannot write into {self.folder}: {error.strerror}") from error
+            raise InputError(
+                f"cannot write into {self.folder}: {error.strerror}; make room, or name another "
+                "folder with --experiments"
+            ) from error
         write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
         self._events = Events(self.folder, first_step if continues else None)
         self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
@@ -150,6 +153,8 @@ class Run:
         self._events.close()
         with contextlib.suppress(OSError):
             self._log.close()
+        if error is None:
+            self._events.check()  # what waited until now may not have fitted on the disk
 
     def log(self, text: str) -> None:
         """Write a line to the log alone.
@@ -255,8 +260,10 @@ def _answer(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, Stopped):
         return 128 + error.number, str(error)
     if distributed.lost_another(error):
-        reason = str(error).split("\n")[0][:200]
+        return 1, f"error: another process of this run died, or cannot be reached; {AGAIN}"
+    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
         return 1, (
-            f"error: another process of this run died, or cannot be reached ({reason}); {AGAIN}"
+            "error: a process that reads photographs died, perhaps for want of memory; fewer "
+            f"--workers need less; {AGAIN}"
         )
     return 1, None

@@ -244,13 +244,29 @@ HUGE = [[0, 0, 1e9, 0, 1e9, 1e9]]
         ("segmentation", {"size": [24, 32], "counts": "P6"}, "do not cover"),
         ("segmentation", {"size": [24, 32], "counts": "\u2603"}, "run lengths"),
         ("segmentation", {"size": [24, 32]}, "no list of numbers"),
+        ("segmentation", {"size": [24, 32], "counts": "o" * 1_000_000}, "do not cover"),
+        ("segmentation", [[-60, -60, 60, 60] * 20_000], "outline is longer"),
         ("area", None, "no finite number under 'area'"),
+        ("area", float("inf"), "no finite number under 'area'"),
         ("area", float("nan"), "no finite number under 'area'"),
     ],
 )
 def test_bad_segmentations(mask_api, field, value, message):
     record = {"id": 5, "segmentation": [square(1, 1, 5)], "area": 25, "iscrowd": 0, field: value}
     with pytest.raises(InputError, match=f"annotation 5.*{message}"):
+        coco.paint(coco.MaskTask(Path("x.png"), Path("x.json"), SIZE, [(1, record)]))
+
+
+def test_integers_beyond_every_float(mask_api):
+    """Python reads them from JSON, but cannot make floats of them."""
+    record = {"segmentation": [square(1, 1, 5)], "iscrowd": 0, "area": 10**400}
+    task = coco.MaskTask(Path("x.png"), Path("x.json"), SIZE, [(1, record)])
+    assert coco.paint(task).any()
+
+
+def test_what_stands_for_a_number_is_not_printed():
+    record = {"id": [[["deep"]]], "segmentation": None, "area": 1}
+    with pytest.raises(InputError, match="annotation without a number: neither"):
         coco.paint(coco.MaskTask(Path("x.png"), Path("x.json"), SIZE, [(1, record)]))
 
 

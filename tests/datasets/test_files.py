@@ -100,6 +100,7 @@ def test_exif_rotated_photographs_keep_their_stored_orientation(tmp_path, ending
     turned = saved(tmp_path / f"turned.{ending}", RGB, exif=exif)
     assert Image.open(turned).getexif()[274] == orientation
     np.testing.assert_array_equal(read_photograph(turned), read_photograph(plain))
+    assert image_header(turned) == ("RGB", RGB.shape[:2])
 
 
 def png_chunk(kind, data):
@@ -214,7 +215,9 @@ def test_ids_are_any_file_name(identifier):
     assert check_id(identifier, "x") == identifier
 
 
-@pytest.mark.parametrize("identifier", ["", ".", "..", "../a", "a/b", "a\\b", ".a", "a\0", "a\nb"])
+@pytest.mark.parametrize(
+    "identifier", ["", ".", "..", "../a", "a/b", "a\\b", ".a", "a\0", "a\nb", "a" * 251]
+)
 def test_ids_cannot_leave_their_folder(identifier):
     with pytest.raises(InputError, match="list.txt: the id .* is not a plain file name"):
         check_id(identifier, "list.txt")

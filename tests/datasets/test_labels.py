@@ -221,6 +221,11 @@ HEADER = (
 )
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
 
+TYPE = b"cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85R"
+OBJECT = b"cnumpy\ndtype\nX\x02\x00\x00\x00O8\x85R"
+DOUBLED = b")q\0" + b"".join(b"h%c\x86q%c" % (k, k + 1) for k in range(60))
+LONG = (3000).to_bytes(4, "little") + b"\x7f" * 3000  # 7000 digits, which Python does not print
+
 
 @pytest.mark.parametrize(
     "pickled",
@@ -240,6 +245,10 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b
         b".",
         b"",
         b"\x80\x02" + ARRAY + b".",
+        b"\x80\x02cnumpy\ndtype\n" + DOUBLED + b"\x85R.",  # a type whose text would never end
+        b"\x80\x02cnumpy\ndtype\nX\x02\x00\x00\x00f8\x85R(K\x03" + DOUBLED + b"tb.",
+        b"\x80\x02" + ARRAY + b"(K\x01" + DOUBLED + TYPE + b"NC\x08" + bytes(8) + b"tb.",
+        b"\x80\x02" + ARRAY + b"(K\x01)" + OBJECT + b"N]}\x8b" + LONG + b"Nsatb.",
     ],
 )
 def test_hostile_pickles(tmp_path, pickled):
@@ -423,6 +432,7 @@ def test_damaged_labels_json_is_read_or_refused(tmp_path, mutated, data):
         '{"classes": ["a"], "labels": {"../x": [0]}}',
         '{"classes": [1], "labels": {}}',
         '{"classes": 7, "labels": {}}',
+        '{"classes": "ab", "labels": {"x": [0]}}',
         '{"classes": [], "labels": {}}',
         '{"classes": ["\\ud800"], "labels": {}}',
     ],

@@ -164,6 +164,46 @@ def test_damaged_files(tmp_path, damage):
         checkpoints.load_scn(SuperpixelNet(), path)
 
 
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("backbone", ["resnet18"], "'backbone' is no name"),
+        ("backbone", "resnet17", "no backbone 'resnet17'"),
+        ("dcr", torch.ones(3), "'dcr' is neither true nor false"),
+        ("classes", 3, "'classes' is no list of names"),
+        ("classes", ["cat", 7, "dog"], "'classes' is no list of names"),
+        ("classes", ["cat", "cat"], "'cat' is there twice"),
+        ("threshold", "0.3", "'threshold' is no number from 0 to 1"),
+        ("threshold", float("nan"), "'threshold' is no number from 0 to 1"),
+        ("scn", {"conv0a.0.weight": 3}, "holds no weights"),
+        ("scn", {}, "holds no weights"),
+    ],
+)
+def test_what_a_classifier_says_of_itself_is_checked(tmp_path, key, value, message):
+    path = tmp_path / "best.pt"
+    write_classifier(path)
+    checkpoints.save(path, {**checkpoints.read(path), key: value})
+    with pytest.raises(InputError, match=rf"best\.pt: .*{message}"):
+        checkpoints.open_trained(path)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda v: v.to_sparse(), lambda v: v.to("meta")], ids=["sparse", "meta"]
+)
+def test_tensors_of_another_kind_are_no_weights(tmp_path, change):
+    state = SuperpixelNet().state_dict()
+    state["conv0a.0.weight"] = change(state["conv0a.0.weight"])
+    torch.save(state, tmp_path / "scn.pt")
+    with pytest.raises(InputError, match=r"scn\.pt: "):
+        checkpoints.load_scn(SuperpixelNet(), tmp_path / "scn.pt")
+
+
+def test_names_that_are_no_text_are_not_printed(tmp_path):
+    torch.save({torch.ones(2): torch.ones(2), "epoch": 3}, tmp_path / "key.pt")
+    with pytest.raises(InputError, match=r"key\.pt: holds no weights, only epoch$"):
+        checkpoints.load_scn(SuperpixelNet(), tmp_path / "key.pt")
+
+
 def test_files_without_weights(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"epoch": 3}, tmp_path / "empty.pt")

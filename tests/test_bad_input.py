@@ -1,0 +1,613 @@
+"""README's table "When something is wrong", row by row: a script meets a data set that is broken in
+one way, and answers with the row's message in one line on stderr and exit status 2."""
+
+import argparse
+import errno
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets import check, demo, prepare
+from datasets.files import InputError
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from utils import checkpoints
+
+REPOSITORY = Path(__file__).parents[1]
+MODULES = {"datasets.prepare": prepare, "datasets.check": check}
+
+RUN = "--experiments {runs} --tag new --device cpu --workers 0"
+OWN = f"--dataset custom --root {{root}} {RUN}"
+SHORT = "--epochs 1 --batch 2"
+SMALL = "--backbone resnet18 --backbone_weights none --crop 96 --long_side 96 112"
+INFER = "--scales 0.5 --no_flip"
+COMMANDS = {
+    "train_scn": f"train_scn.py {OWN} {SHORT} --crop 64 --long_side 64 80",
+    "train_image": f"train_cls_image.py {OWN} {SHORT} {SMALL} --score_images 9",
+    "train_sal": f"train_cls_sal.py {OWN} {SHORT} {SMALL} --score_images 0",
+    "evaluate": f"evaluator_cls_image.py {OWN} {INFER} --thresholds 0.3",
+    "folder": f"evaluator_cls_image.py --images {{root}}/JPEGImages --labels ball {RUN} {INFER}",
+    "prepare": "datasets.prepare custom --root {root} --workers 1 --out {runs}/lists",
+    "check": "datasets.check --dataset custom --root {root} --workers 1",
+}
+TRAIN_CLS = ("train_image", "train_sal")
+LABELLED = (*TRAIN_CLS, "evaluate")
+SCORED = ("train_image", "evaluate")
+PHOTOGRAPHS = ("train_scn", *LABELLED, "folder")
+LISTS = ("train_scn", *LABELLED, "prepare")
+
+PHOTO = "JPEGImages/scene_0002.jpg"
+MASK = "SegmentationClassAug/scene_0002.png"
+SALIENCY = "saliency_map/scene_0002.png"
+XML = "Annotations/scene_0002.xml"
+LIST = "ImageSets/Segmentation/train.txt"
+SCN, CLASSIFIER = "../runs/scn/last.pt", "../runs/cls_image/best.pt"
+
+
+# --- ways to break a file -------------------------------------------------------------------------
+
+
+def text(content: str) -> Callable[[Path], None]:
+    return lambda path: replace(path, content.encode())
+
+
+def replace(path, content):
+    """A new file: checkpoints are links to those that all tests share."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+
+
+def cut(path):
+    replace(path, path.read_bytes()[: path.stat().st_size * 9 // 10])
+
+
+def huge(path):
+    """A PNG whose header promises 50000 x 50000 pixels."""
+    Image.new("L", (1, 1)).save(path, "PNG")
+    content = bytearray(path.read_bytes())
+    content[16:24] = (50000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+
+
+def resized(path):
+    with Image.open(path) as mask:
+        mask.resize((9, 9)).save(path)
+
+
+def class_200(path):
+    with Image.open(path) as mask:
+        Image.new("L", mask.size, 200).save(path)
+
+
+def without_objects(path):
+    path.write_text(re.sub(r"(?s)<object>.*</object>", "", path.read_text()))
+
+
+def zebra(path):
+    path.write_text(re.sub(r"(?s)(<object>\s*<name>)\w+", r"\1zebra", path.read_text()))
+
+
+def same_id(path):
+    shutil.copy(path, path.with_suffix(".jpeg"))
+
+
+def csv_labels(*lines: str) -> Callable[[Path], None]:
+    """labels.csv instead of the XML files: a class for all scenes, but `lines` for their own."""
+
+    def damage(root: Path) -> None:
+        shutil.rmtree(root / "Annotations")
+        own = {line.partition(",")[0] for line in lines}
+        ids = [path.stem for path in (root / "JPEGImages").iterdir()]
+        rest = [f"{identifier},{demo.CLASSES[0]}" for identifier in ids if identifier not in own]
+        (root / "labels.csv").write_text("\n".join([*rest, *lines]))
+
+    return damage
+
+
+def npy_labels(classes: int, zeros: str = "") -> Callable[[Path], None]:
+    """A published label file, in which one photograph has no class."""
+
+    def damage(root: Path) -> None:
+        ids = (root / LIST).read_text().split()
+        labels = {i: np.full(classes, i != zeros, np.float32) for i in ids}
+        np.save(root / "labels.npy", np.array(labels, dtype=object), allow_pickle=True)
+
+    return damage
+
+
+def classifier(classes=demo.CLASSES, **changes) -> Callable[[Path], None]:
+    """A checkpoint of an untrained classifier; `changes` are made to what it says of itself."""
+
+    def write(path: Path) -> None:
+        torch.manual_seed(0)
+        path.unlink(missing_ok=True)
+        network = Classifier(build_backbone("resnet18"), len(classes) + 1)
+        content = {
+            "kind": "classifier",
+            "backbone": "resnet18",
+            "dcr": True,
+            "classes": list(classes),
+            "threshold": 0.3,
+            "model": network.state_dict(),
+            "scn": SuperpixelNet().state_dict(),
+        }
+        checkpoints.save(path, content | changes)
+
+    return write
+
+
+def nothing(_):
+    pass
+
+
+# --- the cases ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to break something, and who meets it.
+
+    `name` is the first column of the row in README's table; `damage` is called with root / `file`;
+    `named` is in the answer: the file or option. `options` are added to the command.
+    """
+
+    name: str
+    file: str
+    damage: Callable[[Path], object]
+    stages: tuple[str, ...]
+    named: str
+    options: str = ""
+
+
+CASES = [
+    Case("truncated photograph", PHOTO, cut, PHOTOGRAPHS, PHOTO),
+    Case("empty photograph", PHOTO, text(""), PHOTOGRAPHS, PHOTO),
+    Case("photograph that is none", PHOTO, text("<html>404"), PHOTOGRAPHS, PHOTO),
+    Case("huge photograph", PHOTO, huge, PHOTOGRAPHS, PHOTO),
+    Case("truncated mask or saliency map", MASK, cut, SCORED, MASK),
+    Case("truncated mask or saliency map", SALIENCY, cut, ("train_sal",), SALIENCY),
+    Case("mask of another size", MASK, resized, SCORED, MASK),
+    Case("class index out of range", MASK, class_200, SCORED, MASK),
+    Case("photograph missing", PHOTO, Path.unlink, LISTS[:-1], "scene_0002"),
+    Case("label missing", XML, Path.unlink, TRAIN_CLS, PHOTO),
+    Case("label missing, evaluator", XML, Path.unlink, ("evaluate",), "scene_0002"),
+    Case("photograph without any class", XML, without_objects, LABELLED, PHOTO),
+    Case("photograph without any class", "", csv_labels("scene_0002"), LABELLED, PHOTO),
+    Case(
+        "photograph without any class",
+        "",
+        npy_labels(len(demo.CLASSES), zeros="scene_0002"),
+        LABELLED,
+        PHOTO,
+        "--labels_file {root}/labels.npy",
+    ),
+    Case(
+        "photograph without any class",
+        "",
+        csv_labels("scene_0002"),
+        ("folder",),
+        PHOTO,
+        "--labels {root}/labels.csv",
+    ),
+    Case("unknown class in an XML", XML, zebra, LISTS, XML),
+    Case("truncated XML", XML, cut, LISTS, XML),
+    Case("unknown class in a CSV", "", csv_labels("scene_0002,zebra"), LISTS, "labels.csv, line "),
+    Case("empty list", LIST, text("\n"), (*LISTS, "check"), LIST),
+    Case("id twice", LIST, text("scene_0001\nscene_0001\n"), (*LISTS, "check"), LIST),
+    Case("id twice", "", csv_labels("a,box", "a"), (*LISTS, "check"), "labels.csv, line "),
+    Case("two photographs of one id", PHOTO, same_id, (*LISTS, "check"), "JPEGImages"),
+    Case(
+        "label file of other classes",
+        "",
+        npy_labels(7),
+        LISTS,
+        "labels.npy",
+        "--labels_file {root}/labels.npy",
+    ),
+    Case(
+        "label file that is none",
+        "labels.npy",
+        text("id,class"),
+        LISTS,
+        "labels.npy",
+        "--labels_file {root}/labels.npy",
+    ),
+    Case("checkpoint of another class count", CLASSIFIER, classifier("abc"), ("evaluate",), "best"),
+    Case("checkpoint of other classes", CLASSIFIER, classifier("abcdef"), ("evaluate",), "best.pt"),
+    Case(
+        "checkpoint of another backbone",
+        CLASSIFIER,
+        classifier(backbone="resnet34"),
+        ("evaluate",),
+        "best.pt",
+    ),
+    Case(
+        "checkpoint of another backbone",
+        "../runs/resnet34.pth",
+        lambda path: torch.save(build_backbone("resnet34").state_dict(), path),
+        ("train_image",),
+        "resnet34.pth",
+        "--backbone_weights {runs}/resnet34.pth",
+    ),
+    Case("truncated checkpoint", CLASSIFIER, cut, ("evaluate",), "best.pt"),
+    Case("truncated checkpoint", SCN, cut, TRAIN_CLS, "scn/last.pt"),
+    Case("file that is no checkpoint", CLASSIFIER, text("<html>"), ("evaluate",), "best.pt"),
+    Case("file that is no checkpoint", SCN, text(""), TRAIN_CLS, "scn/last.pt"),
+    Case(
+        "file that is no checkpoint",
+        "",
+        nothing,
+        ("train_image",),
+        "labels.txt",
+        "--backbone_weights {root}/labels.txt",
+    ),
+    Case("root that does not exist", "", nothing, (*LISTS, "check"), "--root", "--root nowhere"),
+    Case("root that does not exist", "", nothing, ("folder",), "--images", "--images nowhere"),
+    Case("root that does not exist", "", nothing, ("train_sal",), "_root", "--sal_root nowhere"),
+    Case(
+        "folder that cannot be written",
+        "",
+        nothing,
+        ("train_scn",),
+        "labels.txt/new",
+        "--experiments {root}/labels.txt",
+    ),
+    Case(
+        "folder that cannot be written",
+        "",
+        nothing,
+        TRAIN_CLS,
+        "labels.txt/new",
+        "--experiments {root}/labels.txt --scn {runs}/scn/last.pt",
+    ),
+    Case(
+        "folder that cannot be written",
+        "",
+        nothing,
+        ("evaluate",),
+        "labels.txt/new",
+        "--experiments {root}/labels.txt --checkpoint {runs}/cls_image/best.pt",
+    ),
+    Case(
+        "folder that cannot be written",
+        "",
+        nothing,
+        ("prepare",),
+        "labels.txt",
+        "--out {root}/labels.txt",
+    ),
+    Case("option out of range", "", nothing, PHOTOGRAPHS, "argument --seed: -1", "--seed -1"),
+]
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory):
+    """A folder with a good data set `root` and the checkpoints that scripts look for in `runs`."""
+    folder = tmp_path_factory.mktemp("originals")
+    demo.generate(folder / "root", images=4, validation=2, size=64, seed=0)
+    torch.manual_seed(0)
+    scn = {"kind": "scn", "epoch": 1, "model": SuperpixelNet().state_dict()}
+    checkpoints.save(folder / "runs/scn/last.pt", scn)
+    classifier()(folder / "runs/cls_image/best.pt")
+    (folder / "runs/eval_image/pseudo_labels/0.3").mkdir(parents=True)
+    (folder / "runs/eval_image/pseudo_labels/0.3/scene_0001.png").write_bytes(b"earlier")
+    return folder
+
+
+@pytest.fixture
+def places(originals, tmp_path):
+    """A copy of the originals, to be broken; checkpoints are links."""
+    shutil.copytree(originals / "root", tmp_path / "root")
+    shutil.copytree(originals / "runs", tmp_path / "runs", copy_function=os.link)
+    return {"root": tmp_path / "root", "runs": tmp_path / "runs"}
+
+
+@pytest.fixture
+def answer(places, capsys, monkeypatch):
+    """A function (command, further arguments) -> exit status, stderr as a terminal leaves it."""
+
+    def run(command, *more):
+        words = f"{command} {' '.join(more)}".split()
+        script, *arguments = [word.format(**places) for word in words]
+        monkeypatch.setattr(sys, "argv", [script, *arguments])
+        status = 0
+        try:
+            if script in MODULES:
+                status = MODULES[script].main(arguments)
+            else:
+                runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        # A bar is overwritten by what follows its carriage return.
+        return status, re.sub(r"[^\n]*\r", "", captured.err), captured.out
+
+    return run
+
+
+def state(folder):
+    """What would differ if a file in the folder had been touched."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def half_written(folder):
+    return [path for path in folder.rglob(".*") if path.is_file()]
+
+
+def table():
+    """What one sees, by what is wrong, of README's table."""
+    section = (REPOSITORY / "README.md").read_text().partition("## When something is wrong")[2]
+    rows = re.findall(r"(?m)^\| ([^|]+) \| `([^|]+)` \|", section.partition("\n## ")[0])
+    assert len(rows) == len(dict(rows)) > 20
+    return dict(rows)
+
+
+def assert_one_line(status, error, name, named=""):
+    """One line on stderr that agrees with the row's message, `..` and capitals standing for any."""
+    assert status == 2
+    assert error.startswith("error: ") and error.count("\n") == 1 and error.endswith("\n")
+    pieces = (re.escape(piece) for piece in re.split(r"\.\.|\b[A-Z]{2,}\b|\bN\b", table()[name]))
+    assert re.search(".*".join(pieces), error), error
+    assert named in error, error
+
+
+@pytest.mark.parametrize(
+    ("case", "stage"),
+    [
+        pytest.param(case, stage, id=f"{case.name}, {number}, {stage}")
+        for number, case in enumerate(CASES)
+        for stage in case.stages
+    ],
+)
+def test_one_line_and_nothing_harmed(answer, places, case, stage):
+    case.damage(places["root"] / case.file)
+    before = state(places["root"]) | state(places["runs"])
+    status, error, _ = answer(COMMANDS[stage], case.options)
+    assert_one_line(status, error, case.name, case.named)
+    after = state(places["root"]) | state(places["runs"])
+    assert before.items() <= after.items()
+    assert all(places["runs"] / "new" in path.parents for path in after.keys() - before.keys())
+    assert not half_written(places["runs"].parent)
+
+
+def test_every_row_has_a_case():
+    assert set(table()) == {case.name for case in CASES} | {"full disk"}
+
+
+def test_debug_shows_the_traceback(answer, places):
+    cut(places["root"] / PHOTO)
+    with pytest.raises(InputError, match="scene_0002.jpg: truncated"):
+        answer(COMMANDS["train_scn"], "--debug")
+    with pytest.raises(InputError, match="nowhere: no such folder"):
+        answer(COMMANDS["check"], "--root nowhere --debug")
+
+
+def test_predicted_labels_need_none(answer, places):
+    without_objects(places["root"] / XML)
+    (places["root"] / "Annotations/scene_0001.xml").unlink()
+    status, error, _ = answer(COMMANDS["evaluate"], "--labels predicted")
+    assert (status, error) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "damage"),
+    [
+        ("photographs that cannot be read", PHOTO, cut),
+        ("photographs that cannot be read", PHOTO, text("")),
+        ("photographs that cannot be read", PHOTO, text("<html>404")),
+        ("photographs that cannot be read", PHOTO, huge),
+        ("masks that cannot be read", MASK, cut),
+        ("saliency maps that cannot be read", SALIENCY, cut),
+        ("masks of another size than their photograph", MASK, resized),
+        ("masks with class indices out of range", MASK, class_200),
+        ("photographs without image-level label", XML, Path.unlink),
+        ("photographs whose label has no class", XML, without_objects),
+        ("annotations that cannot be read", XML, cut),
+        ("annotations that cannot be read", XML, zebra),
+        ("photographs without mask", MASK, Path.unlink),
+        ("splits that cannot be used", PHOTO, Path.unlink),
+    ],
+)
+def test_check_lists_it_and_goes_on(answer, places, kind, file, damage):
+    damage(places["root"] / file)
+    cut(places["root"] / "JPEGImages/val_0001.jpg")
+    status, error, out = answer(COMMANDS["check"])
+    assert status == 2 and "error" not in error
+    found = re.search(rf"PROBLEM: \d {kind}\n((?:  .*\n?)+)", out)
+    assert found and "scene_0002" in found[1]
+    assert "val_0001.jpg: truncated" in out
+
+
+def test_check_in_vocs_layout(answer, voc_root):
+    """Of three bad annotations all are listed, where a training names one and counts the rest."""
+    for number, content in ((1, "<annotation>"), (2, "<a/>"), (3, "")):
+        (voc_root / f"Annotations/2007_00000{number}.xml").write_text(content)
+    status, _, out = answer(f"datasets.check --voc_root {voc_root} --workers 1")
+    assert status == 2 and "PROBLEM: 3 annotations that cannot be read" in out
+    assert all(f"2007_00000{number}.xml: " in out for number in (1, 2, 3))
+    status, error, _ = answer(f"train_scn.py --voc_root {voc_root}", RUN)
+    assert status == 2 and "2007_000001.xml" in error and "(and 2 more annotations)" in error
+
+
+def test_coco_has_photographs_without_objects(answer, coco_root):
+    status, _, out = answer(f"datasets.check --dataset coco --coco_root {coco_root} --workers 1")
+    assert status == 0 and "note: 1 photographs without any object" in out
+
+
+def test_masks_with_an_ending_in_capitals_are_found(answer, places):
+    for folder in ("SegmentationClassAug", "saliency_map"):
+        for path in (places["root"] / folder).iterdir():
+            path.rename(path.with_suffix(".PNG"))
+    status, _, out = answer(COMMANDS["check"])
+    assert status == 0 and "no problems" in out and "no masks" not in out
+    class_200(places["root"] / "SegmentationClassAug/scene_0002.PNG")
+    status, error, _ = answer(COMMANDS["evaluate"])
+    assert_one_line(status, error, "class index out of range", "scene_0002.PNG")
+
+
+# --- full disks -----------------------------------------------------------------------------------
+
+
+def no_space(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A function (pattern, after): writing files of that name fails after so many of them."""
+
+    def fill(pattern, after=0):
+        make, open_file, met = tempfile.mkstemp, open, []
+
+        def meets(path):
+            met.extend([path] if re.search(pattern, os.path.basename(str(path))) else [])
+            return met and met[-1] == path and len(met) > after
+
+        def mkstemp(suffix, prefix, folder):
+            descriptor, path = make(suffix, prefix, folder)
+            if meets(path):
+                os.close(descriptor)
+                descriptor = os.open("/dev/full", os.O_WRONLY)
+            return descriptor, path
+
+        def opened(path, *arguments, **named):
+            file = open_file(path, *arguments, **named)
+            if meets(path):
+                file.write = file.flush = no_space
+            return file
+
+        monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+        monkeypatch.setattr("builtins.open", opened)
+
+    return fill
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    ("stage", "pattern", "after", "kept"),
+    [
+        ("train_scn", r"^\.last\.pt", 1, ["new/last.pt"]),
+        ("train_image", r"^\.last\.pt", 1, ["new/last.pt", "new/best.pt"]),
+        ("evaluate", r"^\.scene_\d+\.png", 1, ["new/pseudo_labels/0.3/scene_0001.png"]),
+        ("evaluate", r"^\.result\.json", 0, ["new/pseudo_labels/0.3/scene_0004.png"]),
+        ("train_scn", r"^log\.txt$", 0, []),
+        ("evaluate", r"^log\.txt$", 0, []),
+        ("train_scn", r"\.tfevents\.", 0, []),
+        ("prepare", r"^\.val\.txt", 0, []),
+        ("prepare", r"^\.labels\.json", 0, []),
+    ],
+)
+def test_a_full_disk(answer, places, full_disk, stage, pattern, after, kept):
+    before = state(places["root"]) | state(places["runs"])
+    full_disk(pattern, after)
+    more = "--epochs 3" if stage.startswith("train") else ""
+    status, error, _ = answer(COMMANDS[stage], more)
+    assert_one_line(status, error, "full disk")
+    assert before.items() <= (state(places["root"]) | state(places["runs"])).items()
+    assert not half_written(places["runs"])
+    for name in kept:
+        path = places["runs"] / name
+        assert Image.open(path).load() if path.suffix == ".png" else checkpoints.read(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the size of files are Unix's")
+def test_a_limit_to_the_size_of_files(places):
+    """A process of its own, in which no file grows beyond a megabyte: no checkpoint fits."""
+    limited = (
+        "import resource, runpy, sys; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20)); "
+        "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = COMMANDS["train_scn"].format(**places).split()
+    script = str(REPOSITORY / command[0])
+    done = subprocess.run(
+        [sys.executable, "-c", limited, script, *command[1:]],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    error = re.sub(r"[^\n]*\r", "", done.stderr.decode())
+    assert_one_line(done.returncode, error, "full disk", ".pt: File too large")
+    assert not half_written(places["runs"]) and not list((places["runs"] / "new").glob("*.pt"))
+
+
+# --- options out of range -------------------------------------------------------------------------
+
+SCRIPTS = (
+    "train_scn.py", "train_cls_image.py", "train_cls_sal.py", "evaluator_cls_image.py",
+    "evaluator_cls_sal.py", "datasets.prepare coco", "datasets.check",
+)  # fmt: skip
+ZERO = {
+    "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",
+    "--beta_train", "--gamma", "--ipc_weight", "--ipc_threshold", "--score_images",
+    "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
+}  # fmt: skip
+"""The options that may be 0."""
+SHARES = {
+    "--momentum", "--gamma", "--ipc_threshold", "--score_threshold", "--threshold", "--thresholds",
+    "--crf_confidence",
+}  # fmt: skip
+"""The options that may not exceed 1."""
+
+
+def parser_of(script, monkeypatch):
+    """The parser of a script, at the moment it is asked to parse."""
+    found = []
+
+    def parse_args(parser, *_):
+        found.append(parser)
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(sys, "argv", [script])
+        if script.endswith(".py"):
+            runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+        runpy.run_module(script, run_name="__main__")
+    return found[0]
+
+
+def numeric_options(parser):
+    return [action for action in parser._actions if action.type not in (None, str, Path)]
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_numbers_out_of_range(script, monkeypatch, capsys):
+    parser = parser_of(script.split()[0], monkeypatch)
+    assert numeric_options(parser)
+    accepted = []
+    for action in numeric_options(parser):
+        option = action.option_strings[0]
+        values = ["-1", "nan", "inf", "-inf", "x", "1e999", ""]
+        values += [] if option in ZERO else ["0"]
+        values += ["1.5"] if option in SHARES else []
+        for value in values:
+            count = action.nargs if isinstance(action.nargs, int) else 1
+            try:
+                parser.parse_args([*script.split()[1:], option, *[value] * count])
+                accepted.append((option, value))
+            except SystemExit as stop:
+                assert stop.code == 2
+                error = capsys.readouterr().err
+                assert error.startswith(f"error: argument {option}: "), value
+                assert error.count("\n") == 1
+    assert not accepted
