@@ -235,10 +235,13 @@ def fresh(work: Path, name: str) -> Path:
 
 def try_once(job: Job, work: Path, number: int, seconds: float, rng: random.Random) -> dict:
     """Kill a job once, start it again; what was seen."""
-    out = fresh(work, f"kill{number}")
-    command = [part.replace("{out}", str(out)) for part in job.command]
-    delay, group = rng.uniform(0.1, 1.0) * seconds, rng.random() < 0.5
-    killed = run(command, work, delay, group)
+    killed, tries = 0, 0
+    while killed != -signal.SIGKILL:  # it may have ended before its time
+        tries += 1
+        out = fresh(work, f"kill{number}_{tries}")
+        command = [part.replace("{out}", str(out)) for part in job.command]
+        delay, group = rng.uniform(0.1, 0.95) * seconds, rng.random() < 0.5
+        killed = run(command, work, delay, group)
     harm = damaged(out)
     left = sum(path.is_file() for path in out.rglob("*"))
     status = 0 if job.finished(out) else run([*command, *job.again], work)
@@ -249,7 +252,6 @@ def try_once(job: Job, work: Path, number: int, seconds: float, rng: random.Rand
         "after_seconds": round(delay, 2),
         "of_seconds": round(seconds, 2),
         "workers_too": group,
-        "was_killed": killed == -signal.SIGKILL,
         "files_left": left,
         "damaged": harm,
         "second_start": status,

@@ -5,6 +5,7 @@ A run keeps one in `training.pt`, beside the weights it is there for (`last.pt`,
 
 import argparse
 import hashlib
+import json
 import random
 import sys
 import time
@@ -24,6 +25,7 @@ from datasets.loading import Plan
 from utils import checkpoints, distributed
 from utils.interruption import Stopped
 from utils.options import not_negative
+from utils.pickles import COPY_AGAIN
 from utils.run import Run, option_values
 
 FILE = "training.pt"
@@ -190,9 +192,14 @@ def _read(options: argparse.Namespace) -> Saved | None:
     wanted = {"kind", "script", "options", "fingerprints", "epoch", "position", "model", "step"}
     if content.get("kind") != "training" or not wanted <= set(content):
         raise InputError(f"{path}: no state of a training; --resume needs a run's {FILE}")
-    kinds = {"epoch": int, "position": int, "step": int, "options": dict, "fingerprints": dict}
-    if any(not isinstance(content[name], kind) for name, kind in kinds.items()):
-        raise InputError(f"{path}: damaged")
+    try:
+        for name in ("epoch", "position", "step"):
+            content[name] = range(1 << 40)[content[name]]  # an integer, and no absurd one
+        content["script"] = str(content["script"])
+        for name in ("options", "fingerprints"):
+            content[name] = dict(json.loads(json.dumps(content[name])))
+    except (IndexError, TypeError, ValueError, OverflowError, RecursionError):
+        raise InputError(f"{path}: a damaged training state; {COPY_AGAIN}") from None
     return Saved(path, content)
 
 
@@ -286,13 +293,25 @@ class StateKeeper:
             )
         try:
             checkpoints.fill(self.learner, content["model"], path, "the network to be trained")
-            # Rates and decay are the options'; only momenta and step counts come from the file.
-            groups = self.optimizer.state_dict()["param_groups"]
-            state = {"state": content["optimizer"]["state"], "param_groups": groups}
-            self.optimizer.load_state_dict(state)
+            self._restore_momenta(content["optimizer"]["state"])
             self.losses.restore(content["losses"])
-            self.run.skipped |= dict.fromkeys(content["skipped"])
+            self.run.skipped |= dict.fromkeys(map(str, content["skipped"]))
             states = content["random"]
             set_random_state(states[min(distributed.rank(), len(states) - 1)])
-        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
-            raise InputError(f"{path}: a damaged training state ({error!r:.200})") from None
+        except InputError:
+            raise
+        except Exception as error:  # a damaged state can make torch raise anything
+            raise InputError(
+                f"{path}: a damaged training state ({error!r:.200}); {COPY_AGAIN}"
+            ) from None
+
+    def _restore_momenta(self, state: Mapping[int, Mapping[str, Any]]) -> None:
+        """Take momenta and step counts; learning rates and decay are the options'."""
+        groups = self.optimizer.state_dict()["param_groups"]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for number, values in state.items():
+            for name, value in values.items():
+                fits = not isinstance(value, Tensor) or value.ndim == 0
+                if not fits and value.shape != parameters[number].shape:
+                    raise ValueError(f"{name} of parameter {number} is {tuple(value.shape)}")
+        self.optimizer.load_state_dict({"state": dict(state), "param_groups": groups})

@@ -46,14 +46,29 @@ def stacked_sheets(folders: list[str]) -> np.ndarray:
     return np.vstack(sheets)
 
 
-def summarise(given: argparse.Namespace) -> None:
-    """Print the table and write the contact sheet."""
-    results = {folder: read_json(Path(folder) / "result.json") for folder in given.runs}
-    for folder, found in results.items():
+def read_result(folder: str) -> dict:
+    """What result.json in a run's folder says, if there are scores in it.
+
+    Raises:
+        InputError: there are none, or it is no evaluator's.
+    """
+    found = read_json(Path(folder) / "result.json")
+    try:
         if "thresholds" not in found:
             raise InputError(f"{folder}: its photographs had no masks, so it has no scores")
         if found["best"]["miou"] is None:
             raise InputError(f"{folder}: not one pixel of its masks is scored (all are 255)")
+        table({folder: found})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise InputError(
+            f"{folder}: its result.json is not what an evaluator wrote; run it again"
+        ) from None
+    return found
+
+
+def summarise(given: argparse.Namespace) -> None:
+    """Print the table and write the contact sheet."""
+    results = {folder: read_result(folder) for folder in given.runs}
     print(table(results))
     if given.sheet:
         write_bytes(given.sheet, encode_png(stacked_sheets(given.runs)))

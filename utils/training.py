@@ -130,8 +130,9 @@ class LossReader:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Undo `state`."""
-        self._sums, self._steps = dict(state["sums"]), int(state["steps"])
-        self.last = dict(state["last"])
+        self._sums = {str(name): float(value) for name, value in state["sums"].items()}
+        self.last = {str(name): float(value) for name, value in state["last"].items()}
+        self._steps = int(state["steps"])
 
     def restart_clock(self) -> None:
         """Leave the time since the last reading out of images/s."""

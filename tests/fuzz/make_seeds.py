@@ -57,6 +57,20 @@ def image_seeds():
     }
 
 
+def result_json():
+    """What an evaluator writes, with two thresholds and two classes."""
+    row = {"iou": [0.6, None], "precision": [0.7, None], "recall": [1.0, 0.0]}
+    rows = [{"threshold": t, "miou": 0.3, **row, "confusion": [[9, 0], [4, 0]]} for t in (0.1, 0.2)]
+    best = {"threshold": 0.1, "miou": 0.3}
+    return {
+        "dataset": "custom",
+        "images": 3,
+        "classes": ["a", "b"],
+        "best": best,
+        "thresholds": rows,
+    }
+
+
 def label_files():
     labels = {name: np.eye(20, dtype=np.float32)[k] for k, name in enumerate(IDS)}
     header = b"\x93NUMPY\x01\x00\x46\x00{'descr': '|O', 'fortran_order': False, 'shape': (), }"
@@ -118,6 +132,7 @@ def text_files():
         "csv/labels.csv": b'id,class\r\n# c\r\na.jpg,cat,dog\r\n"b, 1",person\r\nc\r\n',
         "labels_json/labels.json": json.dumps(labels).encode(),
         "json/value.json": json.dumps(value).encode(),
+        "result/result.json": json.dumps(result_json()).encode(),
         "json/utf16.json": json.dumps(value).encode("utf-16"),
         "instances/instances.json": instances(),
     }

@@ -43,7 +43,7 @@ WORDS = (
     "x" * 300,
 )
 NESTINGS = (("[", "]"), ("{", "}"), ('{"a":', "}"), ("<object>", "</object>"), ("(", ")"))
-TEXT_KINDS = ("xml", "list", "classes", "csv", "labels_json", "json", "instances")
+TEXT_KINDS = ("xml", "list", "classes", "csv", "labels_json", "json", "instances", "result")
 
 
 def mutate(data, others, kind, rng):

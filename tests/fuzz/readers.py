@@ -1,10 +1,13 @@
 """The readers that are fuzzed, each as a function of a file and a folder it may write into."""
 
 import io
+from argparse import Namespace
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
@@ -25,12 +28,16 @@ from datasets.labels import (
     read_published_labels,
     xml_labels,
 )
+from datasets.loading import Plan
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.make_seeds import SEEDS
 from utils import checkpoints
+from utils.resuming import StateKeeper, find
 from utils.score import score_one
+from utils.summary import read_result
+from utils.training import LossReader
 
 CLASSES = ("person", "cat", "dog")
 
@@ -112,6 +119,8 @@ def network_seeds(kind):
         published = {f"module.{k}": v for k, v in state.items() if not k.startswith("input_")}
         ours = {"kind": "scn", "model": state}
         return [d for c in (ours, published, {"state_dict": published}) for d in both_formats(c)]
+    if kind == "training":
+        return both_formats(training_state())
     if kind == "backbone":
         return both_formats(hollow(nn.ModuleDict({"fc": nn.Linear(512, 10)})) | hollow(backbone()))
     content = {
@@ -124,6 +133,45 @@ def network_seeds(kind):
         "scn": hollow(superpixel_network()),
     }
     return both_formats(content)
+
+
+@cache
+def keeper():
+    """What takes a training's state as its own: a small network and its optimiser."""
+    torch.manual_seed(0)
+    learner = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.1)
+    learner(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    options = Namespace(checkpoint_minutes=0.0, batch=2)
+    run = SimpleNamespace(options=options, skipped={}, say=lambda text: None)
+    plan = Plan(images=4, batch=2, epochs=3)
+    return StateKeeper(run, plan, {}, learner, optimizer, LossReader(run, plan, optimizer, 1))
+
+
+def training_state():
+    """The state of `keeper`, as its file holds it."""
+    with pytest.MonkeyPatch.context() as patch:
+        kept = []
+        keeper().run.folder = Path()
+        patch.setattr(checkpoints, "save", lambda path, content: kept.append(content))
+        keeper().keep(1, 1)
+    return kept[0]
+
+
+def resume(path, folder):
+    """Find the state, compare its options, take it."""
+    options = Namespace(resume=str(path), overwrite=False, force=True, experiments="", tag="")
+    saved = find(options)
+    assert all(number >= 0 for number in saved.place(keeper().plan))
+    saved.refuse_changes(Namespace(**vars(options), batch=2), {"photographs": "0"})
+    keeper().restore(saved)
+
+
+def result(path, folder):
+    """What the summary reads of an evaluator's folder."""
+    (folder / "result.json").write_bytes(path.read_bytes())
+    read_result(str(folder))
 
 
 @dataclass(frozen=True)
@@ -171,6 +219,8 @@ READERS = {
     "load_classifier": Reader(
         "classifier", lambda p, _: checkpoints.load_classifier(classifier(), p), 3
     ),
+    "resume": Reader("training", resume, 5),
+    "summary": Reader("result", result, 2),
     "open_trained": Reader("classifier", lambda path, _: checkpoints.open_trained(path), 2),
 }
 """Every reader of files that come from a user."""
