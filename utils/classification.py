@@ -22,12 +22,16 @@ from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints, devices, distributed, options, resuming
 from utils.folding import fold
-from utils.inference import Settings, Validation, validate
+from utils.inference import Settings, Validation, classification_map, validate
+from utils.labelling import labelled_sheet, sheet_ids
 from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
 from utils.run import Run
 from utils.training import Losses, Stage, batches_of, plan_of, shown, train
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
+
+PANELS = 4
+"""Photographs that tensorboardX shows after every epoch."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def add_options(
         "--score_images",
         type=options.natural,
         default=600,
-        help="first images of the split with a mask to score, 0 for none; fewer on a CPU",
+        help="first images of the split with a mask to score, and first of val for the mAP of "
+        "the classification, 0 for none; fewer on a CPU",
     )
 
 
@@ -226,6 +231,7 @@ class Keeper:
         supervision: kept in checkpoints.
         collection: photographs to score; without masks only the last checkpoint is kept.
         device: what to score on.
+        held_back: photographs that are not trained on, for the mAP of the classification.
     """
 
     def __init__(
@@ -237,26 +243,33 @@ class Keeper:
         supervision: Supervision,
         collection: Collection,
         device: torch.device,
+        held_back: Collection | None = None,
     ) -> None:
         self.given, self.run, self.networks, self.device = given, run, networks, device
         self.scn_state, self.supervision = scn_state, supervision
         unmasked = set(missing_masks(collection))
         masked = [identifier for identifier in collection.ids if identifier not in unmasked]
         self.collection = collection.subset(masked[: given.score_images])
+        self.held_back = held_back
         self.scores = len(self.collection.ids) > 0
         self.best = best_so_far(run.folder / "best.pt") if given.resume is not None else -1.0
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
         found = self._validate() if self.scores else None
-        line = f"epoch {epoch + 1}/{self.given.epochs}: {shown(losses)}"
+        line, scores = f"epoch {epoch + 1}/{self.given.epochs}: {shown(losses)}", {}
         if found is not None:
             line += (
                 f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
                 f"classification mAP {100 * found.mean_ap:.2f}"
             )
-            values = {"score/miou": found.miou, "score/map": found.mean_ap}
-            self.run.scalars(values, epoch)
+            scores = {"score/miou": found.miou, "score/map": found.mean_ap}
+            self._show(found, epoch)
+        if self.held_back is not None:
+            ap = classification_map(self.held_back, *self.networks, *self._reading())
+            line += f"; on photographs held back {100 * ap:.2f}"
+            scores["score/map_held_back"] = ap
+        self.run.scalars(scores, epoch)
         self.run.say(line)
         if not distributed.is_first():
             return
@@ -273,10 +286,18 @@ class Keeper:
             *self.networks,
             settings,
             VALIDATION_THRESHOLDS,
-            self.device,
-            options.workers(self.given, self.device),
-            self.run.bad,
+            *self._reading(),
+            show=sheet_ids(self.collection.ids, PANELS),
         )
+
+    def _reading(self) -> tuple[torch.device, int, Callable[[str], None]]:
+        return self.device, options.workers(self.given, self.device), self.run.bad
+
+    def _show(self, found: Validation, epoch: int) -> None:
+        """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
+        if distributed.is_first():
+            pictures = (found.shown, self.networks[1], found.threshold, self.collection.classes)
+            self.run.picture("panels", labelled_sheet(*pictures), epoch)
 
     def _checkpoint(self, epoch: int, found: Validation | None) -> dict:
         classifier = self.networks[0]
@@ -292,6 +313,18 @@ class Keeper:
             "model": classifier.state_dict(),
             "scn": self.scn_state,
         }
+
+
+def held_back(given: argparse.Namespace) -> Collection | None:
+    """Photographs with labels that are not trained on: the first of the data set's val split."""
+    if given.split == "val" or not given.score_images:
+        return None
+    try:
+        val = options.collection(given, "val")
+    except InputError:  # data of one's own need not have such a split
+        return None
+    labelled = [identifier for identifier in val.ids if identifier in val.labels]
+    return val.subset(labelled[: given.score_images]) if labelled else None
 
 
 def best_so_far(path: Path) -> float:
@@ -397,7 +430,14 @@ def train_in(
         classifier_groups(classifier, given.lr, given.weight_decay), given.momentum
     )
     keeper = Keeper(
-        given, run, (classifier, frozen), scn.state_dict(), supervision, collection, device
+        given,
+        run,
+        (classifier, frozen),
+        scn.state_dict(),
+        supervision,
+        collection,
+        device,
+        held_back(given),
     )
     stage = Stage(
         model=network,

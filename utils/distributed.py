@@ -149,6 +149,8 @@ def first_goes_ahead() -> Iterator[None]:
     """Run the block in the first process before the others, which read what it writes."""
     if not is_first():
         maximum(0)
-    yield
-    if is_first():
-        maximum(0)
+    try:
+        yield
+    finally:  # also after an error, which the others will meet too, or not
+        if is_first():
+            maximum(0)

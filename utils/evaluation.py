@@ -12,7 +12,7 @@ import torch
 from datasets import coco
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.collection import Collection, missing_labels, missing_masks, require_classes
-from datasets.files import InputError, write_json
+from datasets.files import InputError, encode_png, write_bytes, write_json
 from datasets.folder import folder_collection
 from utils import checkpoints, crf, deeplab, devices, distributed, journal, options
 from utils.cams import SCALES
@@ -22,7 +22,7 @@ from utils.labelling import (
     REFINED,
     Outcome,
     infer_and_write,
-    write_contact_sheet,
+    labelled_sheet,
 )
 from utils.pseudo_labels import CAM_FORMATS
 from utils.resuming import fingerprint
@@ -339,7 +339,8 @@ def finish(
     else:
         result["threshold"] = threshold
     sheet = run.folder / "contact_sheet.png"
-    write_contact_sheet(sheet, outcome.shown, trained.scn, threshold, collection.classes)
+    pictures = labelled_sheet(outcome.shown, trained.scn, threshold, collection.classes)
+    write_bytes(sheet, encode_png(pictures))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
     if given.export_deeplab:
         target = Path(given.export_deeplab)

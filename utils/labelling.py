@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection
-from datasets.files import encode_png, write_bytes
 from datasets.palette import voc_palette
 from utils import checkpoints, crf, devices, distributed, options
 from utils.cams import label_map, label_maps
@@ -53,14 +52,10 @@ def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[n
     ]
 
 
-def write_contact_sheet(
-    path: Path,
-    shown: Sequence[Inferred],
-    scn: torch.nn.Module,
-    threshold: float,
-    classes: Sequence[str],
-) -> None:
-    """Write the pictures of some photographs as one PNG."""
+def labelled_sheet(
+    shown: Sequence[Inferred], scn: torch.nn.Module, threshold: float, classes: Sequence[str]
+) -> np.ndarray:
+    """The pictures of some photographs as one, (H, W, 3) uint8."""
     titles = ("photo", "superpixels", "CAM", f"pseudo label ({threshold:g})", "ground truth")
     rows = [
         (
@@ -69,7 +64,7 @@ def write_contact_sheet(
         )
         for found in shown
     ]
-    write_bytes(path, encode_png(contact_sheet(titles, rows)))
+    return contact_sheet(titles, rows)
 
 
 @dataclass
@@ -186,9 +181,9 @@ def infer_and_write(
     return outcome_of(labeller, collection, len(done), shown, count)
 
 
-def sheet_ids(ids: Sequence[str]) -> set[str]:
-    """The ids of the contact sheet, evenly spread."""
-    places = np.linspace(0, len(ids) - 1, SHEET_ROWS).round().astype(int)
+def sheet_ids(ids: Sequence[str], rows: int = SHEET_ROWS) -> set[str]:
+    """The ids of a contact sheet, evenly spread."""
+    places = np.linspace(0, len(ids) - 1, rows).round().astype(int)
     return {ids[place] for place in places}
 
 

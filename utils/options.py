@@ -55,14 +55,20 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     roots.add_options(group)
 
 
-def collection(options: argparse.Namespace) -> Collection:
-    """The photographs that the data options name, prepared by the first process where need be."""
+def collection(options: argparse.Namespace, split: str | None = None) -> Collection:
+    """The photographs that the data options name, prepared by the first process where need be.
+
+    Args:
+        options: the data options.
+        split: instead of the one that they name.
+    """
     root, saliency = roots.chosen(options)
+    usual = "train" if options.dataset == "coco" else options.default_split
     with distributed.first_goes_ahead():
         return load_collection(
             options.dataset,
             root,
-            options.split or ("train" if options.dataset == "coco" else options.default_split),
+            split or options.split or usual,
             saliency=saliency,
             labels_file=options.labels_file,
             quiet=not distributed.is_first(),

@@ -1,0 +1,82 @@
+"""How good the superpixels of a network under training are, in numbers and pictures."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.collection import Collection, missing_masks
+from datasets.files import IGNORE, InputError, read_photograph
+from datasets.loading import read_ground_truth
+from networks.association import pool, upsample
+from networks.normalisation import normalise
+from networks.superpixel import CELL
+from utils.pictures import superpixels
+from utils.superpixel_scores import asa, boundary_recall, connected, undersegmentation_error
+
+SMALLEST = CELL * CELL // 4
+"""Pixels; smaller pieces of superpixels join a neighbour before they are scored."""
+
+
+def with_masks(collection: Collection, most: int) -> Collection:
+    """At most so many photographs that have a mask, evenly spread over the collection."""
+    unmasked = set(missing_masks(collection))
+    masked = [identifier for identifier in collection.ids if identifier not in unmasked]
+    places = np.linspace(0, len(masked) - 1, min(most, len(masked))).round().astype(int)
+    return collection.subset([masked[place] for place in places])
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A mask (H, W) whose unlabelled pixels take the class of the nearest labelled one.
+
+    They are rims around objects, which have no superpixels of their own.
+    """
+    unlabelled = mask == IGNORE
+    if unlabelled.all() or not unlabelled.any():
+        return mask
+    _, nearest = cv2.distanceTransformWithLabels(
+        unlabelled.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    classes = np.zeros(nearest.max() + 1, np.uint8)
+    classes[nearest[~unlabelled]] = mask[~unlabelled]
+    return classes[nearest]
+
+
+def validate_superpixels(
+    collection: Collection, scn: nn.Module, device: torch.device
+) -> dict[str, float]:
+    """Means over the photographs of a collection, all with masks; empty if there are none.
+
+    Args:
+        collection: photographs; one whose files cannot be read is left out.
+        scn: the superpixel network on the device, in evaluation mode.
+        device: of the network.
+
+    Returns:
+        `asa`, `boundary_recall`, `undersegmentation_error` in 0..1, and `superpixels`.
+    """
+    found = []
+    for identifier in collection.ids:
+        try:
+            image = read_photograph(collection.images[identifier])
+            mask = read_ground_truth(collection, identifier, image.shape[:2])
+        except InputError:  # training itself tells of those it meets
+            continue
+        ids = superpixels(torch.from_numpy(image).permute(2, 0, 1).to(device), scn)
+        ids, truth = connected(ids, SMALLEST), filled(mask)
+        scores = (asa(ids, truth), boundary_recall(ids, truth), undersegmentation_error(ids, truth))
+        found.append((*scores, len(np.unique(ids))))
+    names = ("asa", "boundary_recall", "undersegmentation_error", "superpixels")
+    return dict(zip(names, np.mean(found, 0).tolist(), strict=True)) if found else {}
+
+
+@torch.no_grad()
+def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
+    """An 8-bit image (3, H, W), sides multiples of 16, from the mean colours of its superpixels.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    q = scn(normalise(image)[None])
+    means = upsample(pool(image[None].to(q.dtype), q), q)[0]
+    return means.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
