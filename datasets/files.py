@@ -361,6 +361,13 @@ def encode_png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     return buffer.getvalue()
 
 
+def encode_jpeg(image: np.ndarray) -> bytes:
+    """An image (H, W, 3) uint8 as JPEG, of a quality for looking at."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def write_label_map(path: str | os.PathLike, labels: np.ndarray, palette: np.ndarray) -> None:
     """Write class indices (H, W) uint8 as a palette PNG; `palette` is (256, 3) uint8."""
     write_bytes(path, encode_png(labels, palette))

@@ -122,6 +122,8 @@ def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys
         f"0.3/my photo {i}.png" for i in range(3)
     ]
     assert "thresholds" not in json.loads((tmp_path / "eval_image/result.json").read_text())
+    drawn = tmp_path / "eval_image/overlays/my photo 1.jpg"
+    assert Image.open(drawn).size == Image.open(photographs / "my photo 1.jpg").size
 
 
 def evaluate(trained, folder, arguments):

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.classes import MAX_CLASSES, check_classes
+from datasets.classes import DATA, MAX_CLASSES, check_classes
 from datasets.files import InputError, read_bytes, write_bytes
 from networks.backbone import ResNetBackbone, build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.pickles import COPY_AGAIN, check_pickle
+
+SHIPPED = DATA / "scn_bsds500.pt"
+"""The superpixel network that comes with the project; data/scn_bsds500.md describes it."""
 
 PUBLISHED_NAMES = {
     "model.": "backbone.",
@@ -267,8 +270,8 @@ class Trained:
 def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = None) -> Trained:
     """The networks in a checkpoint of a train_cls script, or in a published one with an SCN file.
 
-    Published classifiers are ResNet-50s under their own names; they hold no superpixel network,
-    so `scn_path` must name one.
+    Published classifiers are ResNet-50s under their own names; they hold no superpixel network:
+    `scn_path` should name the one they were trained with, else it is the shipped one.
 
     Raises:
         InputError: not such a checkpoint, or no superpixel network.
@@ -298,7 +301,7 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     elif isinstance(content.get("scn"), Mapping):
         fill(scn, _weights(content["scn"], path), path, "the superpixel network (SCN)")
     else:
-        raise InputError(f"{path}: holds no superpixel network; name one with --scn")
+        load_scn(scn, SHIPPED)
     return Trained(classifier.eval(), scn.eval(), classes, threshold)
 
 

@@ -81,18 +81,7 @@ def add_options(
         help="take a batch in so many parts, one after the other: less memory. Batch statistics "
         "and the IPC loss's sums are then those of a part",
     )
-    group = parser.add_argument_group("networks")
-    group.add_argument(
-        "--scn", metavar="FILE", help="superpixel network (default: that of the run scn)"
-    )
-    group.add_argument("--backbone", choices=options.BACKBONES, default="resnet50")
-    group.add_argument(
-        "--backbone_weights",
-        default="imagenet",
-        metavar="imagenet|none|FILE",
-        help="torchvision's ImageNet weights, training from scratch, or a file of weights",
-    )
-    group.add_argument("--no_dcr", action="store_true", help="plain CAM network, for comparison")
+    add_network_options(parser)
     group = parser.add_argument_group("IPC loss")
     group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
     group.add_argument(
@@ -113,6 +102,24 @@ def add_options(
         help="first images of the split with a mask to score, and first of val for the mAP of "
         "the classification, 0 for none; fewer on a CPU",
     )
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Which networks are trained, and from what."""
+    group = parser.add_argument_group("networks")
+    group.add_argument(
+        "--scn",
+        metavar="FILE",
+        help="superpixel network (default: that of the run scn, else data/scn_bsds500.pt)",
+    )
+    group.add_argument("--backbone", choices=options.BACKBONES, default="resnet50")
+    group.add_argument(
+        "--backbone_weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="torchvision's ImageNet weights, training from scratch, or a file of weights",
+    )
+    group.add_argument("--no_dcr", action="store_true", help="plain CAM network, for comparison")
 
 
 class SupervisedNetwork(nn.Module):
@@ -164,8 +171,9 @@ class SupervisedNetwork(nn.Module):
 
 
 def scn_path(given: argparse.Namespace) -> Path:
-    """The superpixel network's file: the one given, else that of the run `scn`."""
-    return Path(given.scn) if given.scn else options.checkpoint_of(given, "scn")
+    """The superpixel network's file: the one given, that of the run `scn`, or the shipped one."""
+    trained = options.checkpoint_of(given, "scn")
+    return Path(given.scn) if given.scn else trained if trained.is_file() else checkpoints.SHIPPED
 
 
 def build_networks(given: argparse.Namespace, num_classes: int) -> tuple[Classifier, SuperpixelNet]:

@@ -342,6 +342,8 @@ def finish(
     pictures = labelled_sheet(outcome.shown, trained.scn, threshold, collection.classes)
     write_bytes(sheet, encode_png(pictures))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
+    if given.images is not None:
+        run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
     if given.export_deeplab:
         target = Path(given.export_deeplab)
         pairs = deeplab.export(target, collection, run.folder / folder, threshold)

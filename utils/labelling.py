@@ -105,7 +105,9 @@ class Labeller:
     ) -> None:
         self.thresholds = tuple(thresholds)
         self.sweep = ThresholdSweep(num_classes, thresholds)
-        self.out = PseudoLabels(folder, thresholds, given.save_cams)
+        self.out = PseudoLabels(
+            folder, thresholds, given.save_cams, overlays=given.images is not None
+        )
         shapes = {"counts": self.sweep.counts.shape}
         self.refiner = None
         if given.crf:

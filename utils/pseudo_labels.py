@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.files import InputError, write_bytes, write_label_map
+from datasets.files import InputError, encode_jpeg, write_bytes, write_label_map
 from datasets.palette import voc_palette
 from datasets.prepare import end_with_parent
 from utils.cams import resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred
 from utils.metrics import confusion_matrix
+from utils.pictures import overlay
 
 
 def label_path(folder: Path, threshold: float, identifier: str) -> Path:
@@ -71,13 +72,19 @@ class PseudoLabels:
         folder: of the run.
         thresholds: one folder of PNGs is written for each.
         cam_formats: names in CAM_FORMATS.
+        overlays: draw the labels of the first threshold on the photographs, `overlays/<id>.jpg`.
     """
 
     def __init__(
-        self, folder: Path, thresholds: Sequence[float], cam_formats: Sequence[str]
+        self,
+        folder: Path,
+        thresholds: Sequence[float],
+        cam_formats: Sequence[str],
+        overlays: bool = False,
     ) -> None:
         self.folder, self.thresholds = folder, tuple(thresholds)
         self.cam_formats, self.palette = tuple(cam_formats), voc_palette()
+        self.overlays = overlays
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
         """Write everything about one photograph, whose labels are (thresholds, H, W) uint8."""
@@ -85,11 +92,20 @@ class PseudoLabels:
             write_label_map(path, one, self.palette)
         for name, path in self._cam_paths(found.id).items():
             CAM_FORMATS[name][0](path, found)
+        if self.overlays:
+            image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+            drawn = overlay(image, labels[0], self.palette)
+            write_bytes(self._overlay_path(found.id), encode_jpeg(drawn))
 
     def complete(self, identifier: str) -> bool:
         """Whether all files of a photograph are there."""
-        paths = (*self._label_paths(identifier), *self._cam_paths(identifier).values())
+        paths = [*self._label_paths(identifier), *self._cam_paths(identifier).values()]
+        if self.overlays:
+            paths.append(self._overlay_path(identifier))
         return all(path.is_file() for path in paths)
+
+    def _overlay_path(self, identifier: str) -> Path:
+        return self.folder / "overlays" / f"{identifier}.jpg"
 
     def _label_paths(self, identifier: str) -> list[Path]:
         folder = self.folder / "pseudo_labels"

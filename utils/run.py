@@ -37,6 +37,7 @@ WRITTEN = (
     "report",
     "pseudo_labels",
     "pseudo_labels_crf",
+    "overlays",
     "cams",
     "cams_irn",
     "cams_psa",

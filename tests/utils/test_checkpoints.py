@@ -57,15 +57,19 @@ def test_our_scn_keeps_its_normalisation(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_the_published_classifier_loads(tmp_path, prefix):
+def test_the_published_classifier_loads(tmp_path, monkeypatch, prefix):
     state = {prefix + name: value for name, value in published_classifier_state().items()}
     torch.save(state, tmp_path / "cls.pth")
     model = Classifier(build_backbone("resnet50"), 21)
     checkpoints.load_classifier(model, tmp_path / "cls.pth")
     assert same(model, filled_classifier_state())
-    with pytest.raises(InputError, match="name one with --scn"):
-        checkpoints.open_trained(tmp_path / "cls.pth")
     torch.save(published_scn_state(), tmp_path / "scn.pth")
+    monkeypatch.setattr(checkpoints, "SHIPPED", tmp_path / "scn.pth")
+    shipped = checkpoints.open_trained(tmp_path / "cls.pth").scn
+    assert same(
+        shipped,
+        checkpoints.open_trained(tmp_path / "cls.pth", tmp_path / "scn.pth").scn.state_dict(),
+    )
     trained = checkpoints.open_trained(tmp_path / "cls.pth", tmp_path / "scn.pth")
     assert same(trained.classifier, filled_classifier_state())
 
