@@ -89,8 +89,11 @@ def remove_unfinished(folder: str | os.PathLike) -> None:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` to `path` in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write `text` to `path` in UTF-8, whole or not at all.
+
+    File names that are not UTF-8 are escaped, in such a way that JSON reads them as they were.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:  # noqa: ANN401

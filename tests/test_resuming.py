@@ -110,7 +110,7 @@ def test_stopped_inside_an_epoch_and_gone_on(
 def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkeypatch):
     import utils.classification as classification
 
-    def stop(*_):
+    def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         raise AssertionError("the signal should have struck at once")

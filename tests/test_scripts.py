@@ -95,6 +95,9 @@ def test_what_an_evaluator_leaves(trained, scenes, tag):
     cams = np.load(folder / "cams" / f"{ids[0]}.npz")
     assert cams["cams"].dtype == np.float16 and len(cams["cams"]) == len(cams["classes"])
     assert Image.open(folder / "contact_sheet.png").width > 800
+    page = (folder / "report.html").read_text()
+    assert f"{100 * result['best']['miou']:.1f}" in page
+    assert all(name in page for name in ids) and page.count("<img") > 4 * len(ids)
 
 
 def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys):

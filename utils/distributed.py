@@ -77,9 +77,12 @@ class Group:
         return self
 
     def __exit__(self, kind: type | None, *rest: object) -> None:
-        # After an error the others may be gone; waiting for them would never end.
+        # After an error the others may be gone; waiting for them would never end. Gloo alone needs
+        # no farewell, and that of PyTorch 2.6 hangs now and then.
         if joined() and kind is None:
-            dist.destroy_process_group()
+            maximum(0)
+            if torch.cuda.is_available():
+                dist.destroy_process_group()
 
     def may_report(self) -> bool:
         """Whether no process has reported an error yet."""

@@ -21,15 +21,21 @@ from utils.labelling import (
     PREDICTED,
     REFINED,
     Outcome,
+    gallery_of,
     infer_and_write,
     labelled_sheet,
 )
 from utils.pseudo_labels import CAM_FORMATS
+from utils.report import write_report
+from utils.report_scores import Evaluation
 from utils.resuming import fingerprint
 from utils.run import Run
 from utils.scoring import score_table
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+DETAILS = ("checkpoint", "labels", "scales", "flip", "beta", "gamma")
+"""What the report says of how the cams were inferred."""
+
 USUAL_THRESHOLD = 0.25
 """Taken where neither an option nor the checkpoint names one."""
 
@@ -95,6 +101,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="write the cams too: npz (cams/<id>.npz: `cams` (n, H, W) float16, `classes` (n,) "
         "0-based), irn or psa (cams_irn/ and cams_psa/<id>.npy, as IRN and AffinityNet read them)",
+    )
+    group.add_argument(
+        "--report_images",
+        type=options.natural,
+        default=300,
+        help="photographs in report.html, evenly spread; 1500 make it about 25 MB",
     )
     group.add_argument(
         "--export_deeplab",
@@ -342,6 +354,13 @@ def finish(
     pictures = labelled_sheet(outcome.shown, trained.scn, threshold, collection.classes)
     write_bytes(sheet, encode_png(pictures))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
+    evaluated = evaluation_of(given, collection, thresholds, outcome, result, folder, threshold)
+    labels = run.folder / folder / f"{threshold:g}"
+    gallery = gallery_of(given, run.folder, collection)
+    left_out = write_report(run.folder / "report.html", evaluated, collection, gallery, labels)
+    run.say(f"report, to open in a browser: {run.folder / 'report.html'}")
+    if left_out:
+        run.say(f"{left_out} photographs are not in it: their pictures cannot be read")
     if given.images is not None:
         run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
     if given.export_deeplab:
@@ -350,5 +369,35 @@ def finish(
         run.say(f"for deeplab-pytorch: {pairs}")
     # Written last: with it the evaluation counts as finished.
     write_json(run.folder / "result.json", result)
-    best = run.folder / folder / f"{threshold:g}"
-    run.say(f"next: train a segmentation network on the photographs and {best}")
+    run.say(f"next: train a segmentation network on the photographs and {labels}")
+
+
+def evaluation_of(
+    given: argparse.Namespace,
+    collection: Collection,
+    thresholds: Sequence[float],
+    outcome: Outcome,
+    result: dict,
+    folder: str,
+    threshold: float,
+) -> Evaluation:
+    """What the report shows: all scores, and the labels of `folder` at `threshold`."""
+    names = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
+    found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
+    scored = collection.masks is not None
+    return Evaluation(
+        title=f"Pseudo labels: {given.tag}",
+        headline={
+            "photographs": result["images"],
+            "seconds": result["seconds"],
+            "photographs/s": result["images_per_second"],
+        },
+        details={
+            "data set": f"{collection.name} {collection.split}",
+            **{name: result[name] for name in DETAILS},
+        },
+        threshold=threshold,
+        thresholds=thresholds,
+        confusion={names[k]: v for k, v in found.items() if scored and v is not None},
+        shown=names[folder],
+    )

@@ -22,7 +22,7 @@ from utils.run import option_values
 
 FILE = "evaluation.json"
 
-EVALUATION_HARMLESS = HARMLESS | {"checkpoint", "crf_workers", "export_deeplab"}
+EVALUATION_HARMLESS = HARMLESS | {"checkpoint", "crf_workers", "export_deeplab", "report_images"}
 """Options that do not alter what an evaluation writes."""
 
 

@@ -19,6 +19,7 @@ from datasets.palette import voc_palette
 from utils import checkpoints, crf, devices, distributed, options
 from utils.cams import label_map, label_maps
 from utils.folding import fold
+from utils.gallery import Gallery, chosen
 from utils.inference import Inferred, Settings, infer_collection
 from utils.journal import Journal
 from utils.metrics import ThresholdSweep
@@ -166,7 +167,8 @@ def infer_and_write(
     labeller = Labeller(given, run.folder, collection.num_classes, thresholds)
     done = labeller.journal.finished(labeller.complete)
     rows = sheet_ids(collection.ids)
-    todo = [i for i in collection.ids if i not in done or i in rows]
+    gallery = gallery_of(given, run.folder, collection)
+    todo = [i for i in collection.ids if i not in done or i in rows or gallery.lacks(i)]
     if done:
         run.say(f"{len(done)} of {len(collection.ids)} photographs are done; going on")
     mine = collection.subset(todo[distributed.rank() :: distributed.processes()])
@@ -176,11 +178,18 @@ def infer_and_write(
     with labeller:
         for found in infer_collection(mine, *networks, settings, device, workers, "cams", run.bad):
             count += 1
+            if gallery.lacks(found.id):
+                gallery.add(found, superpixels(found.image.to(device), networks[1]))
             if found.id not in done:
                 labeller.take(found)
             if found.id in rows:
                 shown[found.id] = found
     return outcome_of(labeller, collection, len(done), shown, count)
+
+
+def gallery_of(given: argparse.Namespace, folder: Path, collection: Collection) -> Gallery:
+    """The pictures that only inference can draw, for the report."""
+    return Gallery(folder / "report", chosen(collection.ids, given.report_images))
 
 
 def sheet_ids(ids: Sequence[str], rows: int = SHEET_ROWS) -> set[str]:

@@ -91,7 +91,9 @@ class Run:
         values = option_values(self.options)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._log = open(self.folder / "log.txt", "a", encoding="utf-8")  # noqa: SIM115
+            self._log = open(  # noqa: SIM115
+                self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace"
+            )
             self._lock()
             if not continues:
                 self._make_way(self.options.overwrite)
