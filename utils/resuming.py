@@ -197,8 +197,9 @@ def _read(options: argparse.Namespace) -> Saved | None:
             content[name] = range(1 << 40)[content[name]]  # an integer, and no absurd one
         content["script"] = str(content["script"])
         for name in ("options", "fingerprints"):
-            content[name] = dict(json.loads(json.dumps(content[name])))
-    except (IndexError, TypeError, ValueError, OverflowError, RecursionError):
+            content[name] = json.loads(json.dumps(content[name]))
+            content[name].items()
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError):
         raise InputError(f"{path}: a damaged training state; {COPY_AGAIN}") from None
     return Saved(path, content)
 
