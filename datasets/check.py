@@ -28,6 +28,7 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
+from datasets.command_line import Parser, run
 from datasets.files import (
     IGNORE,
     InputError,
@@ -38,13 +39,11 @@ from datasets.files import (
 )
 from datasets.prepare import (
     LAYOUTS,
-    Parser,
     add_common_options,
     build_index,
     images_per_class,
     in_processes,
     roots_of,
-    run,
     with_labels_of,
 )
 

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from datasets.command_line import Parser, run
 from datasets.files import (
     InputError,
     encode_png,
@@ -539,13 +540,21 @@ def _write_scene(root: Path, identifier: str, scene: Scene) -> None:
     write_bytes(path["saliency_map"], encode_png(scene.saliency))
 
 
+def _command(options: argparse.Namespace) -> int:
+    generate(options.root, options.images, options.validation, options.size, options.seed, True)
+    crop = -(-options.size // 16) * 16
+    print(
+        f"{options.images} training and {options.validation} validation scenes are in "
+        f"{options.root}; next: python train_scn.py --dataset custom --root {options.root} "
+        f"--crop {crop} --long_side {crop} {crop + 16}"
+    )
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m datasets.demo",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser(prog="python -m datasets.demo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="folder to write")
     for name, default, what in (
         ("images", 240, "training scenes"),
@@ -556,19 +565,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(
             f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
         )
-    options = parser.parse_args(argv)
-    try:
-        generate(**vars(options), progress=True)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    crop = -(-options.size // 16) * 16
-    print(
-        f"{options.images} training and {options.validation} validation scenes are in "
-        f"{options.root}; next: python train_scn.py --dataset custom --root {options.root} "
-        f"--crop {crop} --long_side {crop} {crop + 16}"
-    )
-    return 0
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return run(_command, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -40,6 +40,7 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
+from datasets.command_line import Parser, number, run
 from datasets.files import InputError, read_id_list, read_json, write_json, write_text
 from datasets.labels import (
     read_csv_labels,
@@ -346,39 +347,6 @@ def images_per_class(collection: Collection) -> np.ndarray:
     return np.sum([np.zeros(len(collection.classes), int), *labels], axis=0)
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that answers a bad command line as everything else that is bad: in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with the message and status 2."""
-        self.exit(2, f"error: {message}; --help lists the options\n")
-
-
-def number(
-    kind: type, low: float | None = None, high: float | None = None, open_low: bool = False
-) -> Callable[[str], float]:
-    """An argparse type: a finite int or float from `low` to `high` (`open_low`: above `low`)."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        # `not <=` rather than `>`, so that NaN is refused too
-        if not abs(value) <= float("1e30"):
-            raise argparse.ArgumentTypeError(f"{text} must be a finite number")
-        too_low = low is not None and (value <= low if open_low else value < low)
-        if too_low or (high is not None and value > high):
-            bounds = f"{'above' if open_low else 'at least'} {low}" if low is not None else ""
-            limit = f"at most {high}" if high is not None else ""
-            raise argparse.ArgumentTypeError(
-                f"{text} must be {' and '.join(filter(None, (bounds, limit)))}"
-            )
-        return value
-
-    return convert
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options of prepare and check: where the data set lies, workers, debug."""
     roots.add_options(parser.add_argument_group("where the data set lies"))
@@ -398,20 +366,6 @@ def roots_of(options: argparse.Namespace) -> tuple[ModuleType, Path, Path | None
     root, saliency = roots.chosen(options)
     root = check_root(layout, root)
     return layout, root, saliency_folder(layout, root, saliency)
-
-
-def run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """The exit status of `command(options)`: bad input is one line on stderr and status 2."""
-    try:
-        return command(options)
-    except InputError as error:
-        if options.debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
 
 
 def _command(options: argparse.Namespace) -> int:

@@ -8,8 +8,9 @@ import torch
 
 from datasets import roots
 from datasets.collection import Collection
+from datasets.command_line import Parser, number
 from datasets.files import InputError
-from datasets.prepare import Parser, load_collection, number
+from datasets.prepare import load_collection
 from utils import distributed
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")

@@ -1,0 +1,55 @@
+"""What every command shares: a parser and numbers that are checked, errors as one line."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from datasets.files import InputError
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that answers a bad command line as everything else that is bad: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and status 2."""
+        self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+def number(
+    kind: type, low: float | None = None, high: float | None = None, open_low: bool = False
+) -> Callable[[str], float]:
+    """An argparse type: a finite int or float from `low` to `high` (`open_low`: above `low`)."""
+
+    def convert(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        # `not <=` rather than `>`, so that NaN is refused too
+        if not abs(value) <= float("1e30"):
+            raise argparse.ArgumentTypeError(f"{text} must be a finite number")
+        too_low = low is not None and (value <= low if open_low else value < low)
+        if too_low or (high is not None and value > high):
+            bounds = f"{'above' if open_low else 'at least'} {low}" if low is not None else ""
+            limit = f"at most {high}" if high is not None else ""
+            raise argparse.ArgumentTypeError(
+                f"{text} must be {' and '.join(filter(None, (bounds, limit)))}"
+            )
+        return value
+
+    return convert
+
+
+def run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
+    """The exit status of `command(options)`: bad input is one line on stderr and status 2."""
+    try:
+        return command(options)
+    except InputError as error:
+        if options.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
