@@ -1,0 +1,54 @@
+import json
+from xml.dom import minidom
+
+import pytest
+
+from benchmarks import readme
+
+MARKS = "<!-- results: {} -->\n{}\n<!-- end of results -->\n"
+ENTRIES = {
+    f"plain <CAM> seed {seed}": {"scores": {"none": {"miou": 20 + seed}, "AP": {"miou": 30.04}}}
+    for seed in range(3)
+} | {"DCR seed 0": {"scores": {"none": {"miou": 25.0}}}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    text = "before\n" + "".join(MARKS.format(name, "old") for name in readme.TABLES) + "after\n"
+    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "ablation.json").write_text(json.dumps(ENTRIES))
+    summary = [
+        {"method": "scn", "asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
+        | {"superpixels": 601.4}
+    ]
+    (tmp_path / "superpixels.json").write_text(json.dumps({"images": 7, "summary": summary}))
+    return tmp_path
+
+
+def call(folder, *more):
+    return readme.main(["--readme", str(folder / "README.md"), "--results", str(folder), *more])
+
+
+def test_numbers_come_from_the_files(folder):
+    assert call(folder, "--check") == 1
+    assert "old" in (folder / "README.md").read_text()
+    assert call(folder) == 0
+    text = (folder / "README.md").read_text()
+    assert "| plain <CAM> | 21.0 (20.0 to 22.0) | 30.0 (30.0 to 30.0) | 3 |" in text
+    assert "| DCR | 25.0 |  | 1 |" in text
+    assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
+    assert text.startswith("before\n") and text.endswith("after\n")
+    assert text.count("old") == 1  # photographs has no results: its table stays
+    figure = minidom.parse(str(folder / "data/ablation.svg"))
+    assert len(figure.getElementsByTagName("rect")) == 1 + 3
+    assert call(folder, "--check") == 0
+
+
+def test_missing_marks_are_named(folder, capsys):
+    (folder / "README.md").write_text("nothing")
+    assert call(folder) == 2
+    assert "<!-- results: superpixels -->" in capsys.readouterr().err
+
+
+def test_this_projects_readme_is_up_to_date(capsys):
+    assert readme.main(["--check"]) == 0, capsys.readouterr().out
