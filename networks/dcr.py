@@ -21,6 +21,11 @@ CENTRE_BIAS = 5.0
 (a weight of 0.95). From PyTorch's defaults they would start as a 3x3 mean, which blurs features and
 cams until the kernels have learnt better; the method does not say how they start."""
 
+OPEN = 1.0
+"""Gates start open: this is added to the weights of their second convolution, whose inputs are not
+negative (most gates then start above 0.9). From PyTorch's defaults they would start at one half,
+which pretrained layers behind them, with stored statistics of batch normalisation, do not bear."""
+
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = False) -> nn.Module:
     """Convolution (biased unless normalised), optional batch normalisation, LeakyReLU."""
@@ -83,6 +88,8 @@ class ChannelGate(nn.Module):
         super().__init__()
         self.squeeze = nn.Conv2d(channels, channels // 16, 1, bias=False)
         self.excite = nn.Conv2d(channels // 16, channels, 1, bias=False)
+        with torch.no_grad():
+            self.excite.weight.add_(OPEN)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c, h, w) -> gates (B, c, 1, 1)."""

@@ -23,11 +23,15 @@ def main() -> None:
     """Run the script that the command line names."""
     out, sys.argv = Path(sys.argv[1]), sys.argv[2:]
     steps = []
-    Run.scalars = lambda run, values, step: steps.append({"step": step, **values})
+
+    def record(run: Run, values: dict[str, float], step: int) -> None:
+        steps.append({"step": step, **values})
+        if os.environ.get("RANK", "0") == "0":
+            out.write_text(json.dumps(steps))
+
+    Run.scalars = record
     SuperpixelNet.train = lambda network, mode=True: nn.Module.train(network, False)
     runpy.run_path(sys.argv[0], run_name="__main__")
-    if os.environ.get("RANK", "0") == "0":
-        out.write_text(json.dumps(steps))
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def data_of(files, workers=0):
 TRAININGS = {
     "train_scn.py": "--epochs 7 --batch 4 --crop 64 --long_side 64 80 --lr 1e-4",
     "train_cls_image.py": "--backbone resnet18 --backbone_weights {files}/resnet18.pth --epochs 7 "
-    "--batch 4 --crop 96 --long_side 64 112 --lr 0.1 --ipc_threshold 0.5 --score_images 0",
+    "--batch 4 --crop 96 --long_side 64 112 --lr 0.03 --ipc_threshold 0.5 --score_images 0",
 }
 
 
@@ -88,7 +88,7 @@ def test_two_processes_follow_the_losses_of_one(files, tmp_path, script):
         # Adam magnifies what rounding does to weights that hardly matter for the loss.
         assert two["train/gradient"] == pytest.approx(one["train/gradient"], rel=0.05)
     first, last = losses[0][0]["train/loss"], losses[0][-1]["train/loss"]
-    assert abs(first - last) > 1e-2  # it moved, so the agreement says something
+    assert abs(first - last) > 3e-3  # it moved, so the agreement says something
 
 
 def test_scores_are_the_same_for_any_number_of_processes(files, tmp_path):

@@ -365,7 +365,8 @@ def test_storages_that_claim_terabytes(tmp_path, zipped, count):
     else:
         data = data.replace(*changed[0])
     (tmp_path / "huge.pt").write_bytes(data)
-    with modest(2, 50), pytest.raises(InputError, match="huge.pt: (truncated, or )?not a"):
+    refused = r"huge.pt: ((truncated, or )?not a|holds more numbers)"
+    with modest(2, 50), pytest.raises(InputError, match=refused):
         checkpoints.read(tmp_path / "huge.pt")
 
 

@@ -9,8 +9,9 @@ counts) travel over gloo in main memory, gradients over NCCL between GPUs.
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -77,12 +78,21 @@ class Group:
         return self
 
     def __exit__(self, kind: type | None, *rest: object) -> None:
-        # After an error the others may be gone; waiting for them would never end. Gloo alone needs
-        # no farewell, and that of PyTorch 2.6 hangs now and then.
+        # After an error the others may be gone; waiting for them would never end.
         if joined() and kind is None:
             maximum(0)
-            if torch.cuda.is_available():
-                dist.destroy_process_group()
+
+    def leave(self, status: int) -> NoReturn:
+        """End this process.
+
+        Of several processes each ends at once: taking gloo apart, or leaving that to the
+        interpreter, hangs or aborts now and then in PyTorch 2.6. All files are closed by now.
+        """
+        if joined():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        sys.exit(status)
 
     def may_report(self) -> bool:
         """Whether no process has reported an error yet."""

