@@ -1,9 +1,11 @@
 """Train the superpixel segmentation network (SCN), without any labels.
 
 Step 3. The network learns to reconstruct colour (CIE-Lab) and position of every pixel from the
-means of its superpixels. METHOD section 1.
+means of its superpixels (METHOD section 1), or, with `--objective clustering`, to assign every
+pixel as clustering by colour and position would, which takes far fewer steps.
 
     python train_scn.py --voc_root VOC2012
+    python train_scn.py --images DIR        # all photographs of a folder
 """
 
 import argparse
@@ -14,9 +16,10 @@ from torch import Tensor, nn
 
 from datasets.collection import Collection
 from datasets.files import InputError
+from datasets.folder import folder_collection
 from datasets.loading import TrainingCrops
 from networks.normalisation import channels_first, inside, normalise
-from networks.superpixel import SuperpixelNet, scn_loss
+from networks.superpixel import SuperpixelNet, clustering_loss, scn_loss
 from utils import checkpoints, devices, options, resuming
 from utils.distributed import is_first
 from utils.optimisers import PolynomialDecay, trainable
@@ -26,6 +29,9 @@ from utils.run import Run, start
 from utils.superpixel_validation import reconstruction, validate_superpixels, with_masks
 from utils.training import Losses, Stage, batches_of, plan_of, shown, train
 
+TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
+"""What each objective logs; `loss` is what is minimised."""
+
 
 class SuperpixelLoss(nn.Module):
     """The network and its loss as one module, so that DataParallel splits both.
@@ -33,23 +39,87 @@ class SuperpixelLoss(nn.Module):
     Args:
         scn: learns.
         position_weight: m of the loss.
+        objective: one of TERMS.
+        chroma_weight: Lab's a and b count so many times.
+        amp: the convolutions run in bfloat16.
     """
 
-    def __init__(self, scn: SuperpixelNet, position_weight: float) -> None:
+    def __init__(
+        self,
+        scn: SuperpixelNet,
+        position_weight: float,
+        objective: str = "reconstruction",
+        chroma_weight: float = 1.0,
+        amp: bool = False,
+    ) -> None:
         super().__init__()
-        self.scn, self.position_weight = scn, position_weight
+        self.scn, self.position_weight, self.objective = scn, position_weight, objective
+        self.chroma_weight, self.amp = chroma_weight, amp
 
     def forward(self, images: Tensor, lab: Tensor) -> Tensor:
-        """(B, 3, H, W) twice -> (1, 3): total loss, colour and position term, times B."""
-        terms = scn_loss(self.scn(images), lab, self.position_weight)
+        """(B, 3, H, W) twice -> (1, n): the objective's TERMS, times B."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            q = self.scn(images)
+        lab = torch.cat([lab[:, :1], lab[:, 1:] * self.chroma_weight], dim=1)
+        if self.objective == "clustering":
+            terms = (clustering_loss(q, lab, self.position_weight),)
+        else:
+            terms = scn_loss(q, lab, self.position_weight)
         return torch.stack(terms)[None] * len(images)
+
+
+class Keeper:
+    """After each epoch, in the first process: score and show the superpixels, keep the weights.
+
+    Args:
+        run: logs and the checkpoint go here.
+        given: the options.
+        scn: the network that learns.
+        collection: photographs; those with masks are scored.
+        crops: the first of the first epoch is shown.
+        device: of the network.
+
+    Raises:
+        InputError: the first photograph cannot be read.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        given: argparse.Namespace,
+        scn: SuperpixelNet,
+        collection: Collection,
+        crops: TrainingCrops,
+        device: torch.device,
+    ) -> None:
+        self.run, self.given, self.scn, self.device = run, given, scn, device
+        self.masked = with_masks(collection, given.score_images)
+        sample = crops[0, 0]
+        if "error" in sample:
+            raise InputError(sample["error"])
+        self.sample = sample["image"]
+
+    def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+        """Score, show, log and save."""
+        if not is_first():
+            return
+        scn = self.scn.eval()
+        scores = validate_superpixels(self.masked, scn, self.device)
+        self.run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
+        self.run.say(f"epoch {epoch + 1}/{self.given.epochs}: {shown({**losses, **scores})}")
+        image = self.sample.permute(2, 0, 1).to(self.device)
+        outlined = with_boundaries(self.sample.numpy(), superpixels(image, scn))
+        pictures = np.hstack([outlined, reconstruction(image, scn)])
+        self.run.picture("superpixels", pictures, epoch)
+        checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
+        checkpoints.save(self.run.folder / "last.pt", checkpoint)
 
 
 def train_superpixels(given: argparse.Namespace) -> None:
     """Train the superpixel network as the options say."""
     options.check_schedule(given)
     device = devices.choose(given.device)
-    collection = options.collection(given)
+    collection = folder_collection(given.images) if given.images else options.collection(given)
     devices.seed_everything(given.seed)
     made_from = {"photographs": fingerprint(collection)}
     saved = find(given)
@@ -69,7 +139,10 @@ def train_in(
 ) -> None:
     """Train on a collection; checkpoints and logs go to the run's folder."""
     scn = SuperpixelNet()
-    network = devices.parallel_training(SuperpixelLoss(scn, given.position_weight), device)
+    loss = SuperpixelLoss(
+        scn, given.position_weight, given.objective, given.chroma_weight, given.amp
+    )
+    network = devices.parallel_training(loss, device)
     plan = plan_of(len(collection.ids), given.batch, given.epochs)
     run.say(
         f"training on {plan.images} photographs of {collection.name} {collection.split}, "
@@ -80,35 +153,20 @@ def train_in(
         collection, given.crop, given.long_side, given.seed, ("lab",), given.skip_bad
     )
     batches = batches_of(crops, plan, options.workers(given, device), device.type == "cuda")
-    sample = crops[0, 0]
-    if "error" in sample:
-        raise InputError(sample["error"])
+    keeper = Keeper(run, given, scn, collection, crops, device)
 
     def objective(batch: dict[str, Tensor]) -> Losses:
         images = normalise(channels_first(batch["image"]))
         images = images * inside(batch["box"], *images.shape[2:])
         lab = channels_first(batch["lab"]).float() / 255
         terms = network(images, lab).sum(0) / len(images)
-        return dict(zip(("loss", "colour", "position"), terms, strict=True))
-
-    masked = with_masks(collection, given.score_images)
-
-    def after_epoch(epoch: int, losses: dict[str, float]) -> None:
-        if not is_first():
-            return
-        scn.eval()
-        scores = validate_superpixels(masked, scn, device)
-        run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
-        run.say(f"epoch {epoch + 1}/{given.epochs}: {shown({**losses, **scores})}")
-        image = sample["image"].permute(2, 0, 1).to(device)
-        picture = with_boundaries(sample["image"].numpy(), superpixels(image, scn))
-        run.picture("superpixels", np.hstack([picture, reconstruction(image, scn)]), epoch)
-        checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
-        checkpoints.save(run.folder / "last.pt", checkpoint)
+        return dict(zip(TERMS[given.objective], terms, strict=True))
 
     optimizer = torch.optim.Adam(trainable(scn), lr=given.lr, betas=(0.9, 0.999))
     decay = PolynomialDecay(optimizer, plan.steps, given.power)
-    stage = Stage(network, scn, objective, optimizer, decay, after_epoch, made_from=made_from)
+    stage = Stage(
+        network, scn, objective, optimizer, decay, keeper.after_epoch, made_from=made_from
+    )
     train(run, plan, batches, stage, device, saved)
     checkpoint = run.folder / "last.pt"
     run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
@@ -117,6 +175,9 @@ def train_in(
 if __name__ == "__main__":
     parser = options.parser(__doc__)
     options.add_data_options(parser, split="train_aug")
+    parser.add_argument(
+        "--images", metavar="DIR", help="all photographs of this folder, in place of a data set"
+    )
     options.add_run_options(parser, tag="scn")
     resuming.add_options(parser)
     group = options.add_schedule_options(parser, epochs=50, lr=5e-5, crop=512)
@@ -132,6 +193,19 @@ if __name__ == "__main__":
         default=0.003,
         help="m: weight of position against colour; higher makes superpixels more compact",
     )
+    group.add_argument(
+        "--objective",
+        choices=tuple(TERMS),
+        default="reconstruction",
+        help="the paper's loss, or cross entropy against three rounds of clustering",
+    )
+    group.add_argument(
+        "--chroma_weight",
+        type=options.positive,
+        default=1.0,
+        help="weight of Lab's a and b against L, in 8-bit values; 2.55 is CIE's proportion",
+    )
+    group.add_argument("--amp", action="store_true", help="bfloat16 convolutions")
     group = parser.add_argument_group("scoring after each epoch (needs masks)")
     group.add_argument(
         "--score_images",

@@ -111,7 +111,7 @@ def replaced(text: str, name: str, table: str) -> str:
     pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
         raise InputError(f"README.md: no line {start} with {end} after it; put them back")
-    return pattern.sub(lambda _: f"{start}\n{table}\n{end}", text, count=1)
+    return pattern.sub(lambda _: f"{start}\n\n{table}\n\n{end}", text, count=1)
 
 
 TABLES = {"superpixels": superpixel_table, "ablation": miou_table, "photographs": miou_table}

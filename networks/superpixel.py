@@ -17,6 +17,7 @@ from networks.association import (
     divide_sums_backward,
     full_precision,
     neighbours,
+    pool,
     to_neighbours,
 )
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -140,12 +141,72 @@ def scn_loss(
     Returns:
         (total, colour_term, position_term), scalars; total is the sum of the two terms.
     """
-    if lab.ndim != 4 or lab.shape[1] != 3 or q.shape[2:] != lab.shape[2:] or len(q) != len(lab):
-        raise ValueError(f"lab {tuple(lab.shape)} does not fit q {tuple(q.shape)}")
+    _check_lab(q, lab)
     scale = 0.005 / (len(lab) * cell)
     colour, position = _ReconstructionErrors.apply(q, lab, cell)
     colour, position = colour * scale, position * (scale * position_weight)
     return colour + position, colour, position
+
+
+def _check_lab(q: Tensor, lab: Tensor) -> None:
+    if lab.ndim != 4 or lab.shape[1] != 3 or q.shape[2:] != lab.shape[2:] or len(q) != len(lab):
+        raise ValueError(f"lab {tuple(lab.shape)} does not fit q {tuple(q.shape)}")
+
+
+def clustering_loss(
+    q: Tensor,
+    lab: Tensor,
+    position_weight: float = 0.007,
+    temperature: float = 0.02,
+    rounds: int = 3,
+    cell: int = CELL,
+) -> Tensor:
+    """How far the association map is from what clustering makes of it.
+
+    Soft k-means goes on from t = q for some rounds. In each, with (c_j, z_j) = pool((lab, xy), t)
+    the mean colour and position of superpixel j, pixel p belongs to the k-th of its nine
+    neighbours with `t_k(p) = softmax_k(-(||lab(p) - c_k|| + m ||xy(p) - z_k||) / T)`.
+    The loss is the cross entropy of q against t, a mean over pixels; t carries no gradient.
+    Unlike a reconstruction (`scn_loss`), it cannot be lowered by mixing several superpixels.
+
+    Args:
+        q: association map (B, 9, H, W).
+        lab: CIE-Lab image, its channels scaled as they shall count, (B, 3, H, W).
+        position_weight: m, for a pixel's length.
+        temperature: T; lower makes assignments harder.
+        rounds: of clustering.
+        cell: S, side of a grid cell, pixels.
+
+    Returns:
+        Scalar.
+    """
+    _check_lab(q, lab)
+    with torch.no_grad(), full_precision(q):
+        target = q.to(lab.dtype)
+        for _ in range(rounds):
+            distances = _distances(target, lab, position_weight, cell)
+            target = F.softmax(-distances / temperature, dim=1)
+    return -(target * q.clamp_min(torch.finfo(q.dtype).tiny).log()).sum(1).mean()
+
+
+def _distances(q: Tensor, lab: Tensor, position_weight: float, cell: int) -> Tensor:
+    """From every pixel to its nine superpixels, infinite outside the grid: (B, 9, H, W)."""
+    batch, _, height, width = lab.shape
+    rows, columns = height // cell, width // cell
+    xy = pixel_coordinates(height, width, lab).expand(batch, -1, -1, -1)
+    features = torch.cat([lab, xy], dim=1)
+    means = neighbours(pool(features, q, cell)).permute(4, 0, 3, 1, 2)  # (9, B, 5, h, w)
+    within = neighbours(lab.new_ones(1, 1, rows, columns))[..., 0, :].movedim(3, 0)  # (9, 1, h, w)
+    out = lab.new_empty(batch, NEIGHBOURS, height, width)
+    by_cell = features.unflatten(3, (columns, cell)).unflatten(2, (rows, cell))
+    out_by_cell = out.unflatten(3, (columns, cell)).unflatten(2, (rows, cell))
+    for k in range(NEIGHBOURS):
+        squares = (means[k, :, :, :, None, :, None] - by_cell).square_()
+        colour, place = squares[:, :3].sum(1).sqrt_(), squares[:, 3:].sum(1).sqrt_()
+        place = place.mul_(position_weight).add_(colour)
+        inside_grid = within[k, :, :, None, :, None] > 0
+        out_by_cell[:, k] = place.masked_fill_(~inside_grid, torch.inf)
+    return out
 
 
 class _ReconstructionErrors(torch.autograd.Function):

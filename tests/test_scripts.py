@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -59,6 +60,21 @@ def trained(scenes, tmp_path_factory):
             f"{data} --checkpoint {runs}/cls_{kind}/best.pt --save_cams npz irn psa --scales 0.5 1",
         )
     return runs
+
+
+def test_superpixels_by_clustering_on_a_folder(scenes, tmp_path, capsys):
+    call(
+        "train_scn.py",
+        f"--images {scenes}/JPEGImages --objective clustering --chroma_weight 4 --amp --epochs 2 "
+        f"--batch 4 --crop 64 --long_side 64 80 --lr 1e-3 --experiments {tmp_path} --device cpu "
+        "--workers 0",
+    )
+    checkpoint = torch.load(tmp_path / "scn" / "last.pt", weights_only=True)
+    assert (checkpoint["kind"], checkpoint["epoch"]) == ("scn", 2)
+    log = (tmp_path / "scn" / "log.txt").read_text()
+    epochs = re.findall(r"epoch ./2: loss ([0-9.]+)", log)
+    assert float(epochs[1]) < float(epochs[0])
+    assert "colour" not in log
 
 
 @pytest.mark.parametrize("tag", ["scn", "cls_image", "cls_sal"])
@@ -323,6 +339,21 @@ def test_bad_input_is_answered_in_one_line(
     assert stop.value.code == 2
     assert "error: " in error and message in error
     assert not (tmp_path / "e").exists()
+
+
+def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
+    call(
+        "train_cls_image.py",
+        f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
+        f"{SMALL} --epochs 1 --score_images 0",
+    )
+    assert f"SCN {REPOSITORY / 'data/scn_bsds500.pt'}" in capsys.readouterr().out
+    content = torch.load(tmp_path / "cls_image/last.pt", weights_only=True)
+    shipped = torch.load(REPOSITORY / "data/scn_bsds500.pt", weights_only=True)["model"]
+    assert all(
+        torch.equal(content["scn"][n], shipped[n].to(content["scn"][n].dtype)) for n in shipped
+    )
+    assert content["scn"]["conv0a.0.weight"].dtype == torch.float32
 
 
 def test_bfloat16_and_accumulation_train_too(trained, scenes, tmp_path):

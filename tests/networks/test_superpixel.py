@@ -5,7 +5,13 @@ import torch.nn.functional as F
 
 from benchmarks import plain
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, inside, normalise
-from networks.superpixel import BSDS_MEAN, SuperpixelNet, pixel_coordinates, scn_loss
+from networks.superpixel import (
+    BSDS_MEAN,
+    SuperpixelNet,
+    clustering_loss,
+    pixel_coordinates,
+    scn_loss,
+)
 from tests.networks.test_association import (
     assert_agree,
     loop_pool,
@@ -135,3 +141,52 @@ def test_inside():
     expected[1] = True
     assert (mask == expected).all()
     assert (inside(boxes, 5, 7, step=3) == expected[..., ::3, ::3]).all()
+
+
+def loop_clustering(q, features, weight, temperature, cell):
+    """One round of soft k-means, pixel by pixel: (9, H, W) -> (9, H, W)."""
+    height, width = features.shape[1:]
+    h, w = height // cell, width // cell
+    means, target = loop_pool(features, q, cell), np.zeros(q.shape)
+    for y, x in np.ndindex(height, width):
+        for k in range(9):
+            i, j = y // cell + k // 3 - 1, x // cell + k % 3 - 1
+            if 0 <= i < h and 0 <= j < w:
+                away = means[:, i, j] - features[:, y, x]
+                distance = np.linalg.norm(away[:3]) + weight * np.linalg.norm(away[3:])
+                target[k, y, x] = np.exp(-distance / temperature)
+    return target / target.sum(0)
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_clustering_loss_against_loops(rounds):
+    torch.manual_seed(0)
+    q = F.softmax(torch.randn(2, 9, 8, 12, dtype=torch.float64), 1)
+    lab = torch.rand(2, 3, 8, 12, dtype=torch.float64)
+    expected = []
+    for image_q, image in zip(q.numpy(), lab.numpy(), strict=True):
+        features = np.concatenate([image, pixel_coordinates(8, 12, lab).numpy()])
+        target = image_q
+        for _ in range(rounds):
+            target = loop_clustering(target, features, 0.3, 0.2, 4)
+        expected.append(-(target * np.log(image_q)).sum(0).mean())
+    loss = clustering_loss(q, lab, 0.3, 0.2, rounds, cell=4)
+    assert loss.item() == pytest.approx(np.mean(expected))
+
+
+def test_clustering_pulls_logits_to_the_target():
+    """The gradient of a cross entropy with respect to logits is q - t: zero where they agree."""
+    torch.manual_seed(0)
+    logits = torch.randn(1, 9, 8, 8, dtype=torch.float64, requires_grad=True)
+    lab = torch.rand(1, 3, 8, 8, dtype=torch.float64)
+    clustering_loss(F.softmax(logits, 1), lab, 0.1, 0.2, 1, cell=4).backward()
+    q = F.softmax(logits.detach(), 1)
+    features = np.concatenate([lab[0].numpy(), pixel_coordinates(8, 8, lab).numpy()])
+    target = loop_clustering(q[0].numpy(), features, 0.1, 0.2, 4)
+    np.testing.assert_allclose(logits.grad[0].numpy() * 64, q[0].numpy() - target, atol=1e-12)
+
+
+def test_clustering_loss_with_no_probability_left():
+    q = torch.zeros(1, 9, 32, 32)
+    q[:, 0] = 1  # for the cells at the border, a neighbour outside the grid
+    assert torch.isfinite(clustering_loss(q, torch.rand(1, 3, 32, 32)))
