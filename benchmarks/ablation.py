@@ -1,0 +1,83 @@
+"""What does each part of the method give? Trainings from scratch on the generated data set.
+
+    python -m benchmarks.ablation
+
+Plain CAM; with DCR; with DCR and AP; the image method; the saliency method: the demo's settings,
+the same number of steps for all, three seeds. The data set and the superpixel network are made
+where they are missing. The affinity of AP changes nothing in training without the IPC loss (the
+scores do not see it), so one training with DCR serves the second and the third.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks import quality
+from benchmarks.quality import Configuration
+from datasets.demo import generate
+from utils import options
+from utils.classification import build_networks
+from utils.run import start
+
+NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
+
+AFFINITIES = ((0, 0.9), (8, 0.9), (8, 0.6))
+"""Of inference: none, the demo's, the paper's."""
+
+CONFIGURATIONS = (
+    Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), AFFINITIES),
+    Configuration("DCR", "image", NO_IPC, AFFINITIES),
+    Configuration("DCR, IPC by the image, AP in training", "image", (), AFFINITIES),
+    Configuration("DCR, IPC by the image", "image", ("--beta_train", "0"), AFFINITIES),
+    Configuration("DCR, IPC by saliency", "saliency", (), AFFINITIES),
+)
+
+CROPS = ("--batch", "8", "--crop", "112", "--long_side", "96", "144")
+
+COMMON = (
+    *("--dataset", "custom", "--split", "train", *CROPS),
+    *("--backbone", "resnet18", "--backbone_weights", "none"),
+    *("--lr", "0.02", "--momentum", "0.9", "--clip", "10", "--gamma", "0.9"),
+)
+"""As in scripts/demo.sh."""
+
+
+def superpixel_network(given: argparse.Namespace) -> Path:
+    """The file of the superpixel network, trained as in the demo where there is none."""
+    path = Path(given.experiments) / "ablation_scn" / "last.pt"
+    if not path.is_file():
+        command = [sys.executable, "train_scn.py", "--dataset", "custom", "--root", given.root]
+        command += [*CROPS, "--epochs", "6", "--lr", "1e-3", "--device", given.device]
+        command += ["--experiments", given.experiments, "--tag", "ablation_scn", "--overwrite"]
+        subprocess.run(command, check=True)
+    return path
+
+
+def main(given: argparse.Namespace) -> None:
+    """Measure and print the table."""
+    root = Path(given.root)
+    if not root.is_dir():
+        generate(root, 240, 40, 112, 0, progress=True)
+    scn = superpixel_network(given)
+    paths = ["--root", given.root, "--scn", str(scn)]
+    common = [*COMMON, "--epochs", str(given.epochs)]
+    probe = quality.training_options(CONFIGURATIONS[0], [*common, *paths])
+    collection = options.collection(probe)
+    quality.run(
+        given,
+        CONFIGURATIONS,
+        common,
+        paths,
+        collection,
+        lambda trained, photographs: build_networks(trained, photographs.num_classes),
+        scales=(1.0,),
+    )
+
+
+if __name__ == "__main__":
+    parser = quality.parse(__doc__, "benchmarks/results/ablation.json")
+    parser.add_argument("--root", default="data/demo", metavar="DIR", help="the generated data set")
+    parser.add_argument("--epochs", type=options.count, default=15, help="of every training")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    start(main, parser)

@@ -1,0 +1,255 @@
+"""How good are the cams of differently trained classifiers? What ablation and photographs share.
+
+A benchmark is a list of configurations; each is trained with every seed through the code of the
+training scripts, and its cams are scored against the masks of the photographs it was trained on.
+Each training is one entry of a results file, written as soon as it is measured: the same command
+goes on where it stopped, and measures again what is set differently now.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+import train_cls_image
+import train_cls_sal
+from benchmarks.measure import table
+from datasets.collection import Collection
+from datasets.files import write_json
+from networks.superpixel import SuperpixelNet
+from utils import devices, options
+from utils.classification import Supervision, add_options, check_options, train_in
+from utils.inference import Settings, validate
+from utils.run import Run
+
+THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
+"""Of background; the best one counts, for every training by itself."""
+
+NO_AP = "without AP"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A training script: its supervision and the defaults in which the two differ."""
+
+    supervision: Supervision
+    defaults: dict[str, object]
+
+
+METHODS = {
+    "image": Method(
+        Supervision("image", (), train_cls_image.target),
+        {"tag": "cls_image", "patches": 9, "threshold": 0.1, "power": 0.5, "beta_train": 8},
+    ),
+    "saliency": Method(
+        Supervision("saliency", ("saliency",), train_cls_sal.target),
+        {"tag": "cls_sal", "patches": 1, "threshold": 0.01, "power": 0.9, "beta_train": 0},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One way to train, and the ways in which its cams are inferred.
+
+    Attributes:
+        name: in the table and in the results file.
+        method: the training script: `image` or `saliency`.
+        arguments: of the training script.
+        affinities: (beta, gamma) of affinity propagation in inference, one row of the table each;
+            beta 0 leaves it out.
+        start: changes the untrained classifier, to measure what is no option of the scripts.
+    """
+
+    name: str
+    method: str
+    arguments: tuple[str, ...]
+    affinities: tuple[tuple[int, float], ...] = ((0, 0.6),)
+    start: Callable[[nn.Module], None] | None = None
+
+
+Networks = Callable[[argparse.Namespace, Collection], tuple[nn.Module, SuperpixelNet]]
+"""The classifier to be trained and the superpixel network, for options and photographs."""
+
+
+def training_options(configuration: Configuration, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options of the configuration's training script, with further arguments before its own."""
+    parser = options.parser(f"training of {configuration.name}")
+    add_options(parser, **METHODS[configuration.method].defaults)
+    given = parser.parse_args([*arguments, *configuration.arguments])
+    check_options(given)
+    return given
+
+
+def named(affinity: tuple[int, float]) -> str:
+    """Affinity propagation in inference, in words."""
+    beta, gamma = affinity
+    return f"AP beta {beta}, gamma {gamma:g}" if beta else NO_AP
+
+
+def train_and_score(
+    configuration: Configuration,
+    given: argparse.Namespace,
+    collection: Collection,
+    networks: Networks,
+    scales: Sequence[float],
+) -> dict:
+    """Train once and score the last network, the one that is chosen without masks.
+
+    Args:
+        configuration: what is trained.
+        given: its options.
+        collection: photographs with masks, to train on and to score.
+        networks: builds them.
+        scales: of the photographs in inference; they are not mirrored.
+
+    Returns:
+        The entry in the results file: seconds of training, mean average precision of the
+        classification and, for every inference, the best mIoU (%) and its threshold.
+    """
+    device = devices.choose(given.device)
+    devices.seed_everything(given.seed)
+    classifier, scn = networks(given, collection)
+    if configuration.start is not None:
+        configuration.start(classifier)
+    supervision = METHODS[configuration.method].supervision
+    with Run(given, device) as run:
+        started = time.monotonic()
+        keeper = train_in(run, given, supervision, collection, (classifier, scn), device)
+        entry: dict = {"seconds": round(time.monotonic() - started), "scores": {}}
+        for affinity in configuration.affinities:
+            found = validate(
+                collection,
+                *keeper.networks,
+                Settings(tuple(scales), False, *affinity),
+                THRESHOLDS,
+                device,
+                options.workers(given, device),
+                run.bad,
+            )
+            entry["mean_ap"] = round(100 * found.mean_ap, 2)
+            entry["scores"][named(affinity)] = {
+                "miou": round(100 * found.miou, 2),
+                "threshold": found.threshold,
+            }
+    return entry
+
+
+class Results:
+    """The results file: one entry a configuration and seed.
+
+    Args:
+        path: JSON; made if it is missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, dict] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def find(self, key: str, settings: dict) -> dict | None:
+        """The entry of that key if it was measured with these settings."""
+        entry = self.entries.get(key)
+        return entry if entry is not None and entry["settings"] == settings else None
+
+    def add(self, key: str, settings: dict, entry: dict) -> None:
+        """Add or replace an entry and write the file."""
+        self.entries[key] = {"settings": settings, **entry}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.entries)
+
+
+def settings_of(configuration: Configuration, arguments: Sequence[str], **more: object) -> dict:
+    """What an entry was measured with, as JSON gives it back: no path of this machine in it."""
+    settings = {
+        "method": configuration.method,
+        "arguments": [*arguments, *configuration.arguments],
+        "inference": [named(affinity) for affinity in configuration.affinities],
+        **more,
+    }
+    return json.loads(json.dumps(settings))
+
+
+def rows(configurations: Sequence[Configuration], results: Results) -> list[list[str]]:
+    """A row of the table for every configuration and inference that has been measured."""
+    table = []
+    for configuration in configurations:
+        entries = [
+            entry
+            for key, entry in results.entries.items()
+            if key.rpartition(" seed ")[0] == configuration.name
+        ]
+        for affinity in configuration.affinities if entries else ():
+            mious = [entry["scores"][named(affinity)]["miou"] for entry in entries]
+            spread = statistics.stdev(mious) if len(mious) > 1 else float("nan")
+            aps = [entry["mean_ap"] for entry in entries]
+            table.append(
+                [
+                    configuration.name,
+                    named(affinity),
+                    f"{statistics.mean(mious):.1f}",
+                    f"{spread:.1f}",
+                    " ".join(f"{miou:.1f}" for miou in mious),
+                    f"{statistics.mean(aps):.1f}",
+                ]
+            )
+    return table
+
+
+HEADER = ("training", "inference", "mIoU", "deviation", "of each seed", "mean AP")
+"""Of the table of `rows`: mIoU and mean average precision in percent, means over seeds."""
+
+
+def parse(description: str, results: str) -> argparse.ArgumentParser:
+    """The options that both benchmarks have."""
+    parser = options.parser(description)
+    parser.add_argument("--seeds", type=options.natural, nargs="+", default=(0, 1, 2))
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these configurations")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
+    parser.add_argument(
+        "--experiments", default="experiments/benchmarks", metavar="DIR", help="holds the runs"
+    )
+    parser.add_argument("--results", default=results, metavar="FILE", help="one entry a training")
+    return parser
+
+
+def run(
+    given: argparse.Namespace,
+    configurations: Sequence[Configuration],
+    common: Sequence[str],
+    paths: Sequence[str],
+    collection: Collection,
+    networks: Networks,
+    scales: Sequence[float],
+) -> None:
+    """Measure what is not measured yet, one training after the other, and print the table.
+
+    Args:
+        given: the benchmark's options.
+        configurations: what is compared.
+        common: arguments of all trainings; they are part of an entry's settings.
+        paths: arguments of all trainings that say where files lie; they are not.
+        collection: photographs with masks.
+        networks: builds the networks.
+        scales: of inference.
+    """
+    chosen = [c for c in configurations if given.only is None or c.name in given.only]
+    results = Results(Path(given.results))
+    for seed in given.seeds:
+        for configuration in chosen:
+            key = f"{configuration.name} seed {seed}"
+            settings = settings_of(configuration, common, scales=list(scales))
+            if results.find(key, settings) is None:
+                tag = re.sub(r"\W+", "_", f"{Path(given.results).stem} {key}")
+                here = ["--experiments", given.experiments, "--tag", tag, "--overwrite"]
+                here += ["--device", given.device, "--seed", str(seed), "--score_images", "0"]
+                trained = training_options(configuration, [*common, *paths, *here])
+                entry = train_and_score(configuration, trained, collection, networks, scales)
+                results.add(key, settings, entry)
+            print(f"{key}: {json.dumps(results.entries[key]['scores'])}", flush=True)
+    print(table("mIoU of cams at the best threshold (%)", HEADER, rows(configurations, results)))
