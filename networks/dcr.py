@@ -23,8 +23,10 @@ cams until the kernels have learnt better; the method does not say how they star
 
 OPEN = 1.0
 """Gates start open: this is added to the weights of their second convolution, whose inputs are not
-negative (most gates then start above 0.9). From PyTorch's defaults they would start at one half,
-which pretrained layers behind them, with stored statistics of batch normalisation, do not bear."""
+negative. They then start at 0.9 to 0.99 with EfficientNet-Lite0's ImageNet features, at about 0.7
+(level 4) and 0.95 (level 5) in a ResNet-18 from scratch. From PyTorch's defaults they would start
+at one half, which pretrained layers behind them, with stored statistics of batch normalisation, do
+not bear."""
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1, norm: bool = False) -> nn.Module:

@@ -558,7 +558,7 @@ SCRIPTS = (
 ZERO = {
     "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",
     "--beta_train", "--gamma", "--ipc_weight", "--ipc_threshold", "--score_images",
-    "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
+    "--report_images", "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
 }  # fmt: skip
 """The options that may be 0."""
 SHARES = {
