@@ -5,7 +5,6 @@ comes from (seed, epoch, index), and the order from (seed, epoch): the same run 
 batches with any number of workers, and can go on from any step.
 """
 
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from datasets.collection import Collection, missing_masks
 from datasets.files import InputError, read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment
+from datasets.workers import outlive_signals
 
 LOADER_TIMEOUT = 600
 """Seconds after which a worker that delivers nothing counts as hung."""
@@ -220,12 +220,11 @@ def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, 
 def _start_worker(_: int) -> None:
     """Workers already use every core; OpenCV's own threads would only get in their way.
 
-    Ctrl-C reaches all processes of a terminal: the first process decides what it means. It ends
-    workers by SIGTERM, for which they may have inherited a handler.
+    Ctrl-C and SIGTERM can reach all processes at once: the first one decides what they mean, and
+    needs its workers alive while it keeps a training's state.
     """
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    outlive_signals()
 
 
 def _batch(items: list[dict]) -> dict[str, Any]:

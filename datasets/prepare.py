@@ -15,9 +15,7 @@ import argparse
 import hashlib
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
@@ -48,6 +46,7 @@ from datasets.labels import (
     read_published_labels,
     write_labels_json,
 )
+from datasets.workers import end_with_parent
 
 PREPARED = DATA / "prepared"
 
@@ -311,17 +310,6 @@ def in_processes(function: Callable, tasks: Iterable, workers: int) -> Iterator:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """In a worker: leave Ctrl-C to the parent, and end when the parent is gone, even by kill -9."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def summary(collections: list[Collection]) -> str:

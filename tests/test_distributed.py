@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from datasets.demo import generate
 from networks.backbone import ResNetBackbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
+from utils import resuming
 
 REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -136,7 +138,18 @@ def start(processes, script, arguments, folder):
     error = folder / "stderr.txt"
     with open(folder / "stdout.txt", "w") as out, open(error, "w") as err:
         whole = command(processes, str(REPOSITORY / script), arguments)
-        return subprocess.Popen(whole, stdout=out, stderr=err, env=ENVIRONMENT), error
+        process = subprocess.Popen(
+            whole, stdout=out, stderr=err, env=ENVIRONMENT, start_new_session=True
+        )
+        return process, error
+
+
+def wait_for(path, process):
+    """Wait until a file is there, at most two minutes, and while the process lives."""
+    deadline = time.monotonic() + 120
+    while not path.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    assert path.exists()
 
 
 def workers_of(process):
@@ -152,10 +165,7 @@ def test_a_process_that_dies_ends_the_run_which_can_go_on(files, tmp_path):
         "--long_side 64 80 --lr 1e-3"
     )
     process, error = start(2, "train_scn.py", arguments, tmp_path)
-    state = tmp_path / "scn/training.pt"
-    deadline = time.monotonic() + 120
-    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    wait_for(tmp_path / "scn/training.pt", process)
     os.kill(workers_of(process)[1], signal.SIGKILL)
     assert process.wait(timeout=60) != 0
     assert error.read_text().count("error: ") <= 1
@@ -164,6 +174,44 @@ def test_a_process_that_dies_ends_the_run_which_can_go_on(files, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "going on after step" in done.stdout and "epoch 12/12" in done.stdout
     assert torch.load(tmp_path / "scn/last.pt", weights_only=True)["epoch"] == 12
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_to_everything_keeps_the_state(files, tmp_path, processes):
+    """As schedulers send it: to all processes, those that read photographs too."""
+    arguments = (
+        f"{data_of(files, workers=1)} --experiments {tmp_path} --epochs 400 --batch 4 --crop 64 "
+        "--long_side 64 80 --checkpoint_minutes 0"
+    )
+    process, error = start(processes, "train_scn.py", arguments, tmp_path)
+    wait_for(tmp_path / "scn/training.pt", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=90) != 0
+    text = error.read_text()
+    said = re.findall(r"stopped by SIGTERM; (.*)", text)
+    state = torch.load(tmp_path / "scn/training.pt", weights_only=True)
+    place = f"{state['position']} of epoch {state['epoch'] + 1}; "
+    inside = f"{tmp_path}/scn/training.pt holds everything up to step {place}"
+    between = f"the training of epoch {state['epoch'] + 1} is kept; "  # it was being scored
+    assert len(said) == 1
+    assert said[0] in (inside + resuming.GO_ON, between + resuming.GO_ON)
+
+
+def test_more_pictures_when_an_evaluation_goes_on(files, tmp_path):
+    arguments = (
+        f"{data_of(files)} --checkpoint {files}/classifier.pt --scales 1 --no_flip --beta 1 "
+        f"--experiments {tmp_path}"
+    )
+    folder, results = tmp_path / "eval_image", []
+    for processes, pictures in ((2, 2), (3, 13)):
+        (folder / "result.json").unlink(missing_ok=True)
+        done = run(processes, "evaluator_cls_image.py", f"{arguments} --report_images {pictures}")
+        assert done.returncode == 0, done.stderr
+        result = json.loads((folder / "result.json").read_text())
+        results.append((result["images"], result["thresholds"]))
+    assert results[0] == results[1] and results[0][0] == 13
+    assert len(list((folder / "report").iterdir())) == 13
+    assert len(list((folder / "pseudo_labels/0.1").iterdir())) == 13
 
 
 def test_an_error_in_one_process_is_shown_once(files, tmp_path):

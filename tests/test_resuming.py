@@ -107,7 +107,7 @@ def test_stopped_inside_an_epoch_and_gone_on(
     assert "stopped by" in log and "going on after step" in log and "epoch 3/3" in log
 
 
-def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkeypatch):
+def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkeypatch, capsys):
     import utils.classification as classification
 
     def stop(*_, **__):
@@ -118,6 +118,7 @@ def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkey
     arguments = classifier_arguments(scenes, whole, tmp_path)
     monkeypatch.setattr(classification, "validate", stop)
     assert stopped("train_cls_image.py", arguments) == 128 + signal.SIGTERM
+    assert "the training of epoch 1 is kept; " in capsys.readouterr().err
     assert not (tmp_path / "cls_image/last.pt").exists()
     monkeypatch.undo()
     call("train_cls_image.py", f"{arguments} --resume")
@@ -243,15 +244,17 @@ def test_two_runs_do_not_write_into_one_folder(scenes, tmp_path, capsys):
         holder.wait()
 
 
-def test_a_second_signal_strikes_at_once():
+def test_a_second_signal_strikes_at_once(monkeypatch):
     with Interruption() as interruption:
         interruption.wait()
         os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)  # as srun and torchrun both send it: one wish
         assert interruption.wished == signal.SIGTERM
+        monkeypatch.setattr("utils.interruption.SECONDS_OF_ONE_WISH", 0.0)
         with pytest.raises(Stopped, match="SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(Stopped):
-            interruption.strike()
+        with pytest.raises(Stopped, match="all is kept"):
+            interruption.strike("all is kept")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     in_thread = []
     thread = threading.Thread(target=lambda: in_thread.append(Interruption().__enter__()))

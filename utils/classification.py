@@ -3,6 +3,7 @@
 import argparse
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -264,6 +265,7 @@ class Keeper:
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
+        distributed.same_buffers(self.networks[0])
         found = self._validate() if self.scores else None
         line, scores = f"epoch {epoch + 1}/{self.given.epochs}: {shown(losses)}", {}
         if found is not None:
@@ -327,9 +329,10 @@ def held_back(given: argparse.Namespace) -> Collection | None:
     """Photographs with labels that are not trained on: the first of the data set's val split."""
     if given.split == "val" or not given.score_images:
         return None
-    try:
+    val = None
+    with suppress(InputError):  # data of one's own need not have such a split
         val = options.collection(given, "val")
-    except InputError:  # data of one's own need not have such a split
+    if distributed.maximum(int(val is None))[0]:
         return None
     labelled = [identifier for identifier in val.ids if identifier in val.labels]
     return val.subset(labelled[: given.score_images]) if labelled else None
@@ -338,7 +341,7 @@ def held_back(given: argparse.Namespace) -> Collection | None:
 def best_so_far(path: Path) -> float:
     """The mIoU of the best checkpoint that a run has kept, -1 if there is none."""
     found = checkpoints.read(path).get("miou") if path.is_file() else None
-    return -1.0 if found is None else float(found)
+    return float(found) if isinstance(found, int | float) else -1.0
 
 
 def check_saliency(collection: Collection) -> None:
@@ -392,6 +395,9 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
         "photographs": resuming.fingerprint(collection),
         "--scn": resuming.fingerprint(networks[1].state_dict()),
     }
+    if "saliency" in supervision.layers:
+        paths = map(collection.saliency_path, collection.ids)
+        made_from["saliency maps"] = resuming.sizes(paths)
     saved = resuming.find(given)
     if saved is not None:
         saved.refuse_changes(given, made_from)

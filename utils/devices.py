@@ -21,6 +21,8 @@ def choose(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda:") and distributed.processes() > 1:
+        raise InputError(f"--device {name}: torchrun gives each process its own GPU; give cuda")
     if name == "cuda" and distributed.launched():
         name = f"cuda:{distributed.local_rank()}"
     try:

@@ -11,13 +11,16 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from torch import Tensor
-from torch.distributed.rendezvous import rendezvous
+from torch import Tensor, nn
+
+PATIENCE = timedelta(days=1)
+"""So long one process waits for another."""
 
 
 def launched() -> bool:
@@ -72,9 +75,14 @@ class Group:
 
     def __enter__(self) -> "Group":
         if launched():
+            from torch.distributed.rendezvous import rendezvous  # not in every build of PyTorch
+
             self._store, number, count = next(iter(rendezvous("env://")))
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, store=self._store, rank=number, world_size=count)
+            # Waiting is normal, for a slower share or a report; a process that died is noticed.
+            dist.init_process_group(
+                backend, timeout=PATIENCE, store=self._store, rank=number, world_size=count
+            )
         return self
 
     def __exit__(self, kind: type | None, *rest: object) -> None:
@@ -137,6 +145,13 @@ def mean(value: Tensor) -> Tensor:
 def total_counts(counts: np.ndarray) -> np.ndarray:
     """The exact sum of int64 counts over all processes."""
     return total(torch.from_numpy(counts)).numpy()
+
+
+def same_buffers(module: nn.Module) -> None:
+    """Give all processes the first one's buffers, which are those that checkpoints hold."""
+    if processes() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
 
 
 def gather(value: Any) -> list[Any]:  # noqa: ANN401

@@ -25,10 +25,10 @@ from utils.labelling import (
     infer_and_write,
     labelled_sheet,
 )
-from utils.pseudo_labels import CAM_FORMATS
+from utils.pseudo_labels import CAM_FORMATS, label_path
 from utils.report import write_report
 from utils.report_scores import Evaluation
-from utils.resuming import fingerprint
+from utils.resuming import fingerprint, sizes
 from utils.run import Run
 from utils.scoring import score_table
 
@@ -298,6 +298,8 @@ def evaluate(given: argparse.Namespace) -> None:
         "--checkpoint": fingerprint(trained.classifier.state_dict()),
         "--scn": fingerprint(trained.scn.state_dict()),
     }
+    if collection.masks is not None:
+        made_from["masks"] = sizes(map(collection.mask_path, collection.ids))
     goes_on = distributed.is_first() and journal.goes_on(given, made_from)
     with Run(given, device, continues=goes_on) as run:
         if distributed.is_first() and not goes_on:
@@ -365,7 +367,9 @@ def finish(
         run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
     if given.export_deeplab:
         target = Path(given.export_deeplab)
-        pairs = deeplab.export(target, collection, run.folder / folder, threshold)
+        paths = {i: label_path(run.folder / folder, threshold, i) for i in collection.ids}
+        labelled = collection.subset([i for i in collection.ids if paths[i].is_file()])
+        pairs = deeplab.export(target, labelled, run.folder / folder, threshold)
         run.say(f"for deeplab-pytorch: {pairs}")
     # Written last: with it the evaluation counts as finished.
     write_json(run.folder / "result.json", result)

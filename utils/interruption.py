@@ -2,9 +2,13 @@
 
 import signal
 import threading
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+SECONDS_OF_ONE_WISH = 5.0
+"""Signals within this time are one wish to stop."""
 
 
 class Stopped(BaseException):
@@ -28,13 +32,14 @@ def name_of(number: int) -> str:
 class Interruption:
     """Listens to signals while it is open; a context manager.
 
-    At once (the default) a signal raises Stopped where it strikes. Otherwise it is kept in
-    `wished` for whoever looks, and only a second one raises.
+    At once (the default) a signal raises Stopped where it strikes, with what was said to be
+    `kept`. Otherwise it is kept in `wished` for whoever looks, and only a second one raises, some
+    seconds later: who starts several processes often signals each of them more than once.
     """
 
     def __init__(self) -> None:
-        self.wished = 0
-        self._at_once = True
+        self.wished, self.kept = 0, ""
+        self._at_once, self._heard_at = True, 0.0
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
@@ -47,16 +52,23 @@ class Interruption:
             signal.signal(number, handler)
 
     def _heard(self, number: int, _: FrameType | None) -> None:
-        if self._at_once or self.wished:
+        if self._at_once:
+            raise Stopped(number, self.kept)
+        if self.wished and time.monotonic() - self._heard_at > SECONDS_OF_ONE_WISH:
             raise Stopped(number)
-        self.wished = number
+        if not self.wished:
+            self.wished, self._heard_at = number, time.monotonic()
 
     def wait(self) -> None:
         """From now on signals wait to be looked at."""
         self._at_once = False
 
-    def strike(self) -> None:
-        """From now on signals strike at once, one that came just before too."""
-        self._at_once = True
+    def strike(self, kept: str) -> None:
+        """From now on signals strike at once, one that came just before too.
+
+        Args:
+            kept: what to say then of the work so far.
+        """
+        self._at_once, self.kept = True, kept
         if self.wished:
-            raise Stopped(self.wished)
+            raise Stopped(self.wished, kept)

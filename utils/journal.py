@@ -22,6 +22,9 @@ from utils.run import option_values
 
 FILE = "evaluation.json"
 
+DAMAGE = (LookupError, ValueError, TypeError, ArithmeticError, RecursionError)
+"""What reading a damaged line can raise."""
+
 EVALUATION_HARMLESS = HARMLESS | {"checkpoint", "crf_workers", "export_deeplab", "report_images"}
 """Options that do not alter what an evaluation writes."""
 
@@ -81,7 +84,9 @@ class Journal:
             for path in sorted(self.folder.glob("done-*.jsonl")):
                 for line in path.read_bytes().split(b"\n"):
                     # A process that was killed may leave a last line that is cut off.
-                    with suppress(ValueError, KeyError, TypeError, IndexError):
+                    with suppress(
+                        LookupError, ValueError, TypeError, ArithmeticError, RecursionError
+                    ):
                         found = json.loads(line)
                         if complete(found["id"]):
                             self._old[found["id"]] = self._counts_of(found)

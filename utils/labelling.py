@@ -168,7 +168,10 @@ def infer_and_write(
     done = labeller.journal.finished(labeller.complete)
     rows = sheet_ids(collection.ids)
     gallery = gallery_of(given, run.folder, collection)
-    todo = [i for i in collection.ids if i not in done or i in rows or gallery.lacks(i)]
+    # Decided by one process: while others still look, the first already writes.
+    todo = distributed.shared(
+        [i for i in collection.ids if i not in done or i in rows or gallery.lacks(i)]
+    )
     if done:
         run.say(f"{len(done)} of {len(collection.ids)} photographs are done; going on")
     mine = collection.subset(todo[distributed.rank() :: distributed.processes()])

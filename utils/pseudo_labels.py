@@ -13,7 +13,7 @@ import torch
 
 from datasets.files import InputError, encode_jpeg, write_bytes, write_label_map
 from datasets.palette import voc_palette
-from datasets.prepare import end_with_parent
+from datasets.workers import end_with_parent
 from utils.cams import resize
 from utils.crf import CrfConstants, refine
 from utils.inference import Inferred

@@ -9,7 +9,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from utils.pickles import COPY_AGAIN
 from utils.run import Run, option_values
 
 FILE = "training.pt"
+
+GO_ON = "the same command with --resume goes on"
 
 HARMLESS = frozenset(
     {
@@ -65,17 +67,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def fingerprint(value: Collection | Mapping[str, Tensor]) -> str:
-    """A digest of a collection's ids and labels, or of weights."""
+    """A digest of a collection's ids, labels and sizes of photographs, or of weights."""
     digest = hashlib.sha256()
     if isinstance(value, Collection):
         for identifier in value.ids:
             digest.update(identifier.encode() + b"\n")
             if identifier in value.labels:
                 digest.update(value.labels[identifier].tobytes())
+        digest.update(sizes(value.images[identifier] for identifier in value.ids).encode())
     else:
         for name, tensor in sorted(value.items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def sizes(paths: Iterable[Path]) -> str:
+    """A digest of the sizes of files; reading them all would take too long."""
+    found = [path.stat().st_size if path.is_file() else 0 for path in paths]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def random_state() -> dict[str, Any]:
@@ -208,7 +217,9 @@ def open_run(options: argparse.Namespace, device: torch.device, saved: Saved | N
     """The run's folder, going on there if the state is the folder's own."""
     folder = Path(options.experiments) / options.tag
     own = saved is not None and saved.path.resolve().parent == folder.resolve()
-    return Run(options, device, continues=own, first_step=saved.content["step"] if own else None)
+    # With other options (--force) steps count otherwise; then nothing is hidden.
+    same = own and saved.content["options"].get("batch") == options.batch
+    return Run(options, device, continues=own, first_step=saved.content["step"] if same else None)
 
 
 class StateKeeper:
@@ -240,6 +251,7 @@ class StateKeeper:
     def keep(self, epoch: int, position: int) -> None:
         """Write the state in which `position` steps of `epoch` are done."""
         random_states = distributed.gather(random_state())
+        skipped = distributed.gather(list(self.run.skipped))
         self._last = time.monotonic()
         if not distributed.is_first():
             return
@@ -256,7 +268,7 @@ class StateKeeper:
             "model": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": self.losses.state(),
-            "skipped": list(self.run.skipped),
+            "skipped": sorted({message for part in skipped for message in part}),
             "random": random_states,
         }
         checkpoints.save(self.run.folder / FILE, content)
@@ -273,10 +285,11 @@ class StateKeeper:
             self.losses.read(epoch * self.plan.steps_per_epoch + position - 1)
             self.keep(epoch, position)
         if wished:
+            distributed.maximum(0)  # none leaves before the first has written
             raise Stopped(
                 wished,
                 f"{self.run.folder / FILE} holds everything up to step {position} of epoch "
-                f"{epoch + 1}; the same command with --resume goes on",
+                f"{epoch + 1}; {GO_ON}",
             )
 
     def restore(self, saved: Saved) -> None:

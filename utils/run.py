@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.files import InputError, remove_unfinished, write_json
+from datasets.loading import LOADER_TIMEOUT
 from utils import distributed
 from utils.devices import peak_memory
 from utils.events import Events
@@ -43,6 +45,9 @@ WRITTEN = (
     "cams_psa",
 )
 """What makes a folder that of a run; options, log and events alone are left of a failed start."""
+
+NO_MEMORY = ("DefaultCPUAllocator", "Insufficient memory")
+"""What torch and OpenCV say when main memory is full."""
 
 AGAIN = "start again, a training with --resume"
 
@@ -147,15 +152,17 @@ class Run:
         self.interruption.__exit__()
         if self._log is None:
             return
-        if error is None:
-            seconds = duration(time.monotonic() - self._started)
-            self.say(f"took {seconds}, at most {peak_memory(self.device)}")
-        else:
-            with contextlib.suppress(InputError):  # a full disk must not hide the first error
-                self.log(f"stopped: {error or kind.__name__}")
-        self._events.close()
-        with contextlib.suppress(OSError):
-            self._log.close()
+        try:
+            if error is None:
+                seconds = duration(time.monotonic() - self._started)
+                self.say(f"took {seconds}, at most {peak_memory(self.device)}")
+            else:
+                with contextlib.suppress(InputError):  # a full disk must not hide the first error
+                    self.log(f"stopped: {error or kind.__name__}")
+        finally:
+            self._events.close()
+            with contextlib.suppress(OSError):
+                self._log.close()
         if error is None:
             self._events.check()  # what waited until now may not have fitted on the disk
 
@@ -177,9 +184,14 @@ class Run:
 
     def say(self, text: str = "") -> None:
         """Print a line beside any progress bar and write it to the log."""
-        if self._log is not None:
+        if self._log is None:
+            return
+        try:
             tqdm.write(text, file=sys.stdout)
-            self.log(text)
+        except OSError as error:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the flush at exit would fail too)
+            raise InputError(f"cannot write to standard output: {error.strerror}") from error
+        self.log(text)
 
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
@@ -246,8 +258,11 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
         if not group.may_report():
             group.leave(status)
         if message is None or (options.debug and isinstance(error, Exception)):
-            raise
-        tqdm.write(message, file=sys.stderr)
+            if not distributed.joined():
+                raise
+            traceback.print_exc()
+        else:
+            tqdm.write(message, file=sys.stderr)
         group.leave(status)
     if distributed.joined():
         group.leave(0)
@@ -264,11 +279,17 @@ def _answer(error: BaseException) -> tuple[int, str | None]:
         return 130, "stopped by Ctrl-C"
     if isinstance(error, Stopped):
         return 128 + error.number, str(error)
+    text = str(error)
+    if isinstance(error, MemoryError) or any(sign in text for sign in NO_MEMORY):
+        return 2, f"error: main memory is full; {LESS_MEMORY}"
     if distributed.lost_another(error):
-        return 1, f"error: another process of this run died, or cannot be reached; {AGAIN}"
-    if isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker"):
+        reason = text.split("] ")[-1].split("\n")[0][:80]
+        return 1, f"error: another process of this run died, or is not reached ({reason}); {AGAIN}"
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker"):
         return 1, (
             "error: a process that reads photographs died, perhaps for want of memory; fewer "
             f"--workers need less; {AGAIN}"
         )
+    if isinstance(error, RuntimeError) and text.startswith("DataLoader timed out"):
+        return 1, f"error: no photograph could be read for {LOADER_TIMEOUT} s; {AGAIN}"
     return 1, None

@@ -16,7 +16,7 @@ from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_load
 from utils import devices, distributed
 from utils.optimisers import PolynomialDecay, trainable
 from utils.progress import progress
-from utils.resuming import Saved, StateKeeper
+from utils.resuming import GO_ON, Saved, StateKeeper
 from utils.run import Run
 
 Losses = dict[str, Tensor]
@@ -230,7 +230,8 @@ def train(
         train_epoch(run, plan, epoch, done, remaining, stage, reader, keeper, device)
         if done < plan.steps_per_epoch:
             keeper.keep(epoch, plan.steps_per_epoch)
-        run.interruption.strike()  # scoring takes long, and is done again after --resume
+        # Scoring takes long, and is done again after --resume.
+        run.interruption.strike(f"the training of epoch {epoch + 1} is kept; {GO_ON}")
         stage.after_epoch(epoch, reader.epoch_means())
         done = 0
     run.list_skipped()
