@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -14,21 +13,12 @@ import pytest
 import torch
 
 from datasets.demo import generate
+from tests.calling import call
 from utils import checkpoints
 from utils.interruption import Interruption, Stopped
 from utils.resuming import StateKeeper
 
-REPOSITORY = Path(__file__).parents[1]
 SMALL = "--device cpu --workers 0 --epochs 3 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3"
-
-
-def call(script, arguments):
-    """Run a script in this process, as `python script arguments` would."""
-    before, sys.argv = sys.argv, [script, *arguments.split()]
-    try:
-        runpy.run_path(str(REPOSITORY / script), run_name="__main__")
-    finally:
-        sys.argv = before
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,22 +18,12 @@ from datasets.palette import voc_palette
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
+from tests.calling import REPOSITORY, call
 from utils.classification import SupervisedNetwork
 
-REPOSITORY = Path(__file__).parents[1]
 SMALL = (
     "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
 )
-
-
-def call(script, arguments, **places):
-    """Run a script in this process, as `python script arguments` would."""
-    argv = [script, *(part.format(**places) for part in arguments.split())]
-    before, sys.argv = sys.argv, argv
-    try:
-        runpy.run_path(str(REPOSITORY / script), run_name="__main__")
-    finally:
-        sys.argv = before
 
 
 @pytest.fixture(scope="session")
