@@ -98,13 +98,14 @@ class Keeper:
         if "error" in sample:
             raise InputError(sample["error"])
         self.sample = sample["image"]
+        self.told: set[str] = set()
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, show, log and save."""
         if not is_first():
             return
         scn = self.scn.eval()
-        scores = validate_superpixels(self.masked, scn, self.device)
+        scores = validate_superpixels(self.masked, scn, self.device, self._left_out)
         self.run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
         self.run.say(f"epoch {epoch + 1}/{self.given.epochs}: {shown({**losses, **scores})}")
         image = self.sample.permute(2, 0, 1).to(self.device)
@@ -113,6 +114,11 @@ class Keeper:
         self.run.picture("superpixels", pictures, epoch)
         checkpoint = {"kind": "scn", "epoch": epoch + 1, "model": scn.state_dict()}
         checkpoints.save(self.run.folder / "last.pt", checkpoint)
+
+    def _left_out(self, message: str) -> None:
+        if message not in self.told:
+            self.told.add(message)
+            self.run.say(f"note: not scored: {message}")
 
 
 def train_superpixels(given: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ had where torchvision's weights cannot be fetched.
 import torch
 from torch import Tensor, nn
 
+from networks.backbone import Backbone
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 NAME = "efficientnet-lite0"
@@ -15,7 +16,7 @@ FIRST_OF_STAGE_5 = 11
 """The block from which on the network has stride 32; here it keeps 16."""
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its pooling and head, at stride 16.
 
     Takes the place of networks.backbone.ResNetBackbone: x4 is the output of block 10 (a linear
@@ -47,15 +48,6 @@ class EfficientNetLite0(nn.Module):
         self.blocks5 = nn.Sequential(*network._blocks[FIRST_OF_STAGE_5:])
         self.head = nn.Sequential(network._conv_head, network._bn1, network._swish)
         _pad_inside(self)
-
-    def train(self, mode: bool = True) -> "EfficientNetLite0":
-        """Switch modes; frozen statistics stay as they are in both."""
-        super().train(mode)
-        if self.frozen_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
 
     def stem_to_4(self, images: Tensor) -> Tensor:
         """ImageNet-normalised images (B, 3, H, W) -> x4 (B, 112, H / 16, W / 16)."""

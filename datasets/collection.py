@@ -1,6 +1,6 @@
 """A collection: the photographs of one split and where everything known about them lies."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +53,12 @@ class Collection:
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
         return replace(self, ids=tuple(ids))
+
+
+def evenly_spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
+    """`count` of the ids from the first to the last, in their order; all if there are no more."""
+    places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
+    return tuple(ids[place] for place in places)
 
 
 def png_ids(folder: Path) -> set[str]:

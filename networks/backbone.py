@@ -16,7 +16,27 @@ WEIGHTS = {
 """Backbones by name, with torchvision's ImageNet weights for each (the V1 ones)."""
 
 
-class ResNetBackbone(nn.Module):
+class Backbone(nn.Module):
+    """What backbones share: statistics of batch normalisation that can be frozen."""
+
+    frozen_statistics = False
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch modes; frozen statistics stay as they are in both."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def freeze_statistics(self) -> None:
+        """Keep the stored statistics of batch normalisation from now on, also in training."""
+        self.frozen_statistics = True
+        self.train(self.training)
+
+
+class ResNetBackbone(Backbone):
     """torchvision's ResNet without its head, its last stage undilated at stride 1.
 
     Attributes:
@@ -40,16 +60,6 @@ class ResNetBackbone(nn.Module):
                 layer.stride = (1, 1)
         c5 = resnet.fc.in_features
         self.channels = (c5 // 2, c5)
-        self.frozen_statistics = False
-
-    def train(self, mode: bool = True) -> "ResNetBackbone":
-        """Switch modes; frozen statistics stay as they are in both."""
-        super().train(mode)
-        if self.frozen_statistics:
-            for module in self.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
-        return self
 
     def stem_to_4(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) -> x4 (B, c4, H / 16, W / 16), the output of layer3."""
@@ -59,11 +69,6 @@ class ResNetBackbone(nn.Module):
     def stage5(self, x4: Tensor) -> Tensor:
         """x4 (B, c4, h, w) -> x5 (B, c5, h, w), the output of layer4."""
         return self.layer4(x4)
-
-    def freeze_statistics(self) -> None:
-        """Keep the stored statistics of batch normalisation from now on, also in training."""
-        self.frozen_statistics = True
-        self.train(self.training)
 
 
 def build_backbone(name: str, weights: str = "none") -> ResNetBackbone:

@@ -284,12 +284,14 @@ class Trained:
         scn: the superpixel network it was trained with, or the one named; in evaluation mode.
         classes: foreground class names, or None where the checkpoint does not say.
         threshold: its best background threshold in training, or None.
+        shipped_scn: the superpixel network is the shipped one, for want of another.
     """
 
     classifier: Classifier
     scn: SuperpixelNet
     classes: tuple[str, ...] | None
     threshold: float | None
+    shipped_scn: bool = False
 
 
 def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = None) -> Trained:
@@ -321,13 +323,13 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     classifier = Classifier(backbone, len(last), dcr=dcr)
     _load_classifier_state(classifier, content, path)
     scn = SuperpixelNet()
-    if scn_path is not None:
-        load_scn(scn, scn_path)
-    elif isinstance(content.get("scn"), Mapping):
+    holds_scn = isinstance(content.get("scn"), Mapping)
+    if scn_path is None and holds_scn:
         fill(scn, _weights(content["scn"], path), path, "the superpixel network (SCN)")
     else:
-        load_scn(scn, SHIPPED)
-    return Trained(classifier.eval(), scn.eval(), classes, threshold)
+        load_scn(scn, SHIPPED if scn_path is None else scn_path)
+    shipped = scn_path is None and not holds_scn
+    return Trained(classifier.eval(), scn.eval(), classes, threshold, shipped)
 
 
 def _described(

@@ -3,7 +3,6 @@
 import argparse
 import math
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -12,7 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.collection import Collection, missing_masks, missing_saliency, require_labels
+from datasets.collection import (
+    Collection,
+    evenly_spread,
+    missing_masks,
+    missing_saliency,
+    require_labels,
+)
 from datasets.files import InputError
 from datasets.loading import TrainingCrops
 from networks.association import pool
@@ -24,7 +29,7 @@ from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints, devices, distributed, options, resuming
 from utils.folding import fold
 from utils.inference import Settings, Validation, classification_map, validate
-from utils.labelling import labelled_sheet, sheet_ids
+from utils.labelling import labelled_sheet
 from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
 from utils.run import Run
 from utils.training import Losses, Stage, batches_of, plan_of, shown, train
@@ -297,7 +302,7 @@ class Keeper:
             settings,
             VALIDATION_THRESHOLDS,
             *self._reading(),
-            show=sheet_ids(self.collection.ids, PANELS),
+            show=evenly_spread(self.collection.ids, PANELS),
         )
 
     def _reading(self) -> tuple[torch.device, int, Callable[[str], None]]:
@@ -325,13 +330,15 @@ class Keeper:
         }
 
 
-def held_back(given: argparse.Namespace) -> Collection | None:
+def held_back(run: Run, given: argparse.Namespace) -> Collection | None:
     """Photographs with labels that are not trained on: the first of the data set's val split."""
     if given.split == "val" or not given.score_images:
         return None
     val = None
-    with suppress(InputError):  # data of one's own need not have such a split
+    try:
         val = options.collection(given, "val")
+    except InputError as error:  # data of one's own need not have such a split
+        run.say(f"note: no photographs are held back for the mAP of the classification ({error})")
     if distributed.maximum(int(val is None))[0]:
         return None
     labelled = [identifier for identifier in val.ids if identifier in val.labels]
@@ -451,7 +458,7 @@ def train_in(
         supervision,
         collection,
         device,
-        held_back(given),
+        held_back(run, given),
     )
     stage = Stage(
         model=network,

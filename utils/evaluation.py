@@ -324,6 +324,11 @@ def evaluate_in(
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )
+    if trained.shipped_scn:
+        run.say(
+            f"note: {path} holds no superpixel network; taking {checkpoints.SHIPPED} "
+            "(--scn names the one it was trained with)"
+        )
     unmasked = missing_masks(collection)
     if scored and unmasked:
         run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")

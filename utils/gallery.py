@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,12 +19,6 @@ MOST_CAMS = 8
 """So many cams of a photograph are shown; without labels there is one for every class."""
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
-
-
-def chosen(ids: Sequence[str], count: int) -> tuple[str, ...]:
-    """`count` of the ids, evenly spread, in their order; all of them if there are no more."""
-    count = min(count, len(ids))
-    return tuple(ids[i * len(ids) // count] for i in range(count))
 
 
 @dataclass(frozen=True)

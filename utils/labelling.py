@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.collection import Collection
+from datasets.collection import Collection, evenly_spread
 from datasets.palette import voc_palette
 from utils import checkpoints, crf, devices, distributed, options
 from utils.cams import label_map, label_maps
 from utils.folding import fold
-from utils.gallery import Gallery, chosen
+from utils.gallery import Gallery
 from utils.inference import Inferred, Settings, infer_collection
 from utils.journal import Journal
 from utils.metrics import ThresholdSweep
@@ -166,7 +166,7 @@ def infer_and_write(
     settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
     labeller = Labeller(given, run.folder, collection.num_classes, thresholds)
     done = labeller.journal.finished(labeller.complete)
-    rows = sheet_ids(collection.ids)
+    rows = set(evenly_spread(collection.ids, SHEET_ROWS))
     gallery = gallery_of(given, run.folder, collection)
     # Decided by one process: while others still look, the first already writes.
     todo = distributed.shared(
@@ -182,7 +182,8 @@ def infer_and_write(
         for found in infer_collection(mine, *networks, settings, device, workers, "cams", run.bad):
             count += 1
             if gallery.lacks(found.id):
-                gallery.add(found, superpixels(found.image.to(device), networks[1]))
+                ids = superpixels(found.image.to(device), networks[1])
+                labeller.writer.submit(gallery.add, found, ids)
             if found.id not in done:
                 labeller.take(found)
             if found.id in rows:
@@ -192,13 +193,7 @@ def infer_and_write(
 
 def gallery_of(given: argparse.Namespace, folder: Path, collection: Collection) -> Gallery:
     """The pictures that only inference can draw, for the report."""
-    return Gallery(folder / "report", chosen(collection.ids, given.report_images))
-
-
-def sheet_ids(ids: Sequence[str], rows: int = SHEET_ROWS) -> set[str]:
-    """The ids of a contact sheet, evenly spread."""
-    places = np.linspace(0, len(ids) - 1, rows).round().astype(int)
-    return {ids[place] for place in places}
+    return Gallery(folder / "report", evenly_spread(collection.ids, given.report_images))
 
 
 def outcome_of(

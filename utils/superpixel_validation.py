@@ -1,11 +1,13 @@
 """How good the superpixels of a network under training are, in numbers and pictures."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.collection import Collection, missing_masks
+from datasets.collection import Collection, evenly_spread, missing_masks
 from datasets.files import IGNORE, InputError, read_photograph
 from datasets.loading import read_ground_truth
 from networks.association import pool, upsample
@@ -22,8 +24,7 @@ def with_masks(collection: Collection, most: int) -> Collection:
     """At most so many photographs that have a mask, evenly spread over the collection."""
     unmasked = set(missing_masks(collection))
     masked = [identifier for identifier in collection.ids if identifier not in unmasked]
-    places = np.linspace(0, len(masked) - 1, min(most, len(masked))).round().astype(int)
-    return collection.subset([masked[place] for place in places])
+    return collection.subset(evenly_spread(masked, most))
 
 
 def filled(mask: np.ndarray) -> np.ndarray:
@@ -43,14 +44,19 @@ def filled(mask: np.ndarray) -> np.ndarray:
 
 
 def validate_superpixels(
-    collection: Collection, scn: nn.Module, device: torch.device
+    collection: Collection,
+    scn: nn.Module,
+    device: torch.device,
+    left_out: Callable[[str], None],
 ) -> dict[str, float]:
     """Means over the photographs of a collection, all with masks; empty if there are none.
 
     Args:
-        collection: photographs; one whose files cannot be read is left out.
+        collection: photographs.
         scn: the superpixel network on the device, in evaluation mode.
         device: of the network.
+        left_out: told why a photograph is left out whose files cannot be read: masks have no part
+            in the training, so they do not end it.
 
     Returns:
         `asa`, `boundary_recall`, `undersegmentation_error` in 0..1, and `superpixels`.
@@ -60,7 +66,8 @@ def validate_superpixels(
         try:
             image = read_photograph(collection.images[identifier])
             mask = read_ground_truth(collection, identifier, image.shape[:2])
-        except InputError:  # training itself tells of those it meets
+        except InputError as error:
+            left_out(str(error))
             continue
         ids = superpixels(torch.from_numpy(image).permute(2, 0, 1).to(device), scn)
         ids, truth = connected(ids, SMALLEST), filled(mask)

@@ -9,7 +9,7 @@ import torch
 from datasets.collection import Collection
 from datasets.files import InputError, read_label_map, read_photograph, write_label_map
 from datasets.palette import voc_palette
-from utils.gallery import MOST_CAMS, SIDE, Gallery, chosen
+from utils.gallery import MOST_CAMS, SIDE, Gallery
 from utils.inference import Inferred
 from utils.report import image_iou, write_report
 from utils.report_scores import Evaluation, escaped
@@ -297,16 +297,6 @@ def test_a_photograph_without_class(tmp_path, made):
     text, left_out = report(tmp_path, collection, gallery, evaluation())
     assert left_out == 0
     assert [card["data-classes"] for card in Page(text).all("article")] == [""]
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 7, 10, 11, 1000])
-def test_chosen_are_evenly_spread(count):
-    ids = [f"{i:03}" for i in range(10)]
-    found = [int(i) for i in chosen(ids, count)]
-    assert len(found) == len(set(found)) == min(count, 10)
-    assert found == sorted(found)
-    steps = np.diff([*found, 10]) if found else np.zeros(0)
-    assert steps.size == 0 or steps.max() - steps.min() <= 1
 
 
 def test_real_photographs_fit_the_budget(tmp_path, shared):

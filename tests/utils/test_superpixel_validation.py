@@ -52,13 +52,16 @@ def test_superpixels_of_a_grid(halves):
 
     chosen = with_masks(halves, 3)
     assert chosen.ids == ("p0", "p2", "p3")
-    found = validate_superpixels(chosen, Grid(), torch.device("cpu"))
+    left_out = []
+    found = validate_superpixels(chosen, Grid(), torch.device("cpu"), left_out.append)
     assert found == {
         "asa": 1.0, "boundary_recall": 1.0, "undersegmentation_error": 0.0, "superpixels": 12.0,
     }  # fmt: skip
     Path(halves.images["p0"]).write_bytes(b"")
-    assert validate_superpixels(chosen, Grid(), torch.device("cpu"))["asa"] == 1.0
-    assert validate_superpixels(chosen.subset([]), Grid(), torch.device("cpu")) == {}
+    again = validate_superpixels(chosen, Grid(), torch.device("cpu"), left_out.append)
+    assert again["asa"] == 1.0 and len(left_out) == 1 and "p0.png" in left_out[0]
+    nothing = validate_superpixels(chosen.subset([]), Grid(), torch.device("cpu"), left_out.append)
+    assert nothing == {}
     image = torch.zeros(3, 32, 48, dtype=torch.uint8)
     image[:, :, 20:] = 90
     means = reconstruction(image, Grid())
@@ -68,5 +71,6 @@ def test_superpixels_of_a_grid(halves):
 
 
 def test_a_drawn_network_is_scored_too(halves):
-    found = validate_superpixels(halves.subset(["p0"]), SuperpixelNet().eval(), torch.device("cpu"))
+    network = SuperpixelNet().eval()
+    found = validate_superpixels(halves.subset(["p0"]), network, torch.device("cpu"), print)
     assert 0.4 < found["asa"] <= 1 and found["superpixels"] >= 1
