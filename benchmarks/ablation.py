@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks import quality
-from benchmarks.quality import Configuration
+from benchmarks.quality import PLAIN, Configuration, Inference
 from datasets.demo import generate
 from utils import options
 from utils.classification import build_networks
@@ -22,15 +22,16 @@ from utils.run import start
 
 NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 
-AFFINITIES = ((0, 0.9), (8, 0.9), (8, 0.6))
-"""Of inference: none, the demo's, the paper's."""
+INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
+"""AP: none, with the demo's gamma, with the paper's."""
 
 CONFIGURATIONS = (
-    Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), AFFINITIES),
-    Configuration("DCR", "image", NO_IPC, AFFINITIES),
-    Configuration("DCR, IPC by the image, AP in training", "image", (), AFFINITIES),
-    Configuration("DCR, IPC by the image", "image", ("--beta_train", "0"), AFFINITIES),
-    Configuration("DCR, IPC by saliency", "saliency", (), AFFINITIES),
+    Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), (PLAIN, *INFERENCES)),
+    Configuration("DCR", "image", NO_IPC, INFERENCES),
+    Configuration("DCR, IPC by the image, AP in training", "image", (), INFERENCES),
+    Configuration("DCR, IPC by the image", "image", ("--beta_train", "0"), INFERENCES),
+    Configuration("DCR, IPC by the image, AP, one patch", "image", ("--patches", "1"), INFERENCES),
+    Configuration("DCR, IPC by saliency", "saliency", (), INFERENCES),
 )
 
 CROPS = ("--batch", "8", "--crop", "112", "--long_side", "96", "144")

@@ -19,6 +19,7 @@ from torch import nn
 
 import train_cls_image
 import train_cls_sal
+from benchmarks.bilinear import Bilinear
 from benchmarks.measure import table
 from datasets.collection import Collection
 from datasets.files import write_json
@@ -31,7 +32,30 @@ from utils.run import Run
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
 """Of background; the best one counts, for every training by itself."""
 
-NO_AP = "without AP"
+
+@dataclass(frozen=True)
+class Inference:
+    """How cams are inferred from a trained classifier.
+
+    Attributes:
+        beta: steps of affinity propagation; 0 leaves it out.
+        gamma: affinities below this are cut.
+        superpixels: upsample with the superpixel network's association; otherwise bilinearly, as
+            plain CAM does (without DCR only, which reads that association).
+    """
+
+    beta: int = 0
+    gamma: float = 0.6
+    superpixels: bool = True
+
+    def __str__(self) -> str:
+        """In words, as tables and results files have it."""
+        upsampling = "superpixels" if self.superpixels else "bilinear"
+        return f"{upsampling}, AP gamma {self.gamma:g}" if self.beta else upsampling
+
+
+PLAIN = Inference(superpixels=False)
+"""As in plain CAM: neither superpixels nor AP."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +86,14 @@ class Configuration:
         name: in the table and in the results file.
         method: the training script: `image` or `saliency`.
         arguments: of the training script.
-        affinities: (beta, gamma) of affinity propagation in inference, one row of the table each;
-            beta 0 leaves it out.
+        inferences: one row of the table each.
         start: changes the untrained classifier, to measure what is no option of the scripts.
     """
 
     name: str
     method: str
     arguments: tuple[str, ...]
-    affinities: tuple[tuple[int, float], ...] = ((0, 0.6),)
+    inferences: tuple[Inference, ...] = (Inference(),)
     start: Callable[[nn.Module], None] | None = None
 
 
@@ -85,12 +108,6 @@ def training_options(configuration: Configuration, arguments: Sequence[str]) -> 
     given = parser.parse_args([*arguments, *configuration.arguments])
     check_options(given)
     return given
-
-
-def named(affinity: tuple[int, float]) -> str:
-    """Affinity propagation in inference, in words."""
-    beta, gamma = affinity
-    return f"AP beta {beta}, gamma {gamma:g}" if beta else NO_AP
 
 
 def train_and_score(
@@ -123,18 +140,20 @@ def train_and_score(
         started = time.monotonic()
         keeper = train_in(run, given, supervision, collection, (classifier, scn), device)
         entry: dict = {"seconds": round(time.monotonic() - started), "scores": {}}
-        for affinity in configuration.affinities:
+        trained, frozen = keeper.networks
+        for inference in configuration.inferences:
             found = validate(
                 collection,
-                *keeper.networks,
-                Settings(tuple(scales), False, *affinity),
+                trained,
+                frozen if inference.superpixels else Bilinear(),
+                Settings(tuple(scales), False, inference.beta, inference.gamma),
                 THRESHOLDS,
                 device,
                 options.workers(given, device),
                 run.bad,
             )
             entry["mean_ap"] = round(100 * found.mean_ap, 2)
-            entry["scores"][named(affinity)] = {
+            entry["scores"][str(inference)] = {
                 "miou": round(100 * found.miou, 2),
                 "threshold": found.threshold,
             }
@@ -146,11 +165,19 @@ class Results:
 
     Args:
         path: JSON; made if it is missing.
+        order: names of configurations, in which entries are kept.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.entries: dict[str, dict] = json.loads(path.read_text()) if path.is_file() else {}
+    def __init__(self, path: Path, order: Sequence[str] = ()) -> None:
+        self.path, self.order = path, list(order)
+        self.entries = self._read()
+
+    def _read(self) -> dict[str, dict]:
+        return json.loads(self.path.read_text()) if self.path.is_file() else {}
+
+    def _place(self, key: str) -> tuple[int, str, int]:
+        name, _, seed = key.rpartition(" seed ")
+        return self.order.index(name) if name in self.order else len(self.order), name, int(seed)
 
     def find(self, key: str, settings: dict) -> dict | None:
         """The entry of that key if it was measured with these settings."""
@@ -158,8 +185,9 @@ class Results:
         return entry if entry is not None and entry["settings"] == settings else None
 
     def add(self, key: str, settings: dict, entry: dict) -> None:
-        """Add or replace an entry and write the file."""
-        self.entries[key] = {"settings": settings, **entry}
+        """Add or replace an entry and write the file, with what others have added meanwhile."""
+        entries = {**self._read(), key: {"settings": settings, **entry}}
+        self.entries = {key: entries[key] for key in sorted(entries, key=self._place)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.entries)
 
@@ -169,7 +197,7 @@ def settings_of(configuration: Configuration, arguments: Sequence[str], **more: 
     settings = {
         "method": configuration.method,
         "arguments": [*arguments, *configuration.arguments],
-        "inference": [named(affinity) for affinity in configuration.affinities],
+        "inference": [str(inference) for inference in configuration.inferences],
         **more,
     }
     return json.loads(json.dumps(settings))
@@ -184,14 +212,14 @@ def rows(configurations: Sequence[Configuration], results: Results) -> list[list
             for key, entry in results.entries.items()
             if key.rpartition(" seed ")[0] == configuration.name
         ]
-        for affinity in configuration.affinities if entries else ():
-            mious = [entry["scores"][named(affinity)]["miou"] for entry in entries]
+        for inference in configuration.inferences if entries else ():
+            mious = [entry["scores"][str(inference)]["miou"] for entry in entries]
             spread = statistics.stdev(mious) if len(mious) > 1 else float("nan")
             aps = [entry["mean_ap"] for entry in entries]
             table.append(
                 [
                     configuration.name,
-                    named(affinity),
+                    str(inference),
                     f"{statistics.mean(mious):.1f}",
                     f"{spread:.1f}",
                     " ".join(f"{miou:.1f}" for miou in mious),
@@ -226,6 +254,7 @@ def run(
     collection: Collection,
     networks: Networks,
     scales: Sequence[float],
+    **more: str,
 ) -> None:
     """Measure what is not measured yet, one training after the other, and print the table.
 
@@ -237,13 +266,14 @@ def run(
         collection: photographs with masks.
         networks: builds the networks.
         scales: of inference.
+        more: what else the numbers were measured with.
     """
     chosen = [c for c in configurations if given.only is None or c.name in given.only]
-    results = Results(Path(given.results))
+    results = Results(Path(given.results), [configuration.name for configuration in configurations])
     for seed in given.seeds:
         for configuration in chosen:
             key = f"{configuration.name} seed {seed}"
-            settings = settings_of(configuration, common, scales=list(scales))
+            settings = settings_of(configuration, common, scales=list(scales), **more)
             if results.find(key, settings) is None:
                 tag = re.sub(r"\W+", "_", f"{Path(given.results).stem} {key}")
                 here = ["--experiments", given.experiments, "--tag", tag, "--overwrite"]

@@ -9,10 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import efficientnet, photographs, quality
-from benchmarks.quality import METHODS, Configuration, Results, named, rows, training_options
+from benchmarks.bilinear import Bilinear
+from benchmarks.quality import (
+    METHODS,
+    PLAIN,
+    Configuration,
+    Inference,
+    Results,
+    rows,
+    training_options,
+)
 from datasets.demo import generate
+from networks.association import upsample
 from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
@@ -22,7 +33,7 @@ from utils.classification import build_networks
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = (
-    Configuration("first", "image", ("--lr", "0.5"), ((0, 0.6), (8, 0.9))),
+    Configuration("first", "image", ("--lr", "0.5"), (PLAIN, Inference(8, 0.9))),
     Configuration("second", "saliency", ()),
 )
 
@@ -44,14 +55,14 @@ def test_later_arguments_win():
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """What was trained, with invented scores: 10 times the seed, one more for every affinity."""
+    """What was trained, with invented scores: 10 times the seed, one more for every inference."""
     trained = []
 
     def invented(configuration, given, *_):
         trained.append((configuration.name, given.seed))
         scores = {
-            named(affinity): {"miou": 10.0 * given.seed + i, "threshold": 0.3}
-            for i, affinity in enumerate(configuration.affinities)
+            str(inference): {"miou": 10.0 * given.seed + i, "threshold": 0.3}
+            for i, inference in enumerate(configuration.inferences)
         }
         return {"seconds": 1, "mean_ap": 50.0 + given.seed, "scores": scores}
 
@@ -77,24 +88,35 @@ def test_what_is_measured_is_not_measured_again(tmp_path, trainings):
     assert trainings[4:] == [("first", 2), ("second", 2)]
 
 
+def test_two_at_once_keep_the_results_of_both(tmp_path):
+    path = tmp_path / "results.json"
+    one, other = Results(path, ["first", "second"]), Results(path, ["first", "second"])
+    one.add("second seed 0", {}, {})
+    other.add("gone seed 0", {}, {})
+    other.add("first seed 10", {}, {})
+    one.add("first seed 9", {}, {})
+    expected = ["first seed 9", "first seed 10", "second seed 0", "gone seed 0"]
+    assert list(Results(path).entries) == expected
+
+
 def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
     path = tmp_path / "results.json"
     measure(path)
     table = rows((FIRST, SECOND), Results(path))
     deviation = f"{statistics.stdev([10, 20, 40]):.1f}"
     assert table == [
-        ["first", "without AP", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
-        ["first", "AP beta 8, gamma 0.9", "24.3", deviation, "11.0 21.0 41.0", "52.3"],
-        ["second", "without AP", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
+        ["first", "bilinear", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
+        ["first", "superpixels, AP gamma 0.9", "24.3", deviation, "11.0 21.0 41.0", "52.3"],
+        ["second", "superpixels", "23.3", deviation, "10.0 20.0 40.0", "52.3"],
     ]
-    assert "AP beta 8, gamma 0.9" in capsys.readouterr().out
+    assert "superpixels, AP gamma 0.9" in capsys.readouterr().out
 
 
 def test_a_training_and_its_scores(tmp_path):
     generate(tmp_path / "data", 4, 1, 48, 0, progress=False)
     checkpoints.save(tmp_path / "scn.pt", {"kind": "scn", "model": SuperpixelNet().state_dict()})
     started = []
-    configuration = replace(FIRST, arguments=(), start=started.append)
+    configuration = replace(FIRST, arguments=("--no_dcr",), start=started.append)
     arguments = f"--dataset custom --split train --root {tmp_path}/data --scn {tmp_path}/scn.pt"
     arguments += f" --crop 96 --long_side 48 64 --batch 2 --epochs 1 --experiments {tmp_path}"
     arguments += " --backbone resnet18 --backbone_weights none --score_images 0 --device cpu"
@@ -108,10 +130,17 @@ def test_a_training_and_its_scores(tmp_path):
     )
     assert [type(classifier) for classifier in started] == [Classifier]
     assert (tmp_path / given.tag / "last.pt").is_file()
-    assert list(entry["scores"]) == ["without AP", "AP beta 8, gamma 0.9"]
+    assert list(entry["scores"]) == ["bilinear", "superpixels, AP gamma 0.9"]
     for score in entry["scores"].values():
         assert 0 < score["miou"] < 100 and score["threshold"] in quality.THRESHOLDS
     assert 0 < entry["mean_ap"] <= 100
+
+
+def test_bilinear_association():
+    maps = torch.randn(2, 5, 3, 4)
+    expected = F.interpolate(maps, scale_factor=16, mode="bilinear", align_corners=False)
+    found = upsample(maps, Bilinear()(torch.zeros(2, 3, 48, 64)))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_photographs_of_both_lists(shared, tmp_path):
