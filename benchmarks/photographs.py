@@ -1,8 +1,7 @@
 """Is the whole method better than plain CAM on real photographs with ImageNet features?
 
     python -m benchmarks.photographs --voc_root DIR
-    python -m benchmarks.photographs --voc_root DIR --crop 192 --epochs 6 \
-        --results benchmarks/results/photographs_short.json
+    python -m benchmarks.photographs --voc_root DIR --crop 192 --epochs 6 --results short.json
 
 EfficientNet-Lite0 (requirements-benchmarks.txt) on a small data set in VOC layout; trained and
 scored on its train and val photographs together, as pseudo labels are. Plain CAM with bilinear

@@ -11,7 +11,7 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -203,14 +203,23 @@ def settings_of(configuration: Configuration, arguments: Sequence[str], **more: 
     return json.loads(json.dumps(settings))
 
 
-def rows(configurations: Sequence[Configuration], results: Results) -> list[list[str]]:
-    """A row of the table for every configuration and inference that has been measured."""
+def rows(
+    configurations: Sequence[Configuration], settings: Mapping[str, dict], results: Results
+) -> list[list[str]]:
+    """A row of the table for every configuration and inference that has been measured.
+
+    Args:
+        configurations: what is compared.
+        settings: of each of them by name; entries that were measured with others are left out.
+        results: all entries.
+    """
     table = []
     for configuration in configurations:
+        name = configuration.name
         entries = [
             entry
             for key, entry in results.entries.items()
-            if key.rpartition(" seed ")[0] == configuration.name
+            if key.rpartition(" seed ")[0] == name and entry["settings"] == settings[name]
         ]
         for inference in configuration.inferences if entries else ():
             mious = [entry["scores"][str(inference)]["miou"] for entry in entries]
@@ -218,7 +227,7 @@ def rows(configurations: Sequence[Configuration], results: Results) -> list[list
             aps = [entry["mean_ap"] for entry in entries]
             table.append(
                 [
-                    configuration.name,
+                    name,
                     str(inference),
                     f"{statistics.mean(mious):.1f}",
                     f"{spread:.1f}",
@@ -268,18 +277,25 @@ def run(
         scales: of inference.
         more: what else the numbers were measured with.
     """
+    settings = {c.name: settings_of(c, common, scales=list(scales), **more) for c in configurations}
     chosen = [c for c in configurations if given.only is None or c.name in given.only]
     results = Results(Path(given.results), [configuration.name for configuration in configurations])
     for seed in given.seeds:
         for configuration in chosen:
             key = f"{configuration.name} seed {seed}"
-            settings = settings_of(configuration, common, scales=list(scales), **more)
-            if results.find(key, settings) is None:
+            ours = settings[configuration.name]
+            if results.find(key, ours) is None:
                 tag = re.sub(r"\W+", "_", f"{Path(given.results).stem} {key}")
                 here = ["--experiments", given.experiments, "--tag", tag, "--overwrite"]
                 here += ["--device", given.device, "--seed", str(seed), "--score_images", "0"]
                 trained = training_options(configuration, [*common, *paths, *here])
                 entry = train_and_score(configuration, trained, collection, networks, scales)
-                results.add(key, settings, entry)
+                results.add(key, ours, entry)
             print(f"{key}: {json.dumps(results.entries[key]['scores'])}", flush=True)
-    print(table("mIoU of cams at the best threshold (%)", HEADER, rows(configurations, results)))
+    print(
+        table(
+            "mIoU of cams at the best threshold (%)",
+            HEADER,
+            rows(configurations, settings, results),
+        )
+    )

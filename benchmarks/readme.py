@@ -48,10 +48,19 @@ def superpixel_table(content: dict) -> str:
 
 
 def spread(content: dict) -> list[tuple[str, str, list[float]]]:
-    """(training, inference, mIoU of each seed), in the order of the results file."""
+    """(training, inference, mIoU of each seed), in the order of the results file.
+
+    Raises:
+        InputError: seeds of a training were measured with different settings.
+    """
     found: dict[tuple[str, str], list[float]] = {}
+    settings: dict[str, object] = {}
     for key, entry in content.items():
         training = key.rpartition(" seed ")[0]
+        if settings.setdefault(training, entry["settings"]) != entry["settings"]:
+            raise InputError(
+                f"{key}: measured otherwise than another seed of it; run its benchmark again"
+            )
         for inference, score in entry["scores"].items():
             found.setdefault((training, inference), []).append(score["miou"])
     return [(*names, mious) for names, mious in found.items()]
@@ -122,21 +131,27 @@ def update(options: argparse.Namespace) -> int:
     """Write README.md and figures, or compare; the exit status."""
     path = options.readme
     before = text = read_text(path)
+    figures: dict[Path, str] = {}
     for name, table in TABLES.items():
         results = options.results / f"{name}.json"
         if not results.is_file():
             continue
         content = read_json(results)
         text = replaced(text, name, table(content))
-        if table is miou_table and not options.check:
-            write_text(path.parent / "data" / f"{name}.svg", miou_figure(content))
-    if options.check:
-        print(
-            "README.md says what the results say" if text == before else "README.md is out of date"
-        )
-        return int(text != before)
-    write_text(path, text)
-    return 0
+        if table is miou_table:
+            figures[path.parent / "data" / f"{name}.svg"] = miou_figure(content)
+    if not options.check:
+        for file, content in {path: text, **figures}.items():
+            write_text(file, content)
+        return 0
+    old = [file for file, figure in figures.items() if _read(file) != figure]
+    old += [path] * (text != before)
+    print(f"out of date: {', '.join(map(str, old))}" if old else "README.md and figures fit")
+    return int(bool(old))
+
+
+def _read(path: Path) -> str | None:
+    return read_text(path) if path.is_file() else None
 
 
 def main(argv: list[str] | None = None) -> int:

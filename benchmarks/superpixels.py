@@ -15,7 +15,7 @@ Every scored image is kept in the JSON at once; a second call goes on from there
 
 import argparse
 import hashlib
-import os
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from scipy.io import loadmat
 from skimage.segmentation import slic
 
 from benchmarks.measure import table
+from datasets import command_line
 from datasets.files import (
     InputError,
     list_photographs,
@@ -195,22 +196,23 @@ def choose(folder: Path, limit: int | None) -> tuple[dict[str, Path], Path]:
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = command_line.Parser(
+        prog="python -m benchmarks.superpixels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    shared = Path(os.environ.get("MSA_SHARED", REPOSITORY.parent / "shared"))
-    parser.add_argument("--bsds", type=Path, default=shared / "bsds500", help="holds images/ ..")
+    parser.add_argument("--bsds", type=Path, required=True, metavar="DIR", help="holds images/ ..")
     parser.add_argument("--scn", type=Path, default=REPOSITORY / "data" / "scn_bsds500.pt")
     parser.add_argument("--compactness", type=float, nargs="+", default=[10, 20, 30])
     parser.add_argument("--images", type=int, help="the first so many only")
     results = REPOSITORY / "benchmarks" / "results"
     parser.add_argument("--output", type=Path, default=results / "superpixels.json")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
 
-def main(arguments: list[str] | None = None) -> list[dict]:
-    """Score, keep the summary in the JSON and print it as a table."""
-    given = options().parse_args(arguments)
+def compare(given: argparse.Namespace) -> int:
+    """Score, keep the summary in the JSON and print it as a table; the exit status."""
     images, truths = choose(given.bsds, given.images)
     record = Record(given.output, images, truths)
     rows = summarise(record, given.scn, given.compactness)
@@ -222,8 +224,13 @@ def main(arguments: list[str] | None = None) -> list[dict]:
     ]
     lines = [[name, *(row[c] for c in COLUMNS)] for name, row in zip(names, rows, strict=True)]
     print(table(f"{len(images)} validation images of BSDS500", ["", *COLUMNS], lines))
-    return rows
+    return 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit status."""
+    return command_line.run(compare, options().parse_args(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -76,7 +76,7 @@ def files(folder: Path, pattern: str) -> dict[str, str]:
 def scores(path: Path) -> str:
     """A digest of what result.json says, but for its times."""
     content = json.loads(path.read_text())
-    for name in ("seconds", "images_per_second", "checkpoint"):
+    for name in ("seconds", "images_per_second", "inferred", "checkpoint"):
         del content[name]
     return digest(json.dumps(content, sort_keys=True).encode())
 

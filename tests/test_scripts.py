@@ -14,12 +14,14 @@ import torch
 from PIL import Image
 
 from datasets.demo import generate
+from datasets.files import encode_jpeg, read_label_map, read_photograph
 from datasets.palette import voc_palette
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import REPOSITORY, call
 from utils.classification import SupervisedNetwork
+from utils.pictures import overlay
 
 SMALL = (
     "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
@@ -155,7 +157,7 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
         tmp_path,
         f"--images {scenes}/JPEGImages --labels {names[2]},{names[0]} --threshold 0 --overwrite",
     )
-    assert result["labels"] == "given"
+    assert result["labels"] == f"{names[2]},{names[0]}"
     for path in (tmp_path / "eval_image/pseudo_labels/0").iterdir():
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 1, 3}
 
@@ -199,6 +201,40 @@ def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
     assert 0 <= result["best"]["miou"] <= 1
 
 
+def test_photographs_without_masks_are_shown_all_the_same(trained, scenes, tmp_path):
+    root = tmp_path / "unmasked"
+    shutil.copytree(scenes, root)
+    shutil.rmtree(root / "SegmentationClassAug")
+    call(
+        "train_cls_image.py",
+        f"--dataset custom --root {root} --experiments {tmp_path} --device cpu --workers 0 "
+        f"--scn {trained}/scn/last.pt {SMALL} --epochs 1",
+    )
+    folder = tmp_path / "cls_image"
+    (events,) = folder.glob("events.out.tfevents*")
+    assert b"panels" in events.read_bytes() and b"score/miou" not in events.read_bytes()
+    assert not (folder / "best.pt").exists()
+
+
+def test_the_last_checkpoint_uses_no_masks(trained):
+    last, best = (
+        torch.load(trained / f"cls_image/{name}.pt", weights_only=True) for name in ("last", "best")
+    )
+    assert (last["miou"], last["threshold"]) == (None, None)
+    assert 0 <= best["miou"] <= 1 and 0 < best["threshold"] < 1
+
+
+def test_an_evaluation_that_went_on_says_what_its_seconds_are_of(trained, scenes, tmp_path):
+    arguments = f"--dataset custom --root {scenes}"
+    page = tmp_path / "eval_image/report.html"
+    assert evaluate(trained, tmp_path, arguments)["inferred"] == 12
+    assert "<dt>seconds</dt>" in page.read_text()
+    (tmp_path / "eval_image/result.json").unlink()
+    result = evaluate(trained, tmp_path, arguments)
+    assert (result["images"], result["inferred"]) == (12, 8)  # those of the contact sheet
+    assert "<dt>seconds, the last 8 of them</dt>" in page.read_text()
+
+
 def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
     root = tmp_path / "void"
     shutil.copytree(scenes, root)
@@ -228,6 +264,21 @@ def test_refined_and_exported(trained, scenes, tmp_path):
         chosen = tmp_path / "eval_image" / folder / f"{mious[folder]['threshold']:g}" / label.name
         assert label.read_bytes() == chosen.read_bytes()
         assert Image.open(image).size == Image.open(label).size
+
+
+def test_overlays_show_the_refined_labels(trained, scenes, tmp_path):
+    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
+    names = (scenes / "labels.txt").read_text().split()
+    arguments = f"--labels {names[0]} --threshold 0.3 --crf --crf_workers 1"
+    evaluate(trained, tmp_path, f"--images {scenes}/JPEGImages {arguments}")
+    folder, differ = tmp_path / "eval_image", 0
+    for path in (folder / "pseudo_labels_crf/0.3").iterdir():
+        refined = read_label_map(path)
+        differ += (refined != read_label_map(folder / "pseudo_labels/0.3" / path.name)).sum()
+        image = read_photograph(scenes / "JPEGImages" / f"{path.stem}.jpg")
+        drawn = encode_jpeg(overlay(image, refined, voc_palette()))
+        assert (folder / "overlays" / f"{path.stem}.jpg").read_bytes() == drawn
+    assert differ
 
 
 def test_the_summary(trained, tmp_path, capsys):

@@ -13,6 +13,9 @@ from networks.superpixel import CELL
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 
+USUAL_THRESHOLD = 0.25
+"""Of background, where nothing names one."""
+
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, align_corners=False, no antialiasing; (B, D, H, W) to `size` = (height, width)."""

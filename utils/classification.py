@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
@@ -27,9 +27,17 @@ from networks.ipc import ipc_loss
 from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints, devices, distributed, options, resuming
+from utils.cams import USUAL_THRESHOLD
 from utils.folding import fold
-from utils.inference import Settings, Validation, classification_map, validate
-from utils.labelling import labelled_sheet
+from utils.inference import (
+    Inferred,
+    Settings,
+    Validation,
+    classification_map,
+    infer_collection,
+    validate,
+)
+from utils.labelling import labelled_sheet, labels_at
 from utils.optimisers import PolynomialDecay, classifier_groups, nesterov
 from utils.run import Run
 from utils.training import Losses, Stage, batches_of, plan_of, shown, train
@@ -243,7 +251,8 @@ class Keeper:
         networks: the classifier and the frozen copy of the SCN, on the device.
         scn_state: the SCN's weights, kept in checkpoints.
         supervision: kept in checkpoints.
-        collection: photographs to score; without masks only the last checkpoint is kept.
+        collection: photographs to score; without masks only the last checkpoint is kept, and a
+            few photographs are shown without scores.
         device: what to score on.
         held_back: photographs that are not trained on, for the mAP of the classification.
     """
@@ -264,6 +273,8 @@ class Keeper:
         unmasked = set(missing_masks(collection))
         masked = [identifier for identifier in collection.ids if identifier not in unmasked]
         self.collection = collection.subset(masked[: given.score_images])
+        pictured = 0 if masked or not given.score_images else PANELS
+        self.pictured = collection.subset(evenly_spread(collection.ids, pictured))
         self.held_back = held_back
         self.scores = len(self.collection.ids) > 0
         self.best = best_so_far(run.folder / "best.pt") if given.resume is not None else -1.0
@@ -272,6 +283,8 @@ class Keeper:
         """Score, log and save."""
         distributed.same_buffers(self.networks[0])
         found = self._validate() if self.scores else None
+        if found is None and self.pictured.ids:
+            self._show(self._infer(), USUAL_THRESHOLD, epoch)
         line, scores = f"epoch {epoch + 1}/{self.given.epochs}: {shown(losses)}", {}
         if found is not None:
             line += (
@@ -279,7 +292,7 @@ class Keeper:
                 f"classification mAP {100 * found.mean_ap:.2f}"
             )
             scores = {"score/miou": found.miou, "score/map": found.mean_ap}
-            self._show(found, epoch)
+            self._show(found.shown, found.threshold, epoch)
         if self.held_back is not None:
             ap = classification_map(self.held_back, *self.networks, *self._reading())
             line += f"; on photographs held back {100 * ap:.2f}"
@@ -288,33 +301,45 @@ class Keeper:
         self.run.say(line)
         if not distributed.is_first():
             return
-        checkpoint = self._checkpoint(epoch, found)
-        checkpoints.save(self.run.folder / "last.pt", checkpoint)
+        # Without what was found with masks: the last checkpoint is the one that uses none.
+        checkpoints.save(self.run.folder / "last.pt", self._checkpoint(epoch))
         if found is not None and found.miou > self.best:
             self.best = found.miou
-            checkpoints.save(self.run.folder / "best.pt", checkpoint)
+            checkpoints.save(self.run.folder / "best.pt", self._checkpoint(epoch, found))
 
     def _validate(self) -> Validation:
-        settings = Settings((1.0,), False, self.given.beta, self.given.gamma)
         return validate(
             self.collection,
             *self.networks,
-            settings,
+            self._settings(),
             VALIDATION_THRESHOLDS,
             *self._reading(),
             show=evenly_spread(self.collection.ids, PANELS),
         )
 
+    def _infer(self) -> list[Inferred]:
+        """The photographs that are shown where nothing can be scored; by the first process."""
+        if not distributed.is_first():
+            return []
+        self.networks[0].eval()
+        device, workers, bad = self._reading()
+        networks = (*self.networks, self._settings())
+        return list(infer_collection(self.pictured, *networks, device, workers, "pictures", bad))
+
+    def _settings(self) -> Settings:
+        return Settings((1.0,), False, self.given.beta, self.given.gamma)
+
     def _reading(self) -> tuple[torch.device, int, Callable[[str], None]]:
         return self.device, options.workers(self.given, self.device), self.run.bad
 
-    def _show(self, found: Validation, epoch: int) -> None:
+    def _show(self, shown: Sequence[Inferred], threshold: float, epoch: int) -> None:
         """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
         if distributed.is_first():
-            pictures = (found.shown, self.networks[1], found.threshold, self.collection.classes)
-            self.run.picture("panels", labelled_sheet(*pictures), epoch)
+            title, classes = f"pseudo label ({threshold:g})", self.collection.classes
+            sheet = labelled_sheet(shown, self.networks[1], labels_at(threshold), title, classes)
+            self.run.picture("panels", sheet, epoch)
 
-    def _checkpoint(self, epoch: int, found: Validation | None) -> dict:
+    def _checkpoint(self, epoch: int, found: Validation | None = None) -> dict:
         classifier = self.networks[0]
         return {
             "kind": "classifier",

@@ -12,10 +12,10 @@ import torch
 from datasets import coco
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.collection import Collection, missing_labels, missing_masks, require_classes
-from datasets.files import InputError, encode_png, write_bytes, write_json
+from datasets.files import InputError, encode_png, read_label_map, write_bytes, write_json
 from datasets.folder import folder_collection
 from utils import checkpoints, crf, deeplab, devices, distributed, journal, options
-from utils.cams import SCALES
+from utils.cams import SCALES, USUAL_THRESHOLD
 from utils.labelling import (
     PLAIN,
     PREDICTED,
@@ -33,11 +33,11 @@ from utils.run import Run
 from utils.scoring import score_table
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
-DETAILS = ("checkpoint", "labels", "scales", "flip", "beta", "gamma")
-"""What the report says of how the cams were inferred."""
+NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
+"""What is said of the labels in a folder."""
 
-USUAL_THRESHOLD = 0.25
-"""Taken where neither an option nor the checkpoint names one."""
+DETAILS = ("checkpoint", "labels", "score_threshold", "scales", "flip", "beta", "gamma")
+"""What the report says of how the cams were inferred."""
 
 
 def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
@@ -106,7 +106,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--report_images",
         type=options.natural,
         default=300,
-        help="photographs in report.html, evenly spread; 1500 make it about 25 MB",
+        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
     )
     group.add_argument(
         "--export_deeplab",
@@ -205,7 +205,7 @@ def thresholds_to_write(
         choices = (given.threshold, trained.threshold, USUAL_THRESHOLD)
         return (next(choice for choice in choices if choice is not None),)
     extra = () if given.threshold is None else (given.threshold,)
-    thresholds = tuple(dict.fromkeys((*given.thresholds, *extra)))
+    thresholds = tuple(sorted({*given.thresholds, *extra}))
     if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
         raise InputError("--thresholds: two of them agree in six digits and would share a folder")
     return thresholds
@@ -236,22 +236,23 @@ def description(
     outcome: Outcome,
     seconds: float,
 ) -> dict:
-    """What result.json says besides the scores."""
+    """What result.json says besides the scores; seconds are those of the `inferred` photographs."""
     result = {
         "dataset": collection.name,
         "split": collection.split,
         "images": outcome.images,
         "checkpoint": str(checkpoint),
-        "labels": "given",
+        "labels": given.labels or "given",
         "scales": list(given.scales),
         "flip": not given.no_flip,
         "beta": given.beta,
         "gamma": given.gamma,
+        "inferred": outcome.inferred,
         "seconds": round(seconds, 2),
         "images_per_second": round(outcome.inferred / seconds, 3),
     }
     if given.labels == PREDICTED:
-        result |= {"labels": PREDICTED, "score_threshold": given.score_threshold}
+        result["score_threshold"] = given.score_threshold
     return result
 
 
@@ -357,17 +358,23 @@ def finish(
         result |= found
     else:
         result["threshold"] = threshold
+    labels = run.folder / folder / f"{threshold:g}"
     sheet = run.folder / "contact_sheet.png"
-    pictures = labelled_sheet(outcome.shown, trained.scn, threshold, collection.classes)
+    pictures = labelled_sheet(
+        outcome.shown,
+        trained.scn,
+        lambda found: read_label_map(labels / f"{found.id}.png"),
+        f"{NAMES[folder]} ({threshold:g})",
+        collection.classes,
+    )
     write_bytes(sheet, encode_png(pictures))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
     evaluated = evaluation_of(given, collection, thresholds, outcome, result, folder, threshold)
-    labels = run.folder / folder / f"{threshold:g}"
     gallery = gallery_of(given, run.folder, collection)
     left_out = write_report(run.folder / "report.html", evaluated, collection, gallery, labels)
     run.say(f"report, to open in a browser: {run.folder / 'report.html'}")
     if left_out:
-        run.say(f"{left_out} photographs are not in it: their pictures cannot be read")
+        run.say(f"not in it, since pictures or pseudo label are missing: {left_out} photographs")
     if given.images is not None:
         run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
     if given.export_deeplab:
@@ -391,22 +398,23 @@ def evaluation_of(
     threshold: float,
 ) -> Evaluation:
     """What the report shows: all scores, and the labels of `folder` at `threshold`."""
-    names = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
     found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
     scored = collection.masks is not None
+    again = outcome.inferred < outcome.images
+    seconds = f"seconds, the last {outcome.inferred} of them" if again else "seconds"
     return Evaluation(
         title=f"Pseudo labels: {given.tag}",
         headline={
             "photographs": result["images"],
-            "seconds": result["seconds"],
+            seconds: result["seconds"],
             "photographs/s": result["images_per_second"],
         },
         details={
             "data set": f"{collection.name} {collection.split}",
-            **{name: result[name] for name in DETAILS},
+            **{name: result[name] for name in DETAILS if name in result},
         },
         threshold=threshold,
         thresholds=thresholds,
-        confusion={names[k]: v for k, v in found.items() if scored and v is not None},
-        shown=names[folder],
+        confusion={NAMES[k]: v for k, v in found.items() if scored and v is not None},
+        shown=NAMES[folder],
     )

@@ -70,15 +70,16 @@ class Gallery:
     Args:
         folder: of the files.
         ids: of the photographs that are in the gallery; other ones are not added.
+        num_foreground: classes of the data set.
     """
 
-    def __init__(self, folder: Path, ids: Iterable[str]) -> None:
-        self.folder, self.ids = folder, tuple(ids)
+    def __init__(self, folder: Path, ids: Iterable[str], num_foreground: int) -> None:
+        self.folder, self.ids, self.num_foreground = folder, tuple(ids), num_foreground
         self._ids = frozenset(self.ids)
 
     def lacks(self, identifier: str) -> bool:
-        """Whether a photograph belongs into the gallery and is not there yet."""
-        return identifier in self._ids and not self._path(identifier).is_file()
+        """Whether a photograph belongs into the gallery and is not there, or damaged."""
+        return identifier in self._ids and self.read(identifier) is None
 
     def add(self, found: Inferred, superpixel_ids: np.ndarray) -> None:
         """Write the thumbnails of a photograph, with superpixel ids (H, W), if it belongs here.
@@ -89,8 +90,8 @@ class Gallery:
         if found.id in self._ids:
             write_json(self._path(found.id), asdict(thumbnails_of(found, superpixel_ids)))
 
-    def read(self, identifier: str, num_foreground: int) -> Thumbnails | None:
-        """The thumbnails of a photograph, of a data set with so many foreground classes.
+    def read(self, identifier: str) -> Thumbnails | None:
+        """The thumbnails of a photograph.
 
         Returns:
             None where there are none, or the file is damaged or of other classes.
@@ -100,10 +101,12 @@ class Gallery:
             width, height = (_below(side, SIDE + 1) for side in found["size"])
             return Thumbnails(
                 size=(max(1, width), max(1, height)),
-                classes=tuple(_below(k, num_foreground) for k in found["classes"]),
+                classes=tuple(_below(k, self.num_foreground) for k in found["classes"]),
                 photo=_checked(found["photo"]),
                 superpixels=_checked(found["superpixels"]),
-                cams=tuple((_below(k, num_foreground), _checked(cam)) for k, cam in found["cams"]),
+                cams=tuple(
+                    (_below(k, self.num_foreground), _checked(cam)) for k, cam in found["cams"]
+                ),
             )
         except (InputError, KeyError, TypeError, ValueError):
             return None

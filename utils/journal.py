@@ -84,9 +84,7 @@ class Journal:
             for path in sorted(self.folder.glob("done-*.jsonl")):
                 for line in path.read_bytes().split(b"\n"):
                     # A process that was killed may leave a last line that is cut off.
-                    with suppress(
-                        LookupError, ValueError, TypeError, ArithmeticError, RecursionError
-                    ):
+                    with suppress(*DAMAGE):
                         found = json.loads(line)
                         if complete(found["id"]):
                             self._old[found["id"]] = self._counts_of(found)

@@ -5,7 +5,7 @@ that a pass that was stopped goes on where it was.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection, evenly_spread
+from datasets.files import read_label_map
 from datasets.palette import voc_palette
 from utils import checkpoints, crf, devices, distributed, options
 from utils.cams import label_map, label_maps
@@ -38,12 +39,16 @@ SHEET_ROWS = 8
 """Photographs in the contact sheet."""
 
 
-def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[np.ndarray | None]:
+def labels_at(threshold: float) -> Callable[[Inferred], np.ndarray]:
+    """The pseudo labels (H, W) of what was inferred, at a background threshold."""
+    return lambda found: label_map(found.classes, found.cams, threshold)
+
+
+def sheet_row(found: Inferred, scn: torch.nn.Module, labels: np.ndarray) -> list[np.ndarray | None]:
     """Photo, superpixel boundaries, CAM, pseudo label and ground truth of one photograph."""
     image = found.image.permute(1, 2, 0).numpy()
     palette = voc_palette()
     cam = found.cams.max(0) if len(found.cams) else np.zeros(image.shape[:2], np.float32)
-    labels = label_map(found.classes, found.cams, threshold)
     return [
         image,
         with_boundaries(image, superpixels(found.image, scn)),
@@ -54,14 +59,26 @@ def sheet_row(found: Inferred, scn: torch.nn.Module, threshold: float) -> list[n
 
 
 def labelled_sheet(
-    shown: Sequence[Inferred], scn: torch.nn.Module, threshold: float, classes: Sequence[str]
+    shown: Sequence[Inferred],
+    scn: torch.nn.Module,
+    labels: Callable[[Inferred], np.ndarray],
+    title: str,
+    classes: Sequence[str],
 ) -> np.ndarray:
-    """The pictures of some photographs as one, (H, W, 3) uint8."""
-    titles = ("photo", "superpixels", "CAM", f"pseudo label ({threshold:g})", "ground truth")
+    """The pictures of some photographs as one, (H, W, 3) uint8.
+
+    Args:
+        shown: the photographs.
+        scn: draws their superpixels.
+        labels: gives their pseudo labels (H, W).
+        title: of the pseudo labels.
+        classes: names of the foreground classes.
+    """
+    titles = ("photo", "superpixels", "CAM", title, "ground truth")
     rows = [
         (
             f"{found.id}: {', '.join(classes[k] for k in found.classes)}",
-            sheet_row(found, scn, threshold),
+            sheet_row(found, scn, labels(found)),
         )
         for found in shown
     ]
@@ -134,11 +151,14 @@ class Labeller:
         self, found: Inferred, labels: np.ndarray, refined: "Future[np.ndarray] | None"
     ) -> None:
         self.out.write(found, labels)
+        drawn = labels[0]
         counts = {"counts": np.zeros_like(self.sweep.counts)}
         if found.mask is not None:
             counts["counts"] = self.sweep.count(found.classes, found.cams, found.mask)
         if refined is not None:
             counts["refined"] = self.refiner.taken(refined)
+            drawn = read_label_map(self.refiner.paths(found.id)[0])
+        self.out.draw(found, drawn)
         self.journal.add(found.id, counts)
 
     def __enter__(self) -> "Labeller":
@@ -193,7 +213,8 @@ def infer_and_write(
 
 def gallery_of(given: argparse.Namespace, folder: Path, collection: Collection) -> Gallery:
     """The pictures that only inference can draw, for the report."""
-    return Gallery(folder / "report", evenly_spread(collection.ids, given.report_images))
+    ids = evenly_spread(collection.ids, given.report_images)
+    return Gallery(folder / "report", ids, len(collection.classes))
 
 
 def outcome_of(

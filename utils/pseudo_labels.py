@@ -72,7 +72,7 @@ class PseudoLabels:
         folder: of the run.
         thresholds: one folder of PNGs is written for each.
         cam_formats: names in CAM_FORMATS.
-        overlays: draw the labels of the first threshold on the photographs, `overlays/<id>.jpg`.
+        overlays: labels are drawn on the photographs, `overlays/<id>.jpg`; see `draw`.
     """
 
     def __init__(
@@ -87,14 +87,20 @@ class PseudoLabels:
         self.overlays = overlays
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
-        """Write everything about one photograph, whose labels are (thresholds, H, W) uint8."""
+        """Write labels and cams of one photograph, whose labels are (thresholds, H, W) uint8."""
         for path, one in zip(self._label_paths(found.id), labels, strict=True):
             write_label_map(path, one, self.palette)
         for name, path in self._cam_paths(found.id).items():
             CAM_FORMATS[name][0](path, found)
+
+    def draw(self, found: Inferred, labels: np.ndarray) -> None:
+        """Write the overlay of one photograph, whose labels are (H, W) uint8, if it is asked for.
+
+        Not a part of `write`: labels may be refined first.
+        """
         if self.overlays:
             image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
-            drawn = overlay(image, labels[0], self.palette)
+            drawn = overlay(image, labels, self.palette)
             write_bytes(self._overlay_path(found.id), encode_jpeg(drawn))
 
     def complete(self, identifier: str) -> bool:

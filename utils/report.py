@@ -45,7 +45,7 @@ def write_report(
         InputError: a label map cannot be read, or the page cannot be written.
     """
     left_out: list[str] = []
-    sections = _head(evaluation, collection) | {
+    sections = _head(evaluation, collection, bool(gallery.ids)) | {
         "cards": _cards(collection, gallery, labels, left_out),
         "left_out": _left_out(collection, gallery, left_out),
     }
@@ -56,11 +56,14 @@ def write_report(
     return len(left_out)
 
 
-def _head(evaluation: Evaluation, collection: Collection) -> dict[str, Iterable[str]]:
-    """The sections of the page above the cards."""
+def _head(
+    evaluation: Evaluation, collection: Collection, pictured: bool
+) -> dict[str, Iterable[str]]:
+    """The sections of the page above the cards; the gallery is hidden where nothing is pictured."""
     names = ("background", *collection.classes)
     scored = evaluation.matrix is not None
     links = [("curve", "mIoU"), ("classes", "classes"), ("confusion", "confusion")] * scored
+    links += [("gallery", "photographs")] * pictured
     orders = [
         ("list", "list"),
         ("low", "IoU, low first"),
@@ -69,9 +72,10 @@ def _head(evaluation: Evaluation, collection: Collection) -> dict[str, Iterable[
     ]
     return {
         "title": [escaped(evaluation.title)],
-        "links": [f'<a href="#{i}">{n}</a>' for i, n in [*links, ("gallery", "photographs")]],
+        "links": [f'<a href="#{i}">{n}</a>' for i, n in links],
         "headline": _headline(evaluation),
         "scores": score_sections(evaluation, names) if scored else [],
+        "hidden": [] if pictured else [" hidden"],
         "explanation": [_explanation(evaluation)],
         "ramp": [_ramp()],
         "legend": _legend(names),
@@ -130,7 +134,7 @@ def _cards(
     unmasked = frozenset(missing_masks(collection)) if masked else frozenset(gallery.ids)
     for identifier in gallery.ids:
         path = labels / f"{identifier}.png"
-        thumbnails = gallery.read(identifier, len(collection.classes))
+        thumbnails = gallery.read(identifier)
         if thumbnails is None or not path.is_file():
             left_out.append(identifier)
             continue

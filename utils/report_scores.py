@@ -62,7 +62,8 @@ def score_sections(evaluation: Evaluation, names: Sequence[str]) -> Iterator[str
     yield from _curve(evaluation.thresholds, mious)
     yield from _curve_table(evaluation, mious)
     yield '</div></section>\n<section id="classes"><h2>IoU of every class</h2>'
-    yield f'<p class="quiet">In percent, {shown_labels(evaluation)}.</p>'
+    yield f'<p class="quiet">In percent, {shown_labels(evaluation)}. A dash: the class does not '
+    yield "occur, or is never predicted.</p>"
     yield from _class_table(scores(evaluation.matrix), names)
     yield '</section>\n<section id="confusion"><h2>Confusion matrix</h2>'
     yield (
@@ -85,7 +86,7 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 14, 22, 40
 
 
 def _axis(values: Sequence[float]) -> tuple[float, float, float]:
-    """(lowest, highest, step) of an axis with about five round ticks."""
+    """(lowest, highest, step) of an axis with two to six round ticks."""
     low, high = min(values), max(values)
     raw = max(high - low, 0.01) / 4
     power = 10.0 ** math.floor(math.log10(raw))
@@ -197,7 +198,8 @@ def _confusion_cell(count: int, total: int, pair: str) -> str:
         return "<td></td>"
     share = count / total
     shade = math.sqrt(share)
-    style = ' class="much"' if shade > 0.55 else ""
+    # Where text has a contrast of at least 4.4 in the light and in the dark theme.
+    style = ' class="most"' if shade > 0.85 else ' class="much"' if shade > 0.65 else ""
     shown = f"{100 * share:.0f}" if share >= 0.005 else ""
     tooltip = escaped(f"{pair}: {100 * share:.2f} % ({count} of {total} pixels)")
     return f'<td{style} style="--v:{shade:.2f}" title="{tooltip}">{shown}</td>'

@@ -20,6 +20,7 @@ from benchmarks.quality import (
     Inference,
     Results,
     rows,
+    settings_of,
     training_options,
 )
 from datasets.demo import generate
@@ -102,7 +103,9 @@ def test_two_at_once_keep_the_results_of_both(tmp_path):
 def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
     path = tmp_path / "results.json"
     measure(path)
-    table = rows((FIRST, SECOND), Results(path))
+    measure(path, seeds=(3,), common=("--epochs", "3"))  # another budget: not in these means
+    settings = {c.name: settings_of(c, (), scales=(1.0,)) for c in (FIRST, SECOND)}
+    table = rows((FIRST, SECOND), settings, Results(path))
     deviation = f"{statistics.stdev([10, 20, 40]):.1f}"
     assert table == [
         ["first", "bilinear", "23.3", deviation, "10.0 20.0 40.0", "52.3"],

@@ -7,9 +7,12 @@ from benchmarks import readme
 
 MARKS = "<!-- results: {} -->\n{}\n<!-- end of results -->\n"
 ENTRIES = {
-    f"plain <CAM> seed {seed}": {"scores": {"none": {"miou": 20 + seed}, "AP": {"miou": 30.04}}}
+    f"plain <CAM> seed {seed}": {
+        "settings": {},
+        "scores": {"none": {"miou": 20 + seed}, "AP": {"miou": 30.04}},
+    }
     for seed in range(3)
-} | {"DCR seed 0": {"scores": {"none": {"miou": 25.0}}}}
+} | {"DCR seed 0": {"settings": {}, "scores": {"none": {"miou": 25.0}}}}
 
 
 @pytest.fixture
@@ -42,6 +45,15 @@ def test_numbers_come_from_the_files(folder):
     figure = minidom.parse(str(folder / "data/ablation.svg"))
     assert len(figure.getElementsByTagName("rect")) == 1 + 3
     assert call(folder, "--check") == 0
+    (folder / "data/ablation.svg").write_text("<svg/>")
+    assert call(folder, "--check") == 1
+
+
+def test_seeds_of_different_budgets_are_not_averaged(folder, capsys):
+    mixed = {"DCR seed 1": {"settings": {"arguments": ["--epochs", "3"]}, "scores": {}}}
+    (folder / "ablation.json").write_text(json.dumps(ENTRIES | mixed))
+    assert call(folder) == 2
+    assert "DCR seed 1: measured otherwise" in capsys.readouterr().err
 
 
 def test_missing_marks_are_named(folder, capsys):

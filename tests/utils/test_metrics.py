@@ -87,3 +87,19 @@ def test_average_precision():
     result = average_precision(ranking, labels)
     assert result[0] == pytest.approx((1 / 1 + 2 / 3) / 2)
     assert np.isnan(result[1])
+
+
+def test_average_precision_does_not_depend_on_the_order_of_equal_scores():
+    rng = np.random.default_rng(0)
+    ranking, labels = rng.integers(0, 4, (30, 5)), rng.integers(0, 2, (30, 5))
+    result = average_precision(ranking, labels)
+    for k in range(5):
+        expected, before = 0.0, 0.0
+        for score in sorted(set(ranking[:, k]), reverse=True):
+            found = labels[ranking[:, k] >= score, k]
+            recall = found.sum() / labels[:, k].sum()
+            expected, before = expected + (recall - before) * found.mean(), recall
+        assert result[k] == pytest.approx(expected)
+    mixed = rng.permutation(30)
+    np.testing.assert_allclose(average_precision(ranking[mixed], labels[mixed]), result)
+    assert average_precision(np.zeros((10, 1)), np.eye(10)[:, :1]) == pytest.approx(0.1)

@@ -46,7 +46,7 @@ def made(tmp_path):
 
     def make(ids, classes=("cat", "dog", "cow"), masks=True, present=(0, 2)):
         rng = np.random.default_rng(5)
-        gallery = Gallery(tmp_path / "report", ids)
+        gallery = Gallery(tmp_path / "report", ids, len(classes))
         for identifier in ids:
             truth = rng.integers(0, len(classes) + 1, SHAPE, np.uint8)
             truth[:3] = 255
@@ -270,26 +270,36 @@ def test_a_mask_of_another_size_leaves_the_old_page(tmp_path, made):
 
 
 def test_gallery_takes_its_own_photographs_only(tmp_path):
-    gallery = Gallery(tmp_path / "report", ["a"])
+    gallery = Gallery(tmp_path / "report", ["a"], 3)
     assert gallery.lacks("a") and not gallery.lacks("b")
     for identifier in "ab":
         gallery.add(inferred(identifier), np.zeros(SHAPE, int))
     assert not gallery.lacks("a")
     assert [path.name for path in (tmp_path / "report").iterdir()] == ["a.pic"]
-    found = gallery.read("a", 3)
+    found = gallery.read("a")
     assert (found.classes, [k for k, _ in found.cams]) == ((0, 2), [0, 2])
     assert found.size == (SIDE, SIDE * 3 // 4)
+    (tmp_path / "report" / "a.pic").write_text("{}")
+    assert gallery.lacks("a")
 
 
 def test_the_strongest_of_many_cams(tmp_path):
     classes = tuple(range(MOST_CAMS + 3))
     cams = np.ones((len(classes), *SHAPE), np.float32) * 0.5
     cams[[1, 4, 7]] = 0.1
-    gallery = Gallery(tmp_path, ["a"])
+    gallery = Gallery(tmp_path, ["a"], len(classes))
     gallery.add(inferred("a", classes, cams=cams), np.zeros(SHAPE, int))
-    found = gallery.read("a", len(classes))
+    found = gallery.read("a")
     assert found.classes == classes
     assert [k for k, _ in found.cams] == [k for k in classes if k not in (1, 4, 7)]
+
+
+def test_without_photographs_there_is_no_gallery(tmp_path, made):
+    collection, gallery = made([])
+    text, _ = report(tmp_path, collection, gallery, evaluation())
+    page = Page(text)
+    assert [a["id"] for a in page.all("section") if "hidden" in a] == ["gallery"]
+    assert "#gallery" not in [a["href"] for a in page.all("a")]
 
 
 def test_a_photograph_without_class(tmp_path, made):
@@ -304,7 +314,7 @@ def test_real_photographs_fit_the_budget(tmp_path, shared):
     masks = {
         path.stem: path for path in sorted((root / "SegmentationClassAug").glob("*.png"))[::30]
     }
-    gallery = Gallery(tmp_path / "report", masks)
+    gallery = Gallery(tmp_path / "report", masks, 20)
     for identifier, path in masks.items():
         image, truth = (
             read_photograph(root / "JPEGImages" / f"{identifier}.jpg"),
