@@ -86,9 +86,9 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 14, 22, 40
 
 
 def _axis(values: Sequence[float]) -> tuple[float, float, float]:
-    """(lowest, highest, step) of an axis with two to six round ticks."""
+    """(lowest, highest, step) of an axis with about five round ticks."""
     low, high = min(values), max(values)
-    raw = max(high - low, 0.01) / 4
+    raw = max(high - low, 0.001) / 4
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= raw)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
