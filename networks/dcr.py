@@ -16,10 +16,11 @@ WIDTH = 128
 SLOPE = 0.1
 """Slope of every LeakyReLU for negative inputs."""
 
-CENTRE_BIAS = 5.0
-"""Kernels start near the identity: this logit for the position itself, about 0 for its neighbours
-(a weight of 0.95). From PyTorch's defaults they would start as a 3x3 mean, which blurs features and
-cams until the kernels have learnt better; the method does not say how they start."""
+CENTRE_BIAS = 3.0
+"""Kernels start between a mean and the identity: this logit for the position itself, about 0 for
+its neighbours (a weight of about 0.7). From PyTorch's defaults they would start as a 3x3 mean,
+which blurs features and cams until the kernels have learnt better; at 5 (a weight of 0.95) the
+softmax is so flat that they stay as they are. The method does not say how they start."""
 
 OPEN = 1.0
 """Gates start open: this is added to the weights of their second convolution, whose inputs are not
@@ -65,7 +66,6 @@ class KernelPredictor(nn.Module):
         )
         last = self.kernels[-1][0]
         with torch.no_grad():
-            last.weight.mul_(0.1)
             last.bias.zero_()
             last.bias[NEIGHBOURS // 2] = CENTRE_BIAS
 
