@@ -387,7 +387,9 @@ def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
         f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
         f"{SMALL} --epochs 1 --score_images 0",
     )
-    assert f"SCN {REPOSITORY / 'data/scn_bsds500.pt'}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"SCN {REPOSITORY / 'data/scn_bsds500.pt'}" in out
+    assert "note: --patches 9 cuts crops of 96 into patches of 2 x 2 superpixels" in out
     content = torch.load(tmp_path / "cls_image/last.pt", weights_only=True)
     shipped = torch.load(REPOSITORY / "data/scn_bsds500.pt", weights_only=True)["model"]
     assert all(

@@ -47,6 +47,9 @@ VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
 PANELS = 4
 """Photographs that tensorboardX shows after every epoch."""
 
+SMALL_PATCH = 4
+"""Superpixels a side: patches of the IPC loss under this are warned of."""
+
 
 @dataclass(frozen=True)
 class Supervision:
@@ -99,7 +102,10 @@ def add_options(
     group = parser.add_argument_group("IPC loss")
     group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
     group.add_argument(
-        "--patches", type=options.count, default=patches, help="per image, a square number"
+        "--patches",
+        type=options.count,
+        default=patches,
+        help="per image, a square number; fewer for small crops (1 below 192 pixels)",
     )
     group.add_argument(
         "--ipc_threshold",
@@ -468,6 +474,13 @@ def train_in(
         f"steps, on {devices.describe(device)}; {given.backbone} from {given.backbone_weights}, "
         f"SCN {scn_path(given)}; writing to {run.folder}"
     )
+    side = given.crop // CELL // math.isqrt(given.patches)
+    if given.ipc_weight and side < SMALL_PATCH:
+        run.say(
+            f"note: --patches {given.patches} cuts crops of {given.crop} into patches of {side} x "
+            f"{side} superpixels, too small to hold an object and its background (the paper's have "
+            "10 x 10); give fewer patches or larger crops"
+        )
     layers = ("labels", *supervision.layers)
     crops = TrainingCrops(
         collection, given.crop, given.long_side, given.seed, layers, given.skip_bad

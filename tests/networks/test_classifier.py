@@ -30,6 +30,17 @@ def test_parts_of_the_method_are_detached_where_it_says_so():
     assert features.grad is not None
 
 
+def test_kernels_start_at_their_own_position_and_can_leave_it():
+    """Most weight at the centre, other weights differ between positions, gates are open."""
+    torch.manual_seed(0)
+    model = Classifier(build_backbone("resnet18"), 4).eval()
+    features = torch.randn(2, 256, 6, 6).relu()
+    kernels = model.dcr.kernels4(features, torch.randn(2, 128, 6, 6))
+    assert 0.5 < kernels[:, 4].mean() < 0.85
+    assert kernels.std((2, 3)).min() > 1e-3
+    assert model.dcr.gate4(features).mean() > 0.6
+
+
 def test_kernels_and_gates_learn():
     model = Classifier(build_backbone("resnet18"), 4)
     logits, scores = model(*inputs((64, 64)), beta=1)
