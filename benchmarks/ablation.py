@@ -24,7 +24,7 @@ from utils.run import start
 NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 
 INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
-"""AP: none, with the demo's gamma, with the paper's."""
+"""AP: none, cut higher than in the paper, with the paper's gamma."""
 
 CONFIGURATIONS = (
     Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), (PLAIN, *INFERENCES)),
@@ -41,7 +41,7 @@ COMMON = (
     *("--backbone", "resnet18", "--backbone_weights", "none"),
     *("--lr", "0.02", "--momentum", "0.9", "--clip", "10", "--gamma", "0.9"),
 )
-"""As in scripts/demo.sh."""
+"""As in scripts/demo.sh, but for gamma, which is higher there."""
 
 
 def superpixel_network(given: argparse.Namespace) -> Path:
