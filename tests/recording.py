@@ -2,7 +2,8 @@
 
 python tests/recording.py OUT.json SCRIPT ARGUMENT ..
 
-Superpixel networks keep their batch statistics: those of a part of a batch are not the whole's.
+Superpixel networks and DCR keep their batch statistics: those of a part of a batch are not the
+whole's.
 """
 
 import json
@@ -15,6 +16,7 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from networks.dcr import DCR
 from networks.superpixel import SuperpixelNet
 from utils.run import Run
 
@@ -30,7 +32,8 @@ def main() -> None:
             out.write_text(json.dumps(steps))
 
     Run.scalars = record
-    SuperpixelNet.train = lambda network, mode=True: nn.Module.train(network, False)
+    for kept in (SuperpixelNet, DCR):
+        kept.train = lambda network, mode=True: nn.Module.train(network, False)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
