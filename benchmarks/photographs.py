@@ -59,9 +59,9 @@ CONFIGURATIONS = (
     Configuration("DCR", "image", NO_IPC, INFERENCES),
     Configuration("image method", "image", (), INFERENCES),
     Configuration("saliency method", "saliency", (), INFERENCES),
-    Configuration("image method, kernels start as one", "image", (), INFERENCES, kernels_identity),
-    Configuration("image method, kernels start as a mean", "image", (), INFERENCES, kernels_mean),
-    Configuration("image method, gates start half open", "image", (), INFERENCES, gates_half_open),
+    Configuration("image method, kernels from identity", "image", (), INFERENCES, kernels_identity),
+    Configuration("image method, kernels from a mean", "image", (), INFERENCES, kernels_mean),
+    Configuration("image method, gates from one half", "image", (), INFERENCES, gates_half_open),
 )
 
 
