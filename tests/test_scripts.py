@@ -14,14 +14,12 @@ import torch
 from PIL import Image
 
 from datasets.demo import generate
-from datasets.files import encode_jpeg, read_label_map, read_photograph
 from datasets.palette import voc_palette
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import REPOSITORY, call
 from utils.classification import SupervisedNetwork
-from utils.pictures import overlay
 
 SMALL = (
     "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
@@ -264,21 +262,6 @@ def test_refined_and_exported(trained, scenes, tmp_path):
         chosen = tmp_path / "eval_image" / folder / f"{mious[folder]['threshold']:g}" / label.name
         assert label.read_bytes() == chosen.read_bytes()
         assert Image.open(image).size == Image.open(label).size
-
-
-def test_overlays_show_the_refined_labels(trained, scenes, tmp_path):
-    pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
-    names = (scenes / "labels.txt").read_text().split()
-    arguments = f"--labels {names[0]} --threshold 0.3 --crf --crf_workers 1"
-    evaluate(trained, tmp_path, f"--images {scenes}/JPEGImages {arguments}")
-    folder, differ = tmp_path / "eval_image", 0
-    for path in (folder / "pseudo_labels_crf/0.3").iterdir():
-        refined = read_label_map(path)
-        differ += (refined != read_label_map(folder / "pseudo_labels/0.3" / path.name)).sum()
-        image = read_photograph(scenes / "JPEGImages" / f"{path.stem}.jpg")
-        drawn = encode_jpeg(overlay(image, refined, voc_palette()))
-        assert (folder / "overlays" / f"{path.stem}.jpg").read_bytes() == drawn
-    assert differ
 
 
 def test_the_summary(trained, tmp_path, capsys):
