@@ -18,8 +18,12 @@ def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
     return images
 
 
+SUPERVISION = Supervision("image", layers=(), target=target)
+
+DEFAULTS = {"tag": "cls_image", "patches": 9, "threshold": 0.1, "power": 0.5, "beta_train": 8}
+"""Those in which the train_cls scripts differ."""
+
 if __name__ == "__main__":
     options = parser(__doc__)
-    add_options(options, "cls_image", patches=9, threshold=0.1, power=0.5, beta_train=8)
-    supervision = Supervision("image", layers=(), target=target)
-    start(lambda given: train_classifier(given, supervision, "evaluator_cls_image.py"), options)
+    add_options(options, **DEFAULTS)
+    start(lambda given: train_classifier(given, SUPERVISION, "evaluator_cls_image.py"), options)

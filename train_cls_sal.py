@@ -22,8 +22,12 @@ def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
     return torch.cat([saliency, 1 - saliency], dim=1)
 
 
+SUPERVISION = Supervision("saliency", layers=("saliency",), target=target)
+
+DEFAULTS = {"tag": "cls_sal", "patches": 1, "threshold": 0.01, "power": 0.9, "beta_train": 0}
+"""Those in which the train_cls scripts differ."""
+
 if __name__ == "__main__":
     options = parser(__doc__)
-    add_options(options, "cls_sal", patches=1, threshold=0.01, power=0.9, beta_train=0)
-    supervision = Supervision("saliency", layers=("saliency",), target=target)
-    start(lambda given: train_classifier(given, supervision, "evaluator_cls_sal.py"), options)
+    add_options(options, **DEFAULTS)
+    start(lambda given: train_classifier(given, SUPERVISION, "evaluator_cls_sal.py"), options)

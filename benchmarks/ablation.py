@@ -15,13 +15,11 @@ import sys
 from pathlib import Path
 
 from benchmarks import quality
-from benchmarks.quality import PLAIN, Configuration, Inference
+from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
 from datasets.demo import generate
 from utils import options
 from utils.classification import build_networks
 from utils.run import start
-
-NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 
 INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
 """AP: none, cut higher than in the paper, with the paper's gamma."""

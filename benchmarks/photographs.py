@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks import efficientnet, quality
-from benchmarks.quality import PLAIN, Configuration, Inference
+from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
 from datasets.collection import Collection
 from datasets.files import read_bytes
 from networks.association import NEIGHBOURS
@@ -27,8 +27,6 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints, options
 from utils.run import start
-
-NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 
 INFERENCES = (Inference(), Inference(8, 0.6))
 

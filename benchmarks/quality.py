@@ -25,7 +25,7 @@ from datasets.collection import Collection
 from datasets.files import write_json
 from networks.superpixel import SuperpixelNet
 from utils import devices, options
-from utils.classification import Supervision, add_options, check_options, train_in
+from utils.classification import add_options, check_options, train_in
 from utils.inference import Settings, validate
 from utils.run import Run
 
@@ -58,24 +58,11 @@ PLAIN = Inference(superpixels=False)
 """As in plain CAM: neither superpixels nor AP."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """A training script: its supervision and the defaults in which the two differ."""
+METHODS = {"image": train_cls_image, "saliency": train_cls_sal}
+"""The training scripts: their supervision, and the defaults in which the two differ."""
 
-    supervision: Supervision
-    defaults: dict[str, object]
-
-
-METHODS = {
-    "image": Method(
-        Supervision("image", (), train_cls_image.target),
-        {"tag": "cls_image", "patches": 9, "threshold": 0.1, "power": 0.5, "beta_train": 8},
-    ),
-    "saliency": Method(
-        Supervision("saliency", ("saliency",), train_cls_sal.target),
-        {"tag": "cls_sal", "patches": 1, "threshold": 0.01, "power": 0.9, "beta_train": 0},
-    ),
-}
+NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
+"""Arguments without the IPC loss, so that AP would change nothing in training."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +91,7 @@ Networks = Callable[[argparse.Namespace, Collection], tuple[nn.Module, Superpixe
 def training_options(configuration: Configuration, arguments: Sequence[str]) -> argparse.Namespace:
     """The options of the configuration's training script, with further arguments before its own."""
     parser = options.parser(f"training of {configuration.name}")
-    add_options(parser, **METHODS[configuration.method].defaults)
+    add_options(parser, **METHODS[configuration.method].DEFAULTS)
     given = parser.parse_args([*arguments, *configuration.arguments])
     check_options(given)
     return given
@@ -135,7 +122,7 @@ def train_and_score(
     classifier, scn = networks(given, collection)
     if configuration.start is not None:
         configuration.start(classifier)
-    supervision = METHODS[configuration.method].supervision
+    supervision = METHODS[configuration.method].SUPERVISION
     with Run(given, device) as run:
         started = time.monotonic()
         keeper = train_in(run, given, supervision, collection, (classifier, scn), device)

@@ -105,7 +105,7 @@ def add_options(
         "--patches",
         type=options.count,
         default=patches,
-        help="per image, a square number; fewer for small crops (1 below 192 pixels)",
+        help="per image, a square number; fewer for small crops (1 for 112 pixels)",
     )
     group.add_argument(
         "--ipc_threshold",

@@ -47,7 +47,7 @@ def test_options_are_those_of_the_training_script(method, monkeypatch):
     runpy.run_path(str(ROOT / script), run_name="__main__")
     ours = training_options(Configuration("name", method, ()), ["--crop", "96"])
     assert vars(parsers[0].parse_args(["--crop", "96"])) == vars(ours)
-    assert METHODS[method].supervision.name == method
+    assert METHODS[method].SUPERVISION.name == method
 
 
 def test_later_arguments_win():
