@@ -6,9 +6,9 @@ pseudo labels for every background threshold. METHOD section 3.
     python evaluator_cls_image.py --voc_root VOC2012 --checkpoint experiments/cls_image/best.pt
 """
 
-from utils.evaluation import add_options, evaluate
-from utils.options import parser
-from utils.run import start
+from utils.labels.evaluation import add_options, evaluate
+from utils.runs.options import parser
+from utils.runs.start import start
 
 if __name__ == "__main__":
     options = parser(__doc__)

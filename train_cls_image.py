@@ -8,9 +8,9 @@ prototype a class; affinity propagation (AP) acts in training too. METHOD sectio
 
 from torch import Tensor
 
-from utils.classification import Supervision, add_options, train_classifier
-from utils.options import parser
-from utils.run import start
+from utils.runs.options import parser
+from utils.runs.start import start
+from utils.training.classifier import Supervision, add_options, train_classifier
 
 
 def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from networks.normalisation import channels_first
-from utils.classification import Supervision, add_options, train_classifier
-from utils.options import parser
-from utils.run import start
+from utils.runs.options import parser
+from utils.runs.start import start
+from utils.training.classifier import Supervision, add_options, train_classifier
 
 
 def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -20,14 +20,20 @@ from datasets.folder import folder_collection
 from datasets.loading import TrainingCrops
 from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import SuperpixelNet, clustering_loss, scn_loss
-from utils import checkpoints, devices, options, resuming
-from utils.distributed import is_first
-from utils.optimisers import PolynomialDecay, trainable
-from utils.pictures import superpixels, with_boundaries
-from utils.resuming import Saved, find, fingerprint, open_run
-from utils.run import Run, start
-from utils.superpixel_validation import reconstruction, validate_superpixels, with_masks
-from utils.training import Losses, Stage, batches_of, plan_of, shown, train
+from utils import checkpoints
+from utils.checkpoints import resuming
+from utils.checkpoints.fingerprints import fingerprint
+from utils.checkpoints.resuming import Saved, find, open_run
+from utils.inference.superpixels import reconstruction, superpixels
+from utils.pictures.drawing import with_boundaries
+from utils.runs import devices, options
+from utils.runs.distributed import is_first
+from utils.runs.run import Run
+from utils.runs.start import start
+from utils.scores.superpixel_validation import validate_superpixels, with_masks
+from utils.training.loop import Stage, batches_of, plan_of, train
+from utils.training.losses import Losses, shown
+from utils.training.optimisers import PolynomialDecay, trainable
 
 TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
 """What each objective logs; `loss` is what is minimised."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from benchmarks import quality
 from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
 from datasets.demo import generate
-from utils import options
-from utils.classification import build_networks
-from utils.run import start
+from utils.runs import options
+from utils.runs.start import start
+from utils.training.classifier import build_networks
 
 INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
 """AP: none, cut higher than in the paper, with the paper's gamma."""

@@ -25,14 +25,15 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils.cams import infer_with_scores, label_maps
-from utils.devices import keep_freed_memory, parallel
-from utils.evaluation import THRESHOLDS
-from utils.folding import fold
-from utils.inference import Settings, infer_collection
-from utils.metrics import ThresholdSweep
-from utils.pseudo_labels import PseudoLabels
-from utils.writing import BackgroundWriter
+from utils.inference.cams import infer_with_scores
+from utils.inference.collection_cams import Settings, infer_collection
+from utils.inference.folding import fold
+from utils.inference.label_maps import label_maps
+from utils.labels.evaluation import THRESHOLDS
+from utils.labels.pseudo_labels import PseudoLabels
+from utils.runs.background import BackgroundWriter
+from utils.runs.devices import keep_freed_memory, parallel
+from utils.scores.threshold_sweep import ThresholdSweep
 
 BLOCK = 4
 """Photographs timed together."""

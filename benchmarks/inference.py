@@ -17,9 +17,9 @@ from networks.affinity import propagate
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils.cams import SCALES, infer, views
-from utils.devices import keep_freed_memory, parallel
-from utils.folding import fold
+from utils.inference.cams import SCALES, infer, views
+from utils.inference.folding import fold
+from utils.runs.devices import keep_freed_memory, parallel
 
 
 class Workload:

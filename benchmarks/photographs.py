@@ -25,8 +25,9 @@ from datasets.files import read_bytes
 from networks.association import NEIGHBOURS
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils import checkpoints, options
-from utils.run import start
+from utils import checkpoints
+from utils.runs import options
+from utils.runs.start import start
 
 INFERENCES = (Inference(), Inference(8, 0.6))
 

@@ -17,7 +17,7 @@ from benchmarks import plain
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
-from utils.cams import round_up
+from utils.inference.cams import round_up
 
 
 class PlainClassifier(Classifier):

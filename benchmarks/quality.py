@@ -24,10 +24,11 @@ from benchmarks.measure import table
 from datasets.collection import Collection
 from datasets.files import write_json
 from networks.superpixel import SuperpixelNet
-from utils import devices, options
-from utils.classification import add_options, check_options, train_in
-from utils.inference import Settings, validate
-from utils.run import Run
+from utils.inference.collection_cams import Settings
+from utils.runs import devices, options
+from utils.runs.run import Run
+from utils.scores.validation import validate
+from utils.training.classifier import add_options, check_options, train_in
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
 """Of background; the best one counts, for every training by itself."""

@@ -40,8 +40,8 @@ from datasets.files import (
 from networks.association import hard_labels
 from networks.normalisation import normalise
 from networks.superpixel import CELL, SuperpixelNet
-from utils.checkpoints import load_scn
-from utils.superpixel_scores import asa, boundary_recall, connected, undersegmentation_error
+from utils.checkpoints.weights import load_scn
+from utils.scores.superpixels import asa, boundary_recall, connected, undersegmentation_error
 
 SMALLEST = 64
 """Pixels: a quarter of a grid cell; smaller pieces of the network's superpixels join others."""

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.measure import compare, machine, table
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import threshold_counts
-from utils.metrics import ThresholdSweep
+from utils.scores.threshold_sweep import ThresholdSweep
 
 
 def main() -> None:

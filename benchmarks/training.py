@@ -18,8 +18,8 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.normalisation import channels_first, normalise
 from networks.superpixel import SuperpixelNet
-from utils.classification import SupervisedNetwork, Supervision, frozen_copy, objective
-from utils.devices import parallel
+from utils.runs.devices import parallel
+from utils.training.classifier import SupervisedNetwork, Supervision, frozen_copy, objective
 
 
 class Workload:

@@ -26,5 +26,5 @@ step train_cls_image.py $data $training --patches 1
 step evaluator_cls_image.py $data $cams --checkpoint "$runs/cls_image/best.pt"
 step train_cls_sal.py $data $training
 step evaluator_cls_sal.py $data $cams --checkpoint "$runs/cls_sal/best.pt"
-step -m utils.summary "$runs/eval_image" "$runs/eval_sal" --sheet "$runs/contact_sheet.png"
+step -m utils.pictures.summary "$runs/eval_image" "$runs/eval_sal" --sheet "$runs/contact_sheet.png"
 echo "the demo took $((SECONDS - started)) s after installing"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from utils.checkpoints import PUBLISHED_NAMES
+from utils.checkpoints.weights import PUBLISHED_NAMES
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from networks.dcr import DCR
 from networks.superpixel import SuperpixelNet
-from utils.run import Run
+from utils.runs.run import Run
 
 
 def main() -> None:

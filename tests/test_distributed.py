@@ -16,7 +16,7 @@ from datasets.demo import generate
 from networks.backbone import ResNetBackbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils import resuming
+from utils.checkpoints import resuming
 
 REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

@@ -15,8 +15,8 @@ import torch
 from datasets.demo import generate
 from tests.calling import call
 from utils import checkpoints
-from utils.interruption import Interruption, Stopped
-from utils.resuming import StateKeeper
+from utils.checkpoints.resuming import StateKeeper
+from utils.runs.interruption import Interruption, Stopped
 
 SMALL = "--device cpu --workers 0 --epochs 3 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3"
 
@@ -98,7 +98,7 @@ def test_stopped_inside_an_epoch_and_gone_on(
 
 
 def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkeypatch, capsys):
-    import utils.classification as classification
+    import utils.training.classifier as classification
 
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -189,7 +189,7 @@ def test_a_full_disk_keeps_the_state_before(scenes, whole, tmp_path, monkeypatch
     def no_room(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints, "write_bytes", full)
+    monkeypatch.setattr("utils.checkpoints.files.write_bytes", full)
     assert stopped("train_scn.py", data) == 2
     assert "training.pt: No space left on device" in capsys.readouterr().err
     assert (tmp_path / "scn/training.pt").read_bytes() == kept[0]
@@ -240,7 +240,7 @@ def test_a_second_signal_strikes_at_once(monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)  # as srun and torchrun both send it: one wish
         assert interruption.wished == signal.SIGTERM
-        monkeypatch.setattr("utils.interruption.SECONDS_OF_ONE_WISH", 0.0)
+        monkeypatch.setattr("utils.runs.interruption.SECONDS_OF_ONE_WISH", 0.0)
         with pytest.raises(Stopped, match="SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped, match="all is kept"):
@@ -311,7 +311,7 @@ def test_nothing_readable_at_all(scenes, tmp_path, capsys):
 
 
 def test_an_evaluation_goes_on_where_it_stopped(scenes, whole, tmp_path, capsys, monkeypatch):
-    import utils.labelling as labelling
+    import utils.labels.labelling as labelling
 
     def arguments(folder, more=""):
         return (

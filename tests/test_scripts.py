@@ -19,7 +19,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import REPOSITORY, call
-from utils.classification import SupervisedNetwork
+from utils.training.classifier import SupervisedNetwork
 
 SMALL = (
     "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
@@ -271,7 +271,7 @@ def test_the_summary(trained, tmp_path, capsys):
     )
     sys.argv += ["--sheet", str(tmp_path / "sheet.png")]
     try:
-        runpy.run_module("utils.summary", run_name="__main__")
+        runpy.run_module("utils.pictures.summary", run_name="__main__")
     finally:
         sys.argv = before
     out = capsys.readouterr().out

@@ -10,11 +10,11 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
 from networks.superpixel import SuperpixelNet
-from tests.utils.test_folding import lived
-from utils.cams import infer
-from utils.classification import SupervisedNetwork, frozen_copy
-from utils.folding import fold
-from utils.metrics import ThresholdSweep
+from tests.utils.inference.test_folding import lived
+from utils.inference.cams import infer
+from utils.inference.folding import fold
+from utils.scores.threshold_sweep import ThresholdSweep
+from utils.training.classifier import SupervisedNetwork, frozen_copy
 
 
 def networks():

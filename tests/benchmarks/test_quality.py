@@ -28,9 +28,10 @@ from networks.association import upsample
 from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils import checkpoints, options
-from utils import run as runs
-from utils.classification import build_networks
+from utils import checkpoints
+from utils.runs import options
+from utils.runs import run as runs
+from utils.training.classifier import build_networks
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = (

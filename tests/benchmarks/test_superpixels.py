@@ -9,7 +9,7 @@ from scipy.io import savemat
 from benchmarks import superpixels
 from datasets.files import InputError
 from networks.superpixel import SuperpixelNet
-from utils.superpixel_scores import asa, boundary_recall, undersegmentation_error
+from utils.scores.superpixels import asa, boundary_recall, undersegmentation_error
 
 SIZE = (65, 97)
 

@@ -34,10 +34,10 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.make_seeds import SEEDS
 from utils import checkpoints
-from utils.resuming import StateKeeper, find
-from utils.score import score_one
-from utils.summary import read_result
-from utils.training import LossReader
+from utils.checkpoints.resuming import StateKeeper, find
+from utils.pictures.summary import read_result
+from utils.scores.__main__ import score_one
+from utils.training.losses import LossReader
 
 CLASSES = ("person", "cat", "dog")
 
@@ -154,7 +154,7 @@ def training_state():
     with pytest.MonkeyPatch.context() as patch:
         kept = []
         keeper().run.folder = Path()
-        patch.setattr(checkpoints, "save", lambda path, content: kept.append(content))
+        patch.setattr("utils.checkpoints.files.save", lambda path, content: kept.append(content))
         keeper().keep(1, 1)
     return kept[0]
 

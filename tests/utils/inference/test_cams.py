@@ -1,0 +1,112 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from tests.golden_files import filled_classifier_state, golden, published_scn_state
+from utils.inference.cams import infer, infer_with_scores, predict_labels, round_up, views
+from utils.inference.label_maps import label_map
+
+
+@pytest.fixture(scope="module")
+def networks():
+    """The golden weights in both networks."""
+    classifier = Classifier(build_backbone("resnet50"), 21).eval()
+    classifier.load_state_dict(filled_classifier_state())
+    scn = SuperpixelNet().eval()
+    scn.load_state_dict(scn.state_dict() | published_scn_state())
+    return classifier, scn
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    torch.manual_seed(0)
+    return Classifier(build_backbone("resnet18"), 4).eval(), SuperpixelNet().eval()
+
+
+def test_inference_against_the_golden_cams(networks):
+    data = golden("inference")
+    cams = infer(
+        data["image"],
+        data["labels"],
+        *networks,
+        beta=int(data["beta"]),
+        gamma=float(data["gamma"]),
+    )
+    classes = data["classes"]
+    assert (cams[data["labels"] == 0] == 0).all()
+    torch.testing.assert_close(cams[classes], data["cams"].float(), rtol=0, atol=5e-3)
+    for threshold in ("0.3", "0.6", "0.85"):
+        labels = label_map(classes.numpy(), cams[classes].numpy(), float(threshold))
+        assert (labels == data[f"label_{threshold}"].numpy()).mean() >= 0.999
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 50), (16, 16), (33, 47)])
+def test_any_size(small_networks, size):
+    cams = infer(torch.randn(3, *size), torch.tensor([1, 0, 1]), *small_networks)
+    assert cams.shape == (3, *size)
+    assert torch.isfinite(cams).all() and cams.min() >= 0 and cams.max() <= 1
+    assert (cams[1] == 0).all()
+
+
+def test_cams_do_not_depend_on_the_other_labels(small_networks):
+    image = torch.randn(3, 40, 60)
+    alone = infer(image, torch.tensor([0, 1, 0]), *small_networks)
+    together = infer(image, torch.tensor([1, 1, 1]), *small_networks)
+    torch.testing.assert_close(alone[1], together[1])
+
+
+def test_without_labels_every_class_is_inferred(small_networks):
+    image = torch.randn(3, 32, 32)
+    classes, cams, scores = infer_with_scores(image, None, *small_networks, scales=(1.0,))
+    assert classes.tolist() == [0, 1, 2] and cams.shape == (3, 32, 32) and scores.shape == (3,)
+
+
+def test_a_photograph_without_any_class(small_networks):
+    cams = infer(torch.randn(3, 40, 50), torch.zeros(3), *small_networks)
+    assert cams.shape == (3, 40, 50) and not cams.any()
+
+
+@torch.no_grad()
+def test_predicted_labels(small_networks):
+    image = torch.randn(3, 48, 32)
+    classifier, scn = small_networks
+    q = scn(image[None])
+    probability = classifier(image[None], q)[1][0, 1:].sigmoid()
+    for threshold in (0.0, float(probability.sort().values[1]), 1.0):
+        labels = predict_labels(image, classifier, scn, threshold)
+        assert labels.tolist() == (probability >= threshold).int().tolist()
+
+
+def test_wrong_labels_are_refused(small_networks):
+    with pytest.raises(ValueError, match="labels"):
+        infer(torch.randn(3, 32, 32), torch.ones(5), *small_networks)
+
+
+def test_the_mirror_image_follows():
+    image = torch.randn(3, 30, 50)
+    for view in views(image, 1.5, flip=True):
+        assert view.shape == (2, 3, 48, 80)
+        torch.testing.assert_close(view[1], view[0].flip(2))
+
+
+@given(st.integers(1, 5000))
+def test_round_up(length):
+    up = round_up(length)
+    assert up % 16 == 0 and length <= up < length + 16
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 5), st.floats(0, 1), st.integers(0, 2**31))
+def test_label_map_is_the_argmax(n, threshold, seed):
+    rng = np.random.default_rng(seed)
+    classes = np.sort(rng.choice(20, n, replace=False))
+    cams = rng.random((n, 5, 6), np.float32)
+    scores = np.zeros((21, 5, 6), np.float32) - 1
+    scores[0] = threshold
+    scores[classes + 1] = cams
+    assert (label_map(classes, cams, threshold) == scores.argmax(0)).all()

@@ -1,0 +1,40 @@
+from argparse import Namespace
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.files import encode_jpeg, read_label_map
+from datasets.palette import voc_palette
+from utils.inference.collection_cams import Inferred
+from utils.labels import crf
+from utils.labels.labelling import Labeller
+from utils.pictures.drawing import overlay
+from utils.runs.options import parser
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_overlays_show_the_labels_that_count(tmp_path, refined):
+    """A red field on blue, and a cam that reaches over its border: the CRF pulls it back."""
+    if refined:
+        pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
+    given = parser("")
+    crf.add_options(given)
+    options = ["--crf_workers", "1", *(["--crf"] if refined else [])]
+    given = Namespace(images="DIR", save_cams=(), **vars(given.parse_args(options)))
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, :20, 0], image[:, 20:, 2] = 255, 255
+    cams = np.zeros((1, 40, 40), np.float32)
+    cams[:, :, :23] = 1
+    found = Inferred(
+        "a", torch.from_numpy(image).permute(2, 0, 1), np.array([0]), cams, np.zeros(1), None
+    )
+    with Labeller(given, tmp_path, 2, (0.5,)) as labeller:
+        labeller.take(found)
+    plain = read_label_map(tmp_path / "pseudo_labels/0.5/a.png")
+    shown = plain
+    if refined:
+        shown = read_label_map(tmp_path / "pseudo_labels_crf/0.5/a.png")
+        assert (shown != plain).sum() >= 100
+    drawn = encode_jpeg(overlay(image, shown, voc_palette()))
+    assert (tmp_path / "overlays/a.jpg").read_bytes() == drawn

@@ -1,0 +1,146 @@
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from datasets.files import InputError
+from datasets.loading import Plan
+from utils.runs.run import Run, duration
+from utils.runs.start import start
+from utils.training.loop import Stage, backward, train
+from utils.training.optimisers import PolynomialDecay, nesterov
+
+
+def make_run(folder: Path, **changes) -> Run:
+    values = {
+        "experiments": str(folder),
+        "tag": "run",
+        "overwrite": False,
+        "debug": False,
+        "skip_bad": False,
+        "resume": None,
+        "force": False,
+        "checkpoint_minutes": 0.0,
+    }
+    return Run(argparse.Namespace(**{**values, **changes}), torch.device("cpu"))
+
+
+def stage_of(model, objective, after_epoch, steps):
+    optimizer = nesterov([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
+    decay = PolynomialDecay(optimizer, steps, 0.5)
+    return Stage(model, model, objective, optimizer, decay, after_epoch)
+
+
+def test_the_loop_minimises_and_reports_means(tmp_path):
+    torch.manual_seed(0)
+    model, target = nn.Linear(3, 1), torch.tensor([[1.0, -2.0, 3.0]])
+    plan = Plan(images=8, batch=4, epochs=20)
+    means = []
+
+    def objective(batch):
+        loss = (model(batch["x"]) - batch["x"] @ target.T).square().mean()
+        return {"loss": loss, "twice": 2 * loss}
+
+    batches = [{"x": torch.randn(4, 3)} for _ in range(plan.steps)]
+    stage = stage_of(model, objective, lambda epoch, losses: means.append(losses), plan.steps)
+    train(make_run(tmp_path), plan, lambda step: batches[step:], stage, torch.device("cpu"))
+    assert len(means) == 20
+    assert means[-1]["loss"] < 0.1 * means[0]["loss"]
+    assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
+
+
+def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
+    torch.manual_seed(0)
+    batch = {"x": torch.randn(5, 3)}
+    gradients = []
+    for parts in (1, 2, 5, 9):
+        torch.manual_seed(1)
+        model = nn.Linear(3, 1)
+
+        def objective(part, model=model):
+            return {"loss": model(part["x"]).square().mean()}
+
+        stage = stage_of(model, objective, lambda *_: None, 1)
+        stage.accumulate = parts
+        losses = backward(stage, batch)
+        gradients.append((model.weight.grad, losses["loss"]))
+    for other in gradients[1:]:
+        torch.testing.assert_close(other, gradients[0])
+
+
+def test_a_full_gpu_is_answered_with_the_options_that_help(monkeypatch, capsys):
+    def main(_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has ..")
+
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--debug", action="store_true")
+    monkeypatch.setattr("sys.argv", ["train"])
+    with pytest.raises(SystemExit) as stop:
+        start(main, parser)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.count("\n") == 1
+    assert "--accumulate" in error and "--crop" in error and "--amp" in error
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    model = nn.Linear(1, 1)
+    epochs = []
+
+    def objective(batch):
+        return {"loss": (model(batch["x"]) * batch["factor"]).sum()}
+
+    factors = [1.0, 1.0, 1.0, float("nan")]
+    batches = [{"x": torch.ones(2, 1), "factor": torch.full((2, 1), f)} for f in factors]
+    stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch), 4)
+    with pytest.raises(
+        InputError, match=r"step 2 of epoch 2 \(loss nan.*\); last finite: loss [-\d]"
+    ):
+        train(make_run(tmp_path), Plan(4, 2, 2), lambda _: batches, stage, torch.device("cpu"))
+    assert epochs == [0]
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
+    model = nn.Linear(1, 1)
+    stage = stage_of(model, lambda batch: {}, lambda *_: None, 1)
+    with pytest.raises(InputError, match=r"^a\.jpg: the file is empty$"):
+        train(
+            make_run(tmp_path),
+            Plan(1, 1, 1),
+            lambda _: [{"error": "a.jpg: the file is empty"}],
+            stage,
+            torch.device("cpu"),
+        )
+
+
+def test_a_folder_is_not_overwritten_unasked(tmp_path):
+    with make_run(tmp_path) as run:
+        (run.folder / "best.pt").write_bytes(b"old")
+        (run.folder / "pseudo_labels" / "0.1").mkdir(parents=True)
+    with pytest.raises(InputError, match="--tag, or --overwrite"):
+        make_run(tmp_path)
+    with make_run(tmp_path, overwrite=True) as run:
+        names = {path.name.split(".out")[0] for path in run.folder.iterdir()}
+    assert names == {"options.json", "log.txt", "events"}
+
+
+def test_a_run_that_failed_at_its_start_does_not_block_its_tag(tmp_path):
+    with pytest.raises(InputError, match="a.jpg"), make_run(tmp_path) as run:
+        raise InputError("a.jpg: the file is empty")
+    assert "stopped: a.jpg: the file is empty" in (run.folder / "log.txt").read_text()
+    with make_run(tmp_path):
+        pass
+    with pytest.raises(InputError, match="--tag"):
+        make_run(tmp_path, tag="")
+
+
+def test_plan():
+    plan = Plan(images=35, batch=16, epochs=3)
+    assert plan.steps_per_epoch == 2 and plan.steps == 6
+    assert Plan(images=3, batch=16, epochs=2).steps_per_epoch == 1
+
+
+def test_duration():
+    assert [duration(s) for s in (7, 185, 3723)] == ["7 s", "3 min 05 s", "1 h 02 min"]

@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from tests.golden_files import golden
+from utils.training.optimisers import PolynomialDecay, classifier_groups, nesterov
+
+
+def test_trajectory_against_the_golden_one():
+    data = golden("optimizer")
+    p0, p1 = data["p0"].clone().requires_grad_(), data["p1"].clone().requires_grad_()
+    groups = [
+        {"params": [p0], "lr": 0.1, "weight_decay": 4e-5},
+        {"params": [p1], "lr": 1.0, "weight_decay": 0.0},
+    ]
+    optimizer = nesterov(groups, float(data["momentum"]))
+    steps = int(data["steps"])
+    decay = PolynomialDecay(optimizer, steps, float(data["power"]))
+    for step in range(steps):
+        decay.before_step(step)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx(data["lr"][step].tolist(), rel=1e-5)
+        optimizer.zero_grad()
+        (p0.square().sum() + 0.3 * p1.square().sum()).backward()
+        optimizer.step()
+        torch.testing.assert_close(p0, data["p0_after"][step], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(p1, data["p1_after"][step], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dcr", [True, False])
+def test_the_four_groups(dcr):
+    model = Classifier(build_backbone("resnet18"), 5, dcr=dcr)
+    groups = classifier_groups(model, lr=0.1, weight_decay=4e-5)
+    rates = {round(group["lr"], 6): group for group in groups}
+    assert sorted(rates) == ([0.1, 0.2, 1.0, 2.0] if dcr else [0.1, 0.2, 1.0])
+    assert {rate: group["weight_decay"] for rate, group in rates.items() if group["params"]} == {
+        rate: (0.0 if rate in (0.2, 2.0) else 4e-5) for rate in rates
+    }
+    members = {rate: {id(p) for p in group["params"]} for rate, group in rates.items()}
+    assert id(model.backbone.bn1.weight) in members[0.1]
+    assert id(model.backbone.bn1.bias) in members[0.2]
+    assert id(model.classifier.weight) in members[1.0]
+    if dcr:
+        assert id(model.dcr.embed[0][1].weight) in members[1.0]
+        assert id(model.dcr.embed[0][1].bias) in members[2.0]
+    everything = [p for group in groups for p in group["params"]]
+    assert len(everything) == len(list(model.parameters()))
+
+
+def test_power_zero_keeps_the_rate():
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.Adam([parameter], lr=0.5)
+    decay = PolynomialDecay(optimizer, 10, 0.0)
+    for step in range(10):
+        decay.before_step(step)
+        assert optimizer.param_groups[0]["lr"] == 0.5

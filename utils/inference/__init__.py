@@ -1,0 +1,1 @@
+"""From a photograph to class activation maps and label maps."""

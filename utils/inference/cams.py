@@ -1,0 +1,162 @@
+"""Multi-scale, mirrored inference of class activation maps. METHOD section 3."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from networks.association import upsample
+from networks.classifier import cam
+from networks.superpixel import CELL
+
+SCALES = (0.5, 1.0, 1.5, 2.0)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear, align_corners=False, no antialiasing; (B, D, H, W) to `size` = (height, width)."""
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    if not images.shape[1]:  # no class in the photograph; interpolate refuses empty maps
+        return images.new_zeros(*images.shape[:2], *size)
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+
+def round_up(length: int) -> int:
+    """The next multiple of a superpixel cell's side, at least one cell."""
+    return max(CELL, -(-length // CELL) * CELL)
+
+
+def views(image: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
+    """One scale of a photograph as the two networks take it, with its mirror image.
+
+    Args:
+        image: normalised, (3, H, W).
+        scale: of the sides.
+        flip: whether the mirror image follows.
+
+    Returns:
+        (for the SCN, for the classifier), each (1 or 2, 3, h, w) with sides multiples of 16.
+    """
+    height, width = image.shape[1:]
+    scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
+    full = (round_up(scaled[0]), round_up(scaled[1]))
+    pair = []
+    for view in (resize(image[None], full), resize(resize(image[None], scaled), full)):
+        pair.append(torch.cat([view, view.flip(3)]) if flip else view)
+    return pair[0], pair[1]
+
+
+@torch.no_grad()
+def infer_with_scores(
+    image: Tensor,
+    labels: Tensor | None,
+    classifier: nn.Module,
+    scn: nn.Module,
+    scales: Sequence[float] = SCALES,
+    flip: bool = True,
+    beta: int = 8,
+    gamma: float = 0.6,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`infer`, with what else it computes.
+
+    Args:
+        image: normalised photograph (3, H, W).
+        labels: (K,) 1 where the class is in the photograph; None for all classes.
+        classifier: the classification network.
+        scn: the superpixel network.
+        scales: of the sides.
+        flip: mirror images too.
+        beta: steps of affinity propagation.
+        gamma: affinities below this are cut.
+
+    Returns:
+        (classes, cams, scores): indices of the classes in the photograph (n,), their cams
+        (n, H, W) in 0..1, and the mean classification scores of all K classes (K,).
+    """
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
+    if not len(scales):
+        raise ValueError("at least one scale is needed")
+    height, width = image.shape[1:]
+    full = (round_up(height), round_up(width))
+    classes, total, total_scores = None, 0, 0
+    for scale in scales:
+        for_scn, for_classifier = views(image, scale, flip)
+        q = scn(for_scn)
+        logits, scores = classifier(for_classifier, q, beta, gamma)
+        if classes is None:
+            wanted = torch.ones(logits.shape[1] - 1) if labels is None else labels
+            if wanted.shape != (logits.shape[1] - 1,):
+                raise ValueError(
+                    f"labels must be ({logits.shape[1] - 1},), got {tuple(wanted.shape)}"
+                )
+            classes = wanted.to(logits.device).nonzero()[:, 0]
+        total_scores = total_scores + scores[:, 1:].mean(0)
+        if len(classes):
+            # A cam needs its own logits only: classes that are not in the photograph stay behind
+            # before the expensive full-resolution steps.
+            present = resize(upsample(logits[:, 1:][:, classes].float(), q), full)
+            total = total + present[0] + (present[1].flip(2) if flip else 0)
+    if len(classes):
+        cams = resize(cam(total[None]), (height, width))[0]
+    else:
+        cams = image.new_zeros(0, height, width)
+    return classes, cams, total_scores / len(scales)
+
+
+def infer(
+    image: Tensor,
+    labels: Tensor,
+    classifier: nn.Module,
+    scn: nn.Module,
+    scales: Sequence[float] = SCALES,
+    flip: bool = True,
+    beta: int = 8,
+    gamma: float = 0.6,
+) -> Tensor:
+    """Class activation maps of one photograph.
+
+    Every scale is taken plain and mirrored; the logits, upsampled with the superpixels of that
+    scale, are summed and normalised. METHOD section 3.
+
+    Args:
+        image: ImageNet-normalised, (3, H, W); any size.
+        labels: (K,) without background, 1 where the class is in the photograph.
+        classifier: networks.classifier.Classifier, in evaluation mode.
+        scn: networks.superpixel.SuperpixelNet, in evaluation mode.
+        scales: of the sides.
+        flip: mirror images too.
+        beta: steps of affinity propagation.
+        gamma: affinities below this are cut.
+
+    Returns:
+        (K, H, W) in 0..1; zero for classes that are not in the photograph.
+    """
+    classes, present, _ = infer_with_scores(
+        image, labels, classifier, scn, scales, flip, beta, gamma
+    )
+    cams = present.new_zeros(len(labels), *present.shape[1:])
+    cams[classes] = present
+    return cams
+
+
+@torch.no_grad()
+def predict_labels(
+    image: Tensor, classifier: nn.Module, scn: nn.Module, threshold: float
+) -> Tensor:
+    """Image-level labels for a photograph that has none.
+
+    Args:
+        image: normalised photograph (3, H, W).
+        classifier: the classification network.
+        scn: the superpixel network.
+        threshold: a class counts as present if its probability, the sigmoid of its score at scale
+            1 without mirroring, reaches this.
+
+    Returns:
+        (K,) 0/1; all 0 where no class is probable enough.
+    """
+    for_scn, for_classifier = views(image, 1.0, flip=False)
+    _, scores = classifier(for_classifier, scn(for_scn))
+    return (scores[0, 1:].float().sigmoid() >= threshold).to(torch.uint8)

@@ -1,0 +1,31 @@
+"""Superpixels of photographs."""
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from networks.association import hard_labels, pool, upsample
+from networks.normalisation import normalise
+from utils.inference.cams import resize, round_up
+
+
+@torch.no_grad()
+def superpixels(image: Tensor, scn: nn.Module) -> np.ndarray:
+    """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W) on the network's device."""
+    height, width = image.shape[1:]
+    full = (round_up(height), round_up(width))
+    ids = hard_labels(scn(resize(normalise(image)[None], full)))[0].cpu().numpy().astype(np.int32)
+    return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+@torch.no_grad()
+def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
+    """An 8-bit image (3, H, W), sides multiples of 16, from the mean colours of its superpixels.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    q = scn(normalise(image)[None])
+    means = upsample(pool(image[None].to(q.dtype), q), q)[0]
+    return means.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,1 @@
+"""From cams to files: pseudo labels, dense CRF, the journal of what is done, exports."""

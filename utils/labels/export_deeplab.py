@@ -1,0 +1,89 @@
+"""A data tree that kazuto1011/deeplab-pytorch's `VOCAug` data set reads as it is.
+
+DIR/VOC2012/JPEGImages/<id>.jpg              links to the photographs
+DIR/VOC2012/SegmentationClassAug/<id>.png    pseudo labels
+DIR/VOC2012/ImageSets/SegmentationAug/train_aug.txt
+    lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`
+"""
+
+import shutil
+from pathlib import Path
+
+import cv2
+
+from datasets.collection import Collection
+from datasets.files import (
+    InputError,
+    is_turned,
+    read_bytes,
+    read_photograph,
+    write_bytes,
+    write_text,
+)
+from utils.labels.pseudo_labels import label_path
+
+
+def check(folder: Path, collection: Collection) -> None:
+    """Refuse, before anything is inferred, what could not be exported.
+
+    Raises:
+        InputError: an id holds a space, which separates the columns of deeplab-pytorch's lists, or
+            the folder cannot be written.
+    """
+    for identifier in collection.ids:
+        if any(character.isspace() for character in identifier):
+            raise InputError(
+                f"--export_deeplab: the id {identifier!r} holds a space, which deeplab-pytorch's "
+                "lists cannot; rename the file"
+            )
+    try:
+        (folder / "VOC2012").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--export_deeplab {folder}: {error.strerror or error}") from error
+
+
+def export(folder: Path, collection: Collection, labels: Path, threshold: float) -> Path:
+    """Write the tree.
+
+    Args:
+        folder: DIR.
+        collection: the photographs.
+        labels: holds `<threshold>/<id>.png`.
+        threshold: whose pseudo labels are exported.
+
+    Returns:
+        The list of training pairs.
+    """
+    root = folder / "VOC2012"
+    lines = []
+    for identifier in collection.ids:
+        image, label = f"/JPEGImages/{identifier}.jpg", f"/SegmentationClassAug/{identifier}.png"
+        _link(collection.images[identifier], root / image[1:])
+        write_bytes(root / label[1:], read_bytes(label_path(labels, threshold, identifier)))
+        lines.append(f"{image} {label}")
+    path = root / "ImageSets" / "SegmentationAug" / "train_aug.txt"
+    write_text(path, "\n".join(lines) + "\n")
+    return path
+
+
+def _link(photograph: Path, link: Path) -> None:
+    """A symbolic link to a photograph, or a copy where links cannot be made.
+
+    deeplab-pytorch reads with OpenCV, which turns photographs by EXIF; labels lie on stored pixels.
+    A photograph that would be turned is written again without EXIF.
+    """
+    try:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        if is_turned(photograph):
+            bgr = cv2.cvtColor(read_photograph(photograph), cv2.COLOR_RGB2BGR)
+            write_bytes(
+                link, cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, 95))[1].tobytes()
+            )
+            return
+        try:
+            link.symlink_to(photograph.resolve())
+        except OSError:
+            shutil.copyfile(photograph, link)
+    except OSError as error:
+        raise InputError(f"cannot write {link}: {error.strerror or error}") from error

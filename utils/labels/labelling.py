@@ -1,0 +1,195 @@
+"""One pass over the photographs: infer, write pseudo labels and cams, count pixels.
+
+Each process takes its share. A photograph whose files are all written is noted in the journal, so
+that a pass that was stopped goes on where it was.
+"""
+
+import argparse
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.collection import Collection, evenly_spread
+from datasets.files import read_label_map
+from utils import checkpoints
+from utils.inference.collection_cams import Inferred, Settings, infer_collection
+from utils.inference.folding import fold
+from utils.inference.label_maps import label_maps
+from utils.inference.superpixels import superpixels
+from utils.labels import crf
+from utils.labels.crf import Refiner
+from utils.labels.journal import Journal
+from utils.labels.pseudo_labels import PseudoLabels
+from utils.pictures.gallery import Gallery
+from utils.runs import devices, distributed, options
+from utils.runs.background import BackgroundWriter
+from utils.runs.run import Run
+from utils.scores.threshold_sweep import ThresholdSweep
+
+PREDICTED = "predicted"
+"""The value of --labels that takes the classes the network itself finds."""
+
+PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
+"""Folders of a run that hold pseudo labels."""
+
+SHEET_ROWS = 8
+"""Photographs in the contact sheet."""
+
+
+@dataclass
+class Outcome:
+    """What a pass over the photographs gives.
+
+    Attributes:
+        confusion: of the pseudo labels, (thresholds, C, C).
+        refined: of the refined ones, or None.
+        shown: in the first process: a few photographs, evenly spread, for the contact sheet.
+        images: how many photographs have their pseudo labels.
+        inferred: how many were inferred just now.
+    """
+
+    confusion: np.ndarray
+    refined: np.ndarray | None
+    shown: list[Inferred]
+    images: int
+    inferred: int
+
+
+class Labeller:
+    """Writes and counts photographs behind the inference; a context manager.
+
+    Args:
+        given: the options.
+        folder: of the run.
+        num_classes: C, background included.
+        thresholds: of background.
+    """
+
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        folder: Path,
+        num_classes: int,
+        thresholds: Sequence[float],
+    ) -> None:
+        self.thresholds = tuple(thresholds)
+        self.sweep = ThresholdSweep(num_classes, thresholds)
+        self.out = PseudoLabels(
+            folder, thresholds, given.save_cams, overlays=given.images is not None
+        )
+        shapes = {"counts": self.sweep.counts.shape}
+        self.refiner = None
+        if given.crf:
+            places = (folder / REFINED, thresholds, num_classes)
+            self.refiner = Refiner(*places, crf.constants(given), given.crf_workers)
+            shapes["refined"] = (len(self.thresholds), num_classes, num_classes)
+        self.journal = Journal(folder, shapes)
+        self.writer = BackgroundWriter()
+        self._stack = ExitStack()
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all files of a photograph are there."""
+        refined = self.refiner is None or self.refiner.complete(identifier)
+        return self.out.complete(identifier) and refined
+
+    def take(self, found: Inferred) -> None:
+        """Label, refine, write and count one photograph soon."""
+        labels = label_maps(found.classes, found.cams, self.thresholds)
+        refined = None if self.refiner is None else self.refiner.submit(found, labels)
+        self.writer.submit(self._finish, found, labels, refined)
+
+    def _finish(
+        self, found: Inferred, labels: np.ndarray, refined: "Future[np.ndarray] | None"
+    ) -> None:
+        self.out.write(found, labels)
+        drawn = labels[0]
+        counts = {"counts": np.zeros_like(self.sweep.counts)}
+        if found.mask is not None:
+            counts["counts"] = self.sweep.count(found.classes, found.cams, found.mask)
+        if refined is not None:
+            counts["refined"] = self.refiner.taken(refined)
+            drawn = read_label_map(self.refiner.paths(found.id)[0])
+        self.out.draw(found, drawn)
+        self.journal.add(found.id, counts)
+
+    def __enter__(self) -> "Labeller":
+        if self.refiner is not None:
+            self._stack.enter_context(self.refiner)
+        self._stack.enter_context(self.journal)
+        self._stack.enter_context(self.writer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
+
+
+def infer_and_write(
+    run: Run,
+    given: argparse.Namespace,
+    collection: Collection,
+    trained: checkpoints.Trained,
+    thresholds: Sequence[float],
+    device: torch.device,
+) -> Outcome:
+    """Infer every photograph that is not done, write its files, count it where it has a mask."""
+    networks = [devices.parallel(fold(net), device) for net in (trained.classifier, trained.scn)]
+    predict_from = given.score_threshold if given.labels == PREDICTED else None
+    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
+    labeller = Labeller(given, run.folder, collection.num_classes, thresholds)
+    done = labeller.journal.finished(labeller.complete)
+    rows = set(evenly_spread(collection.ids, SHEET_ROWS))
+    gallery = gallery_of(given, run.folder, collection)
+    # Decided by one process: while others still look, the first already writes.
+    todo = distributed.shared(
+        [i for i in collection.ids if i not in done or i in rows or gallery.lacks(i)]
+    )
+    if done:
+        run.say(f"{len(done)} of {len(collection.ids)} photographs are done; going on")
+    mine = collection.subset(todo[distributed.rank() :: distributed.processes()])
+    shown: dict[str, Inferred] = {}
+    count = 0
+    workers = options.workers(given, device)
+    with labeller:
+        for found in infer_collection(mine, *networks, settings, device, workers, "cams", run.bad):
+            count += 1
+            if gallery.lacks(found.id):
+                ids = superpixels(found.image.to(device), networks[1])
+                labeller.writer.submit(gallery.add, found, ids)
+            if found.id not in done:
+                labeller.take(found)
+            if found.id in rows:
+                shown[found.id] = found
+    return outcome_of(labeller, collection, len(done), shown, count)
+
+
+def gallery_of(given: argparse.Namespace, folder: Path, collection: Collection) -> Gallery:
+    """The pictures that only inference can draw, for the report."""
+    ids = evenly_spread(collection.ids, given.report_images)
+    return Gallery(folder / "report", ids, len(collection.classes))
+
+
+def outcome_of(
+    labeller: Labeller,
+    collection: Collection,
+    done: int,
+    shown: dict[str, Inferred],
+    inferred: int,
+) -> Outcome:
+    """What all processes did together."""
+    totals = labeller.journal.totals()
+    labeller.sweep.counts = totals["counts"]
+    gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
+    ordered = [gathered[i] for i in collection.ids if i in gathered]
+    counts = distributed.total_counts(np.array([inferred, labeller.journal.added]))
+    return Outcome(
+        labeller.sweep.result(),
+        totals.get("refined"),
+        ordered,
+        images=done + int(counts[1]),
+        inferred=int(counts[0]),
+    )

@@ -1,0 +1,1 @@
+"""From arrays to what one looks at: overlays, contact sheets, the HTML report."""

@@ -1,0 +1,133 @@
+"""Thumbnails of photographs, written while they are inferred, for the report."""
+
+import base64
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.files import InputError, read_json, write_json
+from utils.inference.collection_cams import Inferred
+from utils.pictures.drawing import boundary_layer, encode_webp, heat_layer, size_within, thumbnail
+
+SIDE = 224
+"""Longer side of a thumbnail, pixels."""
+
+MOST_CAMS = 8
+"""So many cams of a photograph are shown; without labels there is one for every class."""
+
+BASE64 = re.compile(r"[A-Za-z0-9+/]+=*")
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """What only inference knows of a photograph; pictures are WebP in base64.
+
+    Attributes:
+        size: (width, height) of the pictures, pixels.
+        classes: 0-based foreground classes in the photograph.
+        photo: the photograph.
+        superpixels: a layer with their boundaries.
+        cams: layers, as (class, picture).
+    """
+
+    size: tuple[int, int]
+    classes: tuple[int, ...]
+    photo: str
+    superpixels: str
+    cams: tuple[tuple[int, str], ...]
+
+
+def thumbnails_of(found: Inferred, superpixel_ids: np.ndarray) -> Thumbnails:
+    """The thumbnails of one photograph.
+
+    Args:
+        found: by inference.
+        superpixel_ids: (H, W) integers.
+    """
+    image = found.image.permute(1, 2, 0).numpy()
+    size = size_within(image.shape, SIDE)
+    strongest = np.argsort(-found.cams.mean((1, 2)), kind="stable")[:MOST_CAMS]
+    return Thumbnails(
+        size=size,
+        classes=tuple(found.classes.tolist()),
+        photo=in_base64(encode_webp(thumbnail(image, size), quality=65)),
+        superpixels=in_base64(encode_webp(boundary_layer(superpixel_ids, size))),
+        cams=tuple(
+            (int(found.classes[i]), in_base64(encode_webp(heat_layer(found.cams[i], size), 50)))
+            for i in sorted(strongest)
+        ),
+    )
+
+
+class Gallery:
+    """The thumbnails of some photographs: `<id>.pic` files (JSON) in a folder.
+
+    Any process may add to it, and what was added before a run was killed is still there after.
+
+    Args:
+        folder: of the files.
+        ids: of the photographs that are in the gallery; other ones are not added.
+        num_foreground: classes of the data set.
+    """
+
+    def __init__(self, folder: Path, ids: Iterable[str], num_foreground: int) -> None:
+        self.folder, self.ids, self.num_foreground = folder, tuple(ids), num_foreground
+        self._ids = frozenset(self.ids)
+
+    def lacks(self, identifier: str) -> bool:
+        """Whether a photograph belongs into the gallery and is not there, or damaged."""
+        return identifier in self._ids and self.read(identifier) is None
+
+    def add(self, found: Inferred, superpixel_ids: np.ndarray) -> None:
+        """Write the thumbnails of a photograph, with superpixel ids (H, W), if it belongs here.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        if found.id in self._ids:
+            write_json(self._path(found.id), asdict(thumbnails_of(found, superpixel_ids)))
+
+    def read(self, identifier: str) -> Thumbnails | None:
+        """The thumbnails of a photograph.
+
+        Returns:
+            None where there are none, or the file is damaged or of other classes.
+        """
+        try:
+            found = read_json(self._path(identifier))
+            width, height = (_below(side, SIDE + 1) for side in found["size"])
+            return Thumbnails(
+                size=(max(1, width), max(1, height)),
+                classes=tuple(_below(k, self.num_foreground) for k in found["classes"]),
+                photo=_checked(found["photo"]),
+                superpixels=_checked(found["superpixels"]),
+                cams=tuple(
+                    (_below(k, self.num_foreground), _checked(cam)) for k, cam in found["cams"]
+                ),
+            )
+        except (InputError, KeyError, TypeError, ValueError):
+            return None
+
+    def _path(self, identifier: str) -> Path:
+        # An ending as long as that of photographs and masks: no id is too long for it.
+        return self.folder / f"{identifier}.pic"
+
+
+def in_base64(data: bytes) -> str:
+    """Bytes as text, for data: URLs."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def _checked(data: str) -> str:
+    if not BASE64.fullmatch(data):
+        raise ValueError("not base64")
+    return data
+
+
+def _below(value: int, end: int) -> int:
+    if not isinstance(value, int) or not 0 <= value < end:
+        raise ValueError(f"{value} is not in 0..{end - 1}")
+    return value

@@ -1,0 +1,83 @@
+"""One table of several evaluations.
+
+python -m utils.pictures.summary experiments/eval_image experiments/eval_sal
+"""
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.files import InputError, encode_png, read_json, read_photograph, write_bytes
+from utils.runs.options import parser
+from utils.runs.start import start
+
+
+def table(results: dict[str, dict]) -> str:
+    """mIoU of every evaluation and threshold, the best, and where its PNGs lie.
+
+    Args:
+        results: content of result.json by folder.
+    """
+    thresholds = sorted({r["threshold"] for found in results.values() for r in found["thresholds"]})
+    width = max(map(len, results)) + 2
+    head = "".join(f"{f'{t:g}':>7}" for t in thresholds)
+    lines = [f"{'mIoU (%) at threshold':<{width}}{head}   best"]
+    for folder, found in results.items():
+        mious = {row["threshold"]: 100 * row["miou"] for row in found["thresholds"]}
+        row = "".join(f"{mious[t]:>7.1f}" if t in mious else f"{'-':>7}" for t in thresholds)
+        best = found["best"]
+        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f} at {best['threshold']:g}")
+    for folder, found in results.items():
+        lines.append(f"pseudo labels: {folder}/pseudo_labels/{found['best']['threshold']:g}/")
+    return "\n".join(lines)
+
+
+def stacked_sheets(folders: list[str]) -> np.ndarray:
+    """The contact sheets of several evaluations, one below the other."""
+    sheets = []
+    for folder in folders:
+        sheet = read_photograph(Path(folder) / "contact_sheet.png")
+        title = np.full((34, sheet.shape[1], 3), 225, np.uint8)
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(title, Path(folder).name, (6, 23), font, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
+        sheets += [title, sheet]
+    return np.vstack(sheets)
+
+
+def read_result(folder: str) -> dict:
+    """What result.json in a run's folder says, if there are scores in it.
+
+    Raises:
+        InputError: there are none, or it is no evaluator's.
+    """
+    found = read_json(Path(folder) / "result.json")
+    try:
+        if "thresholds" not in found:
+            raise InputError(f"{folder}: its photographs had no masks, so it has no scores")
+        if found["best"]["miou"] is None:
+            raise InputError(f"{folder}: not one pixel of its masks is scored (all are 255)")
+        table({folder: found})
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        raise InputError(
+            f"{folder}: its result.json is not what an evaluator wrote; run it again"
+        ) from None
+    return found
+
+
+def summarise(given: argparse.Namespace) -> None:
+    """Print the table and write the contact sheet."""
+    results = {folder: read_result(folder) for folder in given.runs}
+    print(table(results))
+    if given.sheet:
+        write_bytes(given.sheet, encode_png(stacked_sheets(given.runs)))
+        print(f"contact sheet: {given.sheet}")
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluators wrote")
+    options.add_argument("--sheet", metavar="FILE", help="write their contact sheets as one PNG")
+    options.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    start(summarise, options)

@@ -1,0 +1,1 @@
+"""One process and its folder: options, log, errors and exit status, devices, signals, progress."""

@@ -1,0 +1,30 @@
+"""Progress bars with rate and remaining time."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+from utils.runs import distributed
+
+
+def progress(
+    items: Iterable, title: str, unit: str, total: int | None = None, done: int = 0
+) -> tqdm:
+    """A bar over `items` that is gone at its end; `done` of `total` were there before.
+
+    Where nobody watches, in a log file, it says where it is twice a minute instead of ten times a
+    second.
+    """
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    return tqdm(
+        items,
+        title,
+        total,
+        unit=unit,
+        initial=done,
+        leave=False,
+        mininterval=interval,
+        miniters=1,
+        disable=not distributed.is_first(),
+    )

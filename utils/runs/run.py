@@ -1,0 +1,232 @@
+"""One run, one folder: options, a readable log, tensorboardX events, and what the run writes."""
+
+import argparse
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.files import InputError, remove_unfinished, write_json
+from utils.runs import distributed
+from utils.runs.devices import peak_memory
+from utils.runs.events import Events
+from utils.runs.interruption import Interruption
+
+WRITTEN = (
+    "*.pt",
+    "result.json",
+    "done-*.jsonl",
+    "contact_sheet.png",
+    "report.html",
+    "report",
+    "pseudo_labels",
+    "pseudo_labels_crf",
+    "overlays",
+    "cams",
+    "cams_irn",
+    "cams_psa",
+)
+"""What makes a folder that of a run; options, log and events alone are left of a failed start."""
+
+
+AGAIN = "start again, a training with --resume"
+
+
+class Run:
+    """The folder `experiments/<tag>/` of one run.
+
+    Holds `options.json`, `log.txt`, tensorboardX events, and whatever the run adds. As a context
+    manager it ends the log, with the error if there is one, and listens to SIGTERM and Ctrl-C.
+    Of several processes the first alone writes and prints.
+
+    Args:
+        options: parsed options with `experiments`, `tag`, `skip_bad` and `overwrite`, which removes
+            what an earlier run of the tag wrote.
+        device: what the run computes on.
+        continues: the folder holds this run's beginning; the log goes on.
+        first_step: of a training that continues: what events say of later steps is hidden.
+
+    Attributes:
+        skipped: messages about photographs that were left out (--skip_bad), each once.
+        interruption: the signals that were heard.
+
+    Raises:
+        InputError: the folder holds another run, is in use, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        device: torch.device,
+        continues: bool = False,
+        first_step: int | None = None,
+    ) -> None:
+        self.options, self.device = options, device
+        self.folder = Path(options.experiments) / options.tag
+        self.skipped: dict[str, None] = {}
+        self.interruption = Interruption()
+        self._started = time.monotonic()
+        if not options.tag:
+            raise InputError("--tag: must not be empty")
+        self._log = self._events = None
+        if distributed.is_first():
+            self._open(continues, first_step)
+
+    def _open(self, continues: bool, first_step: int | None) -> None:
+        values = option_values(self.options)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._log = open(  # noqa: SIM115
+                self.folder / "log.txt", "a", encoding="utf-8", errors="backslashreplace"
+            )
+            self._lock()
+            if not continues:
+                self._make_way(self.options.overwrite)
+                self._log.truncate(0)
+            remove_unfinished(self.folder)
+        except OSError as error:
+            raise InputError(
+                f"cannot write into {self.folder}: {error.strerror}; make room, or name another "
+                "folder with --experiments"
+            ) from error
+        write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
+        self._events = Events(self.folder, first_step if continues else None)
+        self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
+        self.log(f"torch {torch.__version__}, options {json.dumps(values)}")
+
+    def _lock(self) -> None:
+        """Refuse a folder into which another process writes; its end, however, frees the folder."""
+        if os.name != "posix":
+            return
+        import fcntl  # Unix only
+
+        try:
+            # Unlike flock's, this lock is not inherited by workers that may outlive a killed run.
+            fcntl.lockf(self._log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise InputError(
+                f"{self.folder}: another process writes there at the moment; wait for it, or give "
+                "this run another --tag"
+            ) from None
+        except OSError:  # a file system without locks
+            return
+
+    def _make_way(self, overwrite: bool) -> None:
+        """Refuse the folder of another run, or remove what that wrote."""
+        earlier = [path for pattern in WRITTEN for path in self.folder.glob(pattern)]
+        if earlier and not overwrite:
+            raise InputError(
+                f"{self.folder} already holds a run; give this one another --tag, or --overwrite"
+            )
+        try:
+            for path in [*earlier, *self.folder.glob("events.out.tfevents.*")]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        except OSError as error:
+            raise InputError(f"cannot remove {path}: {error.strerror}") from error
+
+    def __enter__(self) -> "Run":
+        self.interruption.__enter__()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self.interruption.__exit__()
+        if self._log is None:
+            return
+        try:
+            if error is None:
+                seconds = duration(time.monotonic() - self._started)
+                self.say(f"took {seconds}, at most {peak_memory(self.device)}")
+            else:
+                with contextlib.suppress(InputError):  # a full disk must not hide the first error
+                    self.log(f"stopped: {error or kind.__name__}")
+        finally:
+            self._events.close()
+            with contextlib.suppress(OSError):
+                self._log.close()
+        if error is None:
+            self._events.check()  # what waited until now may not have fitted on the disk
+
+    def log(self, text: str) -> None:
+        """Write a line to the log alone.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        if self._log is None:
+            return
+        try:
+            self._log.write(text + "\n")
+            self._log.flush()
+        except OSError as error:
+            raise InputError(
+                f"cannot write {self.folder / 'log.txt'}: {error.strerror}; make room and {AGAIN}"
+            ) from error
+
+    def say(self, text: str = "") -> None:
+        """Print a line beside any progress bar and write it to the log."""
+        if self._log is None:
+            return
+        try:
+            tqdm.write(text, file=sys.stdout)
+        except OSError as error:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (the flush at exit would fail too)
+            raise InputError(f"cannot write to standard output: {error.strerror}") from error
+        self.log(text)
+
+    def bad(self, message: str) -> None:
+        """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
+
+        Raises:
+            InputError: with the message.
+        """
+        if not self.options.skip_bad:
+            raise InputError(f"{message} (--skip_bad goes on without such photographs)")
+        if message not in self.skipped:
+            self.skipped[message] = None
+            self.say(f"skipped: {message}")
+
+    def list_skipped(self) -> list[str]:
+        """Say which photographs were left out, in whatever process; the messages."""
+        found = distributed.gather(list(self.skipped))
+        messages = sorted({message for part in found for message in part})
+        if messages:
+            self.say(f"{len(messages)} photographs were skipped because they cannot be read:")
+            for message in messages:
+                self.say(f"  {message}")
+        return messages
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers to tensorboardX."""
+        if self._events is not None:
+            for name, value in values.items():
+                self._events.writer.add_scalar(name, value, step)
+            self._events.check()
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """Log a picture (H, W, 3) uint8 to tensorboardX."""
+        if self._events is not None:
+            self._events.writer.add_image(name, image, step, dataformats="HWC")
+
+
+def option_values(options: argparse.Namespace) -> dict:
+    """Options as JSON holds them."""
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    return json.loads(json.dumps(plain))
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `1 h 02 min`, `3 min 05 s`, `7 s`."""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"

@@ -1,0 +1,1 @@
+"""From arrays to numbers: confusion matrices, tables, average precision, superpixel scores."""

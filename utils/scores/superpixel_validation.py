@@ -1,0 +1,75 @@
+"""How good the superpixels of a network under training are, in numbers and pictures."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+
+from datasets.collection import Collection, evenly_spread, missing_masks
+from datasets.files import IGNORE, InputError, read_photograph
+from datasets.loading import read_ground_truth
+from networks.superpixel import CELL
+from utils.inference.superpixels import superpixels
+from utils.scores.superpixels import asa, boundary_recall, connected, undersegmentation_error
+
+SMALLEST = CELL * CELL // 4
+"""Pixels; smaller pieces of superpixels join a neighbour before they are scored."""
+
+
+def with_masks(collection: Collection, most: int) -> Collection:
+    """At most so many photographs that have a mask, evenly spread over the collection."""
+    unmasked = set(missing_masks(collection))
+    masked = [identifier for identifier in collection.ids if identifier not in unmasked]
+    return collection.subset(evenly_spread(masked, most))
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A mask (H, W) whose unlabelled pixels take the class of the nearest labelled one.
+
+    They are rims around objects, which have no superpixels of their own.
+    """
+    unlabelled = mask == IGNORE
+    if unlabelled.all() or not unlabelled.any():
+        return mask
+    _, nearest = cv2.distanceTransformWithLabels(
+        unlabelled.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    classes = np.zeros(nearest.max() + 1, np.uint8)
+    classes[nearest[~unlabelled]] = mask[~unlabelled]
+    return classes[nearest]
+
+
+def validate_superpixels(
+    collection: Collection,
+    scn: nn.Module,
+    device: torch.device,
+    left_out: Callable[[str], None],
+) -> dict[str, float]:
+    """Means over the photographs of a collection, all with masks; empty if there are none.
+
+    Args:
+        collection: photographs.
+        scn: the superpixel network on the device, in evaluation mode.
+        device: of the network.
+        left_out: told why a photograph is left out whose files cannot be read: masks have no part
+            in the training, so they do not end it.
+
+    Returns:
+        `asa`, `boundary_recall`, `undersegmentation_error` in 0..1, and `superpixels`.
+    """
+    found = []
+    for identifier in collection.ids:
+        try:
+            image = read_photograph(collection.images[identifier])
+            mask = read_ground_truth(collection, identifier, image.shape[:2])
+        except InputError as error:
+            left_out(str(error))
+            continue
+        ids = superpixels(torch.from_numpy(image).permute(2, 0, 1).to(device), scn)
+        ids, truth = connected(ids, SMALLEST), filled(mask)
+        scores = (asa(ids, truth), boundary_recall(ids, truth), undersegmentation_error(ids, truth))
+        found.append((*scores, len(np.unique(ids))))
+    names = ("asa", "boundary_recall", "undersegmentation_error", "superpixels")
+    return dict(zip(names, np.mean(found, 0).tolist(), strict=True)) if found else {}

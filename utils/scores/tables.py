@@ -1,0 +1,118 @@
+"""Scores for several thresholds as a printed table and as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from utils.scores.confusion import Scores, best_of, scores
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Scores for every threshold.
+
+    Attributes:
+        classes: names, background first.
+        thresholds: of background.
+        scores: one for each threshold.
+        confusion: (thresholds, C, C) int64, rows ground truth.
+    """
+
+    classes: tuple[str, ...]
+    thresholds: tuple[float, ...]
+    scores: tuple[Scores, ...]
+    confusion: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """Index of the best threshold."""
+        return best_of([found.miou for found in self.scores])
+
+    @property
+    def best_miou(self) -> float:
+        """The mIoU at the best threshold, 0..1."""
+        return self.scores[self.best].miou
+
+    def as_json(self) -> dict:
+        """What result.json says of the scores; null where a score has no meaning."""
+        return {
+            "classes": list(self.classes),
+            "best": {
+                "threshold": self.thresholds[self.best],
+                "miou": or_null(self.best_miou),
+            },
+            "thresholds": [
+                {
+                    "threshold": threshold,
+                    "miou": or_null(found.miou),
+                    "iou": with_null(found.iou),
+                    "precision": with_null(found.precision),
+                    "recall": with_null(found.recall),
+                    "confusion": confusion.tolist(),
+                }
+                for threshold, found, confusion in zip(
+                    self.thresholds, self.scores, self.confusion, strict=True
+                )
+            ],
+        }
+
+    def table(self) -> str:
+        """IoU per class for every threshold, the means, and precision and recall at the best."""
+        best = self.scores[self.best]
+        head = "".join(f"{f'{t:g}':>7}" for t in self.thresholds)
+        lines = [f"{'IoU (%) at threshold':<22}{head}{'precision':>11}{'recall':>8}"]
+        for i, name in enumerate(self.classes):
+            row = "".join(percent(found.iou[i], 7) for found in self.scores)
+            ends = percent(best.precision[i], 11) + percent(best.recall[i], 8)
+            lines.append(f"{name:<22}{row}{ends}")
+        for name, values in (
+            ("mIoU", [found.miou for found in self.scores]),
+            ("mean precision", [_mean(found.precision) for found in self.scores]),
+            ("mean recall", [_mean(found.recall) for found in self.scores]),
+        ):
+            lines.append(f"{name:<22}" + "".join(percent(value, 7) for value in values))
+        at = f"{self.thresholds[self.best]:g}"
+        lines.append(f"best: mIoU {100 * best.miou:.2f} at threshold {at}")
+        lines.append(
+            f"(the last two columns are at threshold {at}; - is the precision of a class that is "
+            "never predicted, the recall of one that is never there; means leave them out)"
+        )
+        return "\n".join(lines)
+
+
+def percent(value: float, width: int) -> str:
+    """A share in percent, right-aligned; `-` for NaN."""
+    return f"{'-':>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def or_null(value: float) -> float | None:
+    """NaN as None: JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def with_null(values: np.ndarray) -> list[float | None]:
+    """A list with NaN as None."""
+    return [or_null(value) for value in values]
+
+
+def score_table(
+    classes: Sequence[str], thresholds: Sequence[float], confusion: np.ndarray
+) -> ScoreTable:
+    """The scores of confusion matrices.
+
+    Args:
+        classes: foreground class names.
+        thresholds: of background.
+        confusion: (thresholds, C, C) int64, rows ground truth.
+    """
+    return ScoreTable(
+        classes=("background", *classes),
+        thresholds=tuple(thresholds),
+        scores=tuple(scores(matrix) for matrix in confusion),
+        confusion=confusion,
+    )

@@ -1,0 +1,114 @@
+"""How good the cams and the classification of a collection are."""
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets.collection import Collection
+from datasets.loading import Photographs, photograph_loader
+from networks.normalisation import normalise
+from utils.inference.cams import resize, round_up
+from utils.inference.collection_cams import Inferred, Settings, infer_collection
+from utils.runs import distributed
+from utils.runs.progress import progress
+from utils.scores.average_precision import average_precision
+from utils.scores.confusion import best_of, scores
+from utils.scores.threshold_sweep import ThresholdSweep
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the cams of some photographs are.
+
+    Attributes:
+        threshold: the best background threshold.
+        miou: at that threshold, 0..1.
+        mean_ap: mean average precision of the classification, 0..1.
+        shown: those of the photographs that were to be shown; in the first process only.
+    """
+
+    threshold: float
+    miou: float
+    mean_ap: float
+    shown: list[Inferred]
+
+
+def validate(
+    collection: Collection,
+    classifier: nn.Module,
+    scn: nn.Module,
+    settings: Settings,
+    thresholds: Sequence[float],
+    device: torch.device,
+    workers: int,
+    bad: Callable[[str], None],
+    show: Container[str] = (),
+) -> Validation:
+    """Score the cams of a collection; photographs without a mask do not count in the mIoU.
+
+    Several processes share the photographs; all get the scores of the whole, digit for digit.
+    What was inferred for the ids in `show` is handed out too.
+    """
+    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    sweep = ThresholdSweep(collection.num_classes, thresholds)
+    ranking: dict[str, np.ndarray] = {}
+    shown: list[Inferred] = []
+    classifier.eval()
+    for found in infer_collection(mine, classifier, scn, settings, device, workers, "scoring", bad):
+        if found.mask is not None:
+            sweep.add_present(found.classes, found.cams, found.mask)
+        ranking[found.id] = found.scores
+        if found.id in show:
+            shown.append(found)
+    sweep.counts = distributed.total_counts(sweep.counts)
+    ranking = merged(ranking)
+    mious = [scores(matrix).miou for matrix in sweep.result()]
+    best = best_of(mious)
+    mean_ap = mean_average_precision(collection, ranking)
+    shown = [found for part in distributed.gather(shown) for found in part]
+    return Validation(sweep.thresholds[best], mious[best], mean_ap, shown)
+
+
+@torch.no_grad()
+def classification_map(
+    collection: Collection,
+    classifier: nn.Module,
+    scn: nn.Module,
+    device: torch.device,
+    workers: int,
+    bad: Callable[[str], None],
+) -> float:
+    """The mAP of the classification of photographs at their own size, shared by all processes."""
+    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    ranking: dict[str, np.ndarray] = {}
+    classifier.eval()
+    loader = photograph_loader(Photographs(mine), workers, pin=device.type == "cuda")
+    for item in progress(loader, "classifying", "image"):
+        if "error" in item:
+            bad(item["error"])
+            continue
+        image = normalise(item["image"].to(device, non_blocking=True))[None]
+        size = (round_up(image.shape[2]), round_up(image.shape[3]))
+        image = resize(image, size)
+        scores = classifier(image, scn(image))[1]
+        ranking[item["id"]] = scores[0, 1:].float().cpu().numpy()
+    return mean_average_precision(collection, merged(ranking))
+
+
+def merged(ranking: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The classification scores by id that all processes found, in all processes."""
+    parts = distributed.shared(distributed.gather(ranking))
+    return {identifier: score for part in parts for identifier, score in part.items()}
+
+
+def mean_average_precision(collection: Collection, ranking: Mapping[str, np.ndarray]) -> float:
+    """The mAP of classification scores (K,) by id; NaN where no class has a positive."""
+    ids = [identifier for identifier in collection.ids if identifier in ranking]
+    if not ids:
+        return float("nan")
+    labels = np.stack([collection.labels[identifier] for identifier in ids])
+    ap = average_precision(np.stack([ranking[identifier] for identifier in ids]), labels)
+    return float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")

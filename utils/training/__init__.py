@@ -1,0 +1,1 @@
+"""The training loop, its optimisers, and the recipe of each stage."""
