@@ -1,16 +1,17 @@
 """Class activation maps, pseudo labels and mIoU of the network trained by train_cls_image.py.
 
 Step 5a. Every photograph is inferred at several scales, plain and mirrored; the cams become
-pseudo labels for every background threshold. METHOD section 3.
+pseudo labels for every background threshold. docs/method.md, section 3.
 
     python evaluator_cls_image.py --voc_root VOC2012 --checkpoint experiments/cls_image/best.pt
 """
 
-from utils.labels.evaluation import add_options, evaluate
-from utils.runs.options import parser
+from utils.labels.evaluation import evaluate
+from utils.labels.evaluation_options import add_options, settings_of
+from utils.runs.options import new_parser
 from utils.runs.start import start
 
 if __name__ == "__main__":
-    options = parser(__doc__)
-    add_options(options, tag="eval_image", trained_by="cls_image")
-    start(evaluate, options)
+    parser = new_parser(__doc__)
+    add_options(parser, tag="eval_image", trained_by="cls_image")
+    start(lambda args: evaluate(settings_of(args)), parser)

@@ -1,16 +1,18 @@
 """Train the classification network with the image itself as supervision of the IPC loss.
 
 Step 4a. In every patch the normalised image, pooled to superpixels, is reconstructed from one
-prototype a class; affinity propagation (AP) acts in training too. METHOD section 2.
+prototype a class; affinity propagation (AP) acts in training too. docs/method.md, section 2.
 
     python train_cls_image.py --voc_root VOC2012 --scn experiments/scn/last.pt
 """
 
 from torch import Tensor
 
-from utils.runs.options import parser
+from utils.runs.options import new_parser
 from utils.runs.start import start
-from utils.training.classifier import Supervision, add_options, train_classifier
+from utils.training.classifier import train_classifier
+from utils.training.classifier_options import add_options, settings_of
+from utils.training.supervision import Supervision
 
 
 def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -24,6 +26,6 @@ DEFAULTS = {"tag": "cls_image", "patches": 9, "threshold": 0.1, "power": 0.5, "b
 """Those in which the train_cls scripts differ."""
 
 if __name__ == "__main__":
-    options = parser(__doc__)
-    add_options(options, **DEFAULTS)
-    start(lambda given: train_classifier(given, SUPERVISION, "evaluator_cls_image.py"), options)
+    parser = new_parser(__doc__)
+    add_options(parser, **DEFAULTS)
+    start(lambda args: train_classifier(settings_of(args), SUPERVISION), parser)

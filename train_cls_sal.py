@@ -2,7 +2,7 @@
 
 Step 4b. The saliency map and its complement, pooled to superpixels, are reconstructed from one
 prototype a class over the whole image; affinity propagation (AP) acts in inference only.
-METHOD section 2.
+docs/method.md, section 2.
 
     python train_cls_sal.py --voc_root VOC2012 --voc_sal_root SALIENCY --scn experiments/scn/last.pt
 """
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from networks.normalisation import channels_first
-from utils.runs.options import parser
+from utils.runs.options import new_parser
 from utils.runs.start import start
-from utils.training.classifier import Supervision, add_options, train_classifier
+from utils.training.classifier import train_classifier
+from utils.training.classifier_options import add_options, settings_of
+from utils.training.supervision import Supervision
 
 
 def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -28,6 +30,6 @@ DEFAULTS = {"tag": "cls_sal", "patches": 1, "threshold": 0.01, "power": 0.9, "be
 """Those in which the train_cls scripts differ."""
 
 if __name__ == "__main__":
-    options = parser(__doc__)
-    add_options(options, **DEFAULTS)
-    start(lambda given: train_classifier(given, SUPERVISION, "evaluator_cls_sal.py"), options)
+    parser = new_parser(__doc__)
+    add_options(parser, **DEFAULTS)
+    start(lambda args: train_classifier(settings_of(args), SUPERVISION), parser)

@@ -18,6 +18,7 @@ from benchmarks import quality
 from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
 from datasets.demo import generate
 from utils.runs import options
+from utils.runs.data import open_split
 from utils.runs.start import start
 from utils.training.classifier import build_networks
 
@@ -42,34 +43,34 @@ COMMON = (
 """As in scripts/demo.sh, but for gamma, which is higher there."""
 
 
-def superpixel_network(given: argparse.Namespace) -> Path:
+def superpixel_network(args: argparse.Namespace) -> Path:
     """The file of the superpixel network, trained as in the demo where there is none."""
-    path = Path(given.experiments) / "ablation_scn" / "last.pt"
+    path = Path(args.experiments) / "ablation_scn" / "last.pt"
     if not path.is_file():
-        command = [sys.executable, "train_scn.py", "--dataset", "custom", "--root", given.root]
-        command += [*CROPS, "--epochs", "6", "--lr", "1e-3", "--device", given.device]
-        command += ["--experiments", given.experiments, "--tag", "ablation_scn", "--overwrite"]
+        command = [sys.executable, "train_scn.py", "--dataset", "custom", "--root", args.root]
+        command += [*CROPS, "--epochs", "6", "--lr", "1e-3", "--device", args.device]
+        command += ["--experiments", args.experiments, "--tag", "ablation_scn", "--overwrite"]
         subprocess.run(command, check=True)
     return path
 
 
-def main(given: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     """Measure and print the table."""
-    root = Path(given.root)
+    root = Path(args.root)
     if not root.is_dir():
         generate(root, 240, 40, 112, 0, progress=True)
-    scn = superpixel_network(given)
-    paths = ["--root", given.root, "--scn", str(scn)]
-    common = [*COMMON, "--epochs", str(given.epochs)]
-    probe = quality.training_options(CONFIGURATIONS[0], [*common, *paths])
-    collection = options.collection(probe)
+    scn = superpixel_network(args)
+    paths = ["--root", args.root, "--scn", str(scn)]
+    common = [*COMMON, "--epochs", str(args.epochs)]
+    probe = quality.training_settings(CONFIGURATIONS[0], [*common, *paths])
+    collection = open_split(probe.data)
     quality.run(
-        given,
+        args,
         CONFIGURATIONS,
         common,
         paths,
         collection,
-        lambda trained, photographs: build_networks(trained, photographs.num_classes),
+        lambda trained, photographs: build_networks(trained.networks, scn, photographs.num_classes),
         scales=(1.0,),
     )
 

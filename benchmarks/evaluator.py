@@ -26,7 +26,7 @@ from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
 from utils.inference.cams import infer_with_scores
-from utils.inference.collection_cams import Settings, infer_collection
+from utils.inference.collection_cams import InferenceSettings, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
 from utils.labels.evaluation import THRESHOLDS
@@ -52,7 +52,7 @@ def main() -> None:
     device = torch.device(given.device)
     classifier = parallel(fold(Classifier(build_backbone("resnet50"), 21).eval()), device)
     scn = parallel(fold(SuperpixelNet().eval()), device)
-    settings = Settings(scales=(1.0,))
+    settings = InferenceSettings(scales=(1.0,))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = dict(list(make_photographs(folder).items())[: COUNT // 2])

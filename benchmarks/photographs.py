@@ -27,7 +27,9 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
 from utils.runs import options
+from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
+from utils.training.classifier_options import ClassifierSettings
 
 INFERENCES = (Inference(), Inference(8, 0.6))
 
@@ -64,13 +66,9 @@ CONFIGURATIONS = (
 )
 
 
-def everything(given: argparse.Namespace) -> Collection:
+def everything(data: DataSettings) -> Collection:
     """The train and val photographs as one collection."""
-    parts = []
-    for split in ("train", "val"):
-        given.split = split
-        parts.append(options.collection(given))
-    train, val = parts
+    train, val = (open_split(replace(data, split=split)) for split in ("train", "val"))
     return replace(
         train,
         split="train and val",
@@ -80,31 +78,32 @@ def everything(given: argparse.Namespace) -> Collection:
     )
 
 
-def networks(given: argparse.Namespace, collection: Collection) -> tuple[nn.Module, SuperpixelNet]:
+def networks(
+    settings: ClassifierSettings, collection: Collection
+) -> tuple[nn.Module, SuperpixelNet]:
     """EfficientNet-Lite0 as the classifier's backbone, and the superpixel network."""
-    given.backbone, given.backbone_weights = efficientnet.NAME, "imagenet"
     scn = SuperpixelNet()
-    checkpoints.load_scn(scn, given.scn)
+    checkpoints.load_scn(scn, settings.networks.scn)
     backbone = efficientnet.EfficientNetLite0()
-    return Classifier(backbone, collection.num_classes, dcr=not given.no_dcr), scn
+    return Classifier(backbone, collection.num_classes, dcr=not settings.networks.no_dcr), scn
 
 
-def main(given: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     """Measure and print the table."""
-    scn = options.existing_file(given.scn, "--scn", "train one first")
-    paths = ["--voc_root", given.voc_root, "--scn", str(scn)]
-    common = ["--batch", "8", "--crop", str(given.crop)]
-    common += ["--long_side", str(given.crop), str(given.crop * 25 // 16)]
-    common += ["--epochs", str(given.epochs)]
-    probe = quality.training_options(CONFIGURATIONS[0], [*common, *paths])
+    scn = options.existing_file(args.scn, "--scn", "train one first")
+    paths = ["--voc_root", args.voc_root, "--scn", str(scn)]
+    common = ["--batch", "8", "--crop", str(args.crop)]
+    common += ["--long_side", str(args.crop), str(args.crop * 25 // 16)]
+    common += ["--epochs", str(args.epochs)]
+    probe = quality.training_settings(CONFIGURATIONS[0], [*common, *paths])
     quality.run(
-        given,
+        args,
         CONFIGURATIONS,
         common,
         paths,
-        everything(probe),
+        everything(probe.data),
         networks,
-        scales=(given.scale,),
+        scales=(args.scale,),
         scn=hashlib.sha256(read_bytes(scn)).hexdigest()[:16],
     )
 

@@ -24,11 +24,13 @@ from benchmarks.measure import table
 from datasets.collection import Collection
 from datasets.files import write_json
 from networks.superpixel import SuperpixelNet
-from utils.inference.collection_cams import Settings
+from utils.checkpoints.training_state import TrainingState
+from utils.inference.collection_cams import InferenceSettings
 from utils.runs import devices, options
-from utils.runs.run import Run
 from utils.scores.validation import validate
-from utils.training.classifier import add_options, check_options, train_in
+from utils.training.classifier import train_networks
+from utils.training.classifier_options import ClassifierSettings, add_options
+from utils.training.classifier_options import settings_of as classifier_settings
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
 """Of background; the best one counts, for every training by itself."""
@@ -85,22 +87,20 @@ class Configuration:
     start: Callable[[nn.Module], None] | None = None
 
 
-Networks = Callable[[argparse.Namespace, Collection], tuple[nn.Module, SuperpixelNet]]
-"""The classifier to be trained and the superpixel network, for options and photographs."""
+Networks = Callable[[ClassifierSettings, Collection], tuple[nn.Module, SuperpixelNet]]
+"""The classifier to be trained and the superpixel network, for settings and photographs."""
 
 
-def training_options(configuration: Configuration, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options of the configuration's training script, with further arguments before its own."""
-    parser = options.parser(f"training of {configuration.name}")
+def training_settings(configuration: Configuration, arguments: Sequence[str]) -> ClassifierSettings:
+    """What the configuration's training script is told, with further arguments before its own."""
+    parser = options.new_parser(f"training of {configuration.name}")
     add_options(parser, **METHODS[configuration.method].DEFAULTS)
-    given = parser.parse_args([*arguments, *configuration.arguments])
-    check_options(given)
-    return given
+    return classifier_settings(parser.parse_args([*arguments, *configuration.arguments]))
 
 
 def train_and_score(
     configuration: Configuration,
-    given: argparse.Namespace,
+    settings: ClassifierSettings,
     collection: Collection,
     networks: Networks,
     scales: Sequence[float],
@@ -109,7 +109,7 @@ def train_and_score(
 
     Args:
         configuration: what is trained.
-        given: its options.
+        settings: of its training.
         collection: photographs with masks, to train on and to score.
         networks: builds them.
         scales: of the photographs in inference; they are not mirrored.
@@ -118,26 +118,28 @@ def train_and_score(
         The entry in the results file: seconds of training, mean average precision of the
         classification and, for every inference, the best mIoU (%) and its threshold.
     """
-    device = devices.choose(given.device)
-    devices.seed_everything(given.seed)
-    classifier, scn = networks(given, collection)
+    device = devices.choose(settings.run.device)
+    devices.seed_everything(settings.run.seed)
+    classifier, scn = networks(settings, collection)
     if configuration.start is not None:
         configuration.start(classifier)
     supervision = METHODS[configuration.method].SUPERVISION
-    with Run(given, device) as run:
+    state = TrainingState(settings.run, settings.resuming, {})
+    with state.open_run(device) as run:
         started = time.monotonic()
-        keeper = train_in(run, given, supervision, collection, (classifier, scn), device)
+        both = (classifier, scn)
+        kept = train_networks(run, state, settings, supervision, collection, both, device)
         entry: dict = {"seconds": round(time.monotonic() - started), "scores": {}}
-        trained, frozen = keeper.networks
+        trained, frozen = kept.networks
         for inference in configuration.inferences:
             found = validate(
                 collection,
                 trained,
                 frozen if inference.superpixels else Bilinear(),
-                Settings(tuple(scales), False, inference.beta, inference.gamma),
+                InferenceSettings(tuple(scales), False, inference.beta, inference.gamma),
                 THRESHOLDS,
                 device,
-                options.workers(given, device),
+                settings.run.readers(device),
                 run.bad,
             )
             entry["mean_ap"] = round(100 * found.mean_ap, 2)
@@ -232,7 +234,7 @@ HEADER = ("training", "inference", "mIoU", "deviation", "of each seed", "mean AP
 
 def parse(description: str, results: str) -> argparse.ArgumentParser:
     """The options that both benchmarks have."""
-    parser = options.parser(description)
+    parser = options.new_parser(description)
     parser.add_argument("--seeds", type=options.natural, nargs="+", default=(0, 1, 2))
     parser.add_argument("--only", nargs="+", metavar="NAME", help="of these configurations")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
@@ -244,7 +246,7 @@ def parse(description: str, results: str) -> argparse.ArgumentParser:
 
 
 def run(
-    given: argparse.Namespace,
+    args: argparse.Namespace,
     configurations: Sequence[Configuration],
     common: Sequence[str],
     paths: Sequence[str],
@@ -256,7 +258,7 @@ def run(
     """Measure what is not measured yet, one training after the other, and print the table.
 
     Args:
-        given: the benchmark's options.
+        args: the benchmark's options.
         configurations: what is compared.
         common: arguments of all trainings; they are part of an entry's settings.
         paths: arguments of all trainings that say where files lie; they are not.
@@ -266,17 +268,17 @@ def run(
         more: what else the numbers were measured with.
     """
     settings = {c.name: settings_of(c, common, scales=list(scales), **more) for c in configurations}
-    chosen = [c for c in configurations if given.only is None or c.name in given.only]
-    results = Results(Path(given.results), [configuration.name for configuration in configurations])
-    for seed in given.seeds:
+    chosen = [c for c in configurations if args.only is None or c.name in args.only]
+    results = Results(Path(args.results), [configuration.name for configuration in configurations])
+    for seed in args.seeds:
         for configuration in chosen:
             key = f"{configuration.name} seed {seed}"
             ours = settings[configuration.name]
             if results.find(key, ours) is None:
-                tag = re.sub(r"\W+", "_", f"{Path(given.results).stem} {key}")
-                here = ["--experiments", given.experiments, "--tag", tag, "--overwrite"]
-                here += ["--device", given.device, "--seed", str(seed), "--score_images", "0"]
-                trained = training_options(configuration, [*common, *paths, *here])
+                tag = re.sub(r"\W+", "_", f"{Path(args.results).stem} {key}")
+                here = ["--experiments", args.experiments, "--tag", tag, "--overwrite"]
+                here += ["--device", args.device, "--seed", str(seed), "--score_images", "0"]
+                trained = training_settings(configuration, [*common, *paths, *here])
                 entry = train_and_score(configuration, trained, collection, networks, scales)
                 results.add(key, ours, entry)
             print(f"{key}: {json.dumps(results.entries[key]['scores'])}", flush=True)

@@ -5,7 +5,6 @@
 The floor is the frozen SCN's forward pass and the bare ResNet's forward and backward pass.
 """
 
-import argparse
 import copy
 
 import torch
@@ -19,7 +18,7 @@ from networks.classifier import Classifier
 from networks.normalisation import channels_first, normalise
 from networks.superpixel import SuperpixelNet
 from utils.runs.devices import parallel
-from utils.training.classifier import SupervisedNetwork, Supervision, frozen_copy, objective
+from utils.training.supervision import ClassifierLoss, SupervisedNetwork, Supervision, frozen_copy
 
 
 class Workload:
@@ -63,9 +62,8 @@ class Workload:
         box = torch.tensor([[0, 0, side, side]] * batch)
         self.batch = {"image": images, "labels": labels, "box": box}
         self.batch = {k: v.to(self.device) for k, v in self.batch.items()}
-        given = argparse.Namespace(patches=9, ipc_threshold=0.1, ipc_weight=0.3)
         supervision = Supervision("image", (), lambda images, _: images)
-        self.objective = objective(self.network, supervision, given)
+        self.loss = ClassifierLoss(self.network, supervision)
 
     def plain_step(self) -> None:
         """Forward and backward pass of the plain formulation."""
@@ -75,9 +73,9 @@ class Workload:
         loss.backward()
 
     def our_step(self) -> None:
-        """Forward and backward pass as utils.classification trains."""
+        """Forward and backward pass as utils.training.supervision has it."""
         self.network.zero_grad(set_to_none=True)
-        self.objective(self.batch)["loss"].backward()
+        self.loss(self.batch)["loss"].backward()
 
     def floor_step(self) -> None:
         """The frozen SCN forward, the ResNet forward and backward, and nothing else."""

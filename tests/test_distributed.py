@@ -16,7 +16,7 @@ from datasets.demo import generate
 from networks.backbone import ResNetBackbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils.checkpoints import resuming
+from utils.checkpoints import training_state
 
 REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
@@ -194,7 +194,7 @@ def test_sigterm_to_everything_keeps_the_state(files, tmp_path, processes):
     inside = f"{tmp_path}/scn/training.pt holds everything up to step {place}"
     between = f"the training of epoch {state['epoch'] + 1} is kept; "  # it was being scored
     assert len(said) == 1
-    assert said[0] in (inside + resuming.GO_ON, between + resuming.GO_ON)
+    assert said[0] in (inside + training_state.GO_ON, between + training_state.GO_ON)
 
 
 def test_more_pictures_when_an_evaluation_goes_on(files, tmp_path):

@@ -14,8 +14,8 @@ import torch
 
 from datasets.demo import generate
 from tests.calling import call
-from utils import checkpoints
-from utils.checkpoints.resuming import StateKeeper
+from utils.checkpoints import files
+from utils.checkpoints.training_state import TrainingState
 from utils.runs.interruption import Interruption, Stopped
 
 SMALL = "--device cpu --workers 0 --epochs 3 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3"
@@ -50,15 +50,15 @@ def stop_after(monkeypatch):
     """A function that lets a signal arrive after so many steps of this process."""
 
     def arrange(count, number=signal.SIGTERM):
-        real, seen = StateKeeper.after_step, []
+        real, seen = TrainingState.after_step, []
 
-        def after_step(keeper, epoch, position):
+        def after_step(state, epoch, position):
             seen.append(position)
             if len(seen) == count:
                 os.kill(os.getpid(), number)
-            real(keeper, epoch, position)
+            real(state, epoch, position)
 
-        monkeypatch.setattr(StateKeeper, "after_step", after_step)
+        monkeypatch.setattr(TrainingState, "after_step", after_step)
 
     yield arrange
     monkeypatch.undo()
@@ -98,17 +98,15 @@ def test_stopped_inside_an_epoch_and_gone_on(
 
 
 def test_a_classifier_stopped_while_it_is_scored(scenes, whole, tmp_path, monkeypatch, capsys):
-    import utils.training.classifier as classification
-
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
         raise AssertionError("the signal should have struck at once")
 
     arguments = classifier_arguments(scenes, whole, tmp_path)
-    monkeypatch.setattr(classification, "validate", stop)
+    monkeypatch.setattr("utils.training.classifier_epochs.validate", stop)
     assert stopped("train_cls_image.py", arguments) == 128 + signal.SIGTERM
-    assert "the training of epoch 1 is kept; " in capsys.readouterr().err
+    assert "the training of epoch 1 is saved; " in capsys.readouterr().err
     assert not (tmp_path / "cls_image/last.pt").exists()
     monkeypatch.undo()
     call("train_cls_image.py", f"{arguments} --resume")
@@ -177,7 +175,7 @@ def test_resume_at_the_very_beginning_starts(scenes, tmp_path, capsys):
 
 def test_a_full_disk_keeps_the_state_before(scenes, whole, tmp_path, monkeypatch, capsys):
     data = f"--dataset custom --root {scenes} --experiments {tmp_path} {SMALL}"
-    real, kept = checkpoints.write_bytes, []
+    real, kept = files.write_bytes, []
 
     def full(path, content, durable=False):
         if Path(path).name == "training.pt":
@@ -203,8 +201,8 @@ def test_the_state_is_kept_every_some_minutes(scenes, tmp_path, stop_after):
     data = f"--dataset custom --root {scenes} --experiments {tmp_path} {SMALL}"
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        keep = StateKeeper.keep
-        patch.setattr(StateKeeper, "keep", lambda k, *a: (kept.append(a), keep(k, *a)))
+        save = TrainingState.save
+        patch.setattr(TrainingState, "save", lambda k, *a: (kept.append(a), save(k, *a)))
         call("train_scn.py", f"{data} --epochs 1 --checkpoint_minutes 1e-9")
         assert kept == [(0, 1), (0, 2), (0, 3), (0, 3)]
         kept.clear()
@@ -354,5 +352,26 @@ def test_an_evaluation_goes_on_where_it_stopped(scenes, whole, tmp_path, capsys,
         for f in (folder, tmp_path / "whole/eval_image")
     ]
     assert names[0] == names[1]
-    assert stopped("evaluator_cls_image.py", arguments(tmp_path)) == 2  # finished: as any run
+
+
+def test_a_finished_evaluation_prints_its_result_again(scenes, whole, tmp_path, capsys):
+    """So that a job script can repeat itself; another evaluation is refused as any other run."""
+    arguments = (
+        f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
+        f"--checkpoint {whole}/cls_image/last.pt --scales 1 --no_flip --report_images 0"
+    )
+    call("evaluator_cls_image.py", arguments)
+    printed = capsys.readouterr().out
+    table = printed[printed.index("IoU (%)") : printed.index("best: mIoU")]
+    written = sorted((tmp_path / "eval_image").rglob("*"))
+    times = [path.stat().st_mtime_ns for path in written]
+    call("evaluator_cls_image.py", arguments)
+    again = capsys.readouterr().out
+    assert table in again and "holds this evaluation, finished" in again
+    assert written == sorted((tmp_path / "eval_image").rglob("*"))
+    assert times == [path.stat().st_mtime_ns for path in written]
+    assert stopped("evaluator_cls_image.py", f"{arguments} --gamma 0.5") == 2
     assert "already holds a run" in capsys.readouterr().err
+    (tmp_path / "eval_image/result.json").write_text('{"thresholds": [{}]}')
+    assert stopped("evaluator_cls_image.py", arguments) == 2
+    assert "not what an evaluator wrote" in capsys.readouterr().err

@@ -19,7 +19,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import REPOSITORY, call
-from utils.training.classifier import SupervisedNetwork
+from utils.training.supervision import SupervisedNetwork
 
 SMALL = (
     "--backbone resnet18 --backbone_weights none --epochs 2 --batch 4 --crop 96 --long_side 96 112"
@@ -371,7 +371,7 @@ def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
         f"{SMALL} --epochs 1 --score_images 0",
     )
     out = capsys.readouterr().out
-    assert f"SCN {REPOSITORY / 'data/scn_bsds500.pt'}" in out
+    assert f"superpixel network {REPOSITORY / 'data/scn_bsds500.pt'}" in out
     assert "note: --patches 9 cuts crops of 96 into patches of 2 x 2 superpixels" in out
     content = torch.load(tmp_path / "cls_image/last.pt", weights_only=True)
     shipped = torch.load(REPOSITORY / "data/scn_bsds500.pt", weights_only=True)["model"]
@@ -428,7 +428,7 @@ def test_help(script, capsys):
     with pytest.raises(SystemExit) as stop:
         call(script, "--help")
     out = capsys.readouterr().out
-    assert stop.value.code == 0 and "METHOD section" in out and "(default: " in out
+    assert stop.value.code == 0 and "docs/method.md" in out and "(default: " in out
 
 
 def test_a_batch_can_be_split_as_data_parallel_splits_it():

@@ -14,7 +14,7 @@ from tests.utils.inference.test_folding import lived
 from utils.inference.cams import infer
 from utils.inference.folding import fold
 from utils.scores.threshold_sweep import ThresholdSweep
-from utils.training.classifier import SupervisedNetwork, frozen_copy
+from utils.training.supervision import SupervisedNetwork, frozen_copy
 
 
 def networks():

@@ -21,7 +21,7 @@ from benchmarks.quality import (
     Results,
     rows,
     settings_of,
-    training_options,
+    training_settings,
 )
 from datasets.demo import generate
 from networks.association import upsample
@@ -29,8 +29,9 @@ from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
-from utils.runs import options
-from utils.runs import run as runs
+from utils.runs import start as starting
+from utils.runs.data import open_split
+from utils.runs.options import option_values
 from utils.training.classifier import build_networks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,15 +45,16 @@ FIRST, SECOND = (
 def test_options_are_those_of_the_training_script(method, monkeypatch):
     script = {"image": "train_cls_image.py", "saliency": "train_cls_sal.py"}[method]
     parsers = []
-    monkeypatch.setattr(runs, "start", lambda main, parser: parsers.append(parser))
+    monkeypatch.setattr(starting, "start", lambda main, parser: parsers.append(parser))
     runpy.run_path(str(ROOT / script), run_name="__main__")
-    ours = training_options(Configuration("name", method, ()), ["--crop", "96"])
-    assert vars(parsers[0].parse_args(["--crop", "96"])) == vars(ours)
+    ours = training_settings(Configuration("name", method, ()), ["--crop", "96"])
+    assert option_values(parsers[0].parse_args(["--crop", "96"])) == ours.run.options
     assert METHODS[method].SUPERVISION.name == method
 
 
 def test_later_arguments_win():
-    assert training_options(FIRST, ["--lr", "0.1", "--batch", "3"]).lr == 0.5
+    settings = training_settings(FIRST, ["--lr", "0.1", "--batch", "3"])
+    assert settings.schedule.lr == 0.5
 
 
 @pytest.fixture
@@ -60,13 +62,14 @@ def trainings(monkeypatch):
     """What was trained, with invented scores: 10 times the seed, one more for every inference."""
     trained = []
 
-    def invented(configuration, given, *_):
-        trained.append((configuration.name, given.seed))
+    def invented(configuration, settings, *_):
+        seed = settings.run.seed
+        trained.append((configuration.name, seed))
         scores = {
-            str(inference): {"miou": 10.0 * given.seed + i, "threshold": 0.3}
+            str(inference): {"miou": 10.0 * seed + i, "threshold": 0.3}
             for i, inference in enumerate(configuration.inferences)
         }
-        return {"seconds": 1, "mean_ap": 50.0 + given.seed, "scores": scores}
+        return {"seconds": 1, "mean_ap": 50.0 + seed, "scores": scores}
 
     monkeypatch.setattr(quality, "train_and_score", invented)
     return trained
@@ -124,16 +127,18 @@ def test_a_training_and_its_scores(tmp_path):
     arguments = f"--dataset custom --split train --root {tmp_path}/data --scn {tmp_path}/scn.pt"
     arguments += f" --crop 96 --long_side 48 64 --batch 2 --epochs 1 --experiments {tmp_path}"
     arguments += " --backbone resnet18 --backbone_weights none --score_images 0 --device cpu"
-    given = training_options(configuration, arguments.split())
+    settings = training_settings(configuration, arguments.split())
     entry = quality.train_and_score(
         configuration,
-        given,
-        options.collection(given),
-        lambda given, collection: build_networks(given, collection.num_classes),
+        settings,
+        open_split(settings.data),
+        lambda settings, photographs: build_networks(
+            settings.networks, tmp_path / "scn.pt", photographs.num_classes
+        ),
         (1.0,),
     )
     assert [type(classifier) for classifier in started] == [Classifier]
-    assert (tmp_path / given.tag / "last.pt").is_file()
+    assert (settings.run.folder / "last.pt").is_file()
     assert list(entry["scores"]) == ["bilinear", "superpixels, AP gamma 0.9"]
     for score in entry["scores"].values():
         assert 0 < score["miou"] < 100 and score["threshold"] in quality.THRESHOLDS
@@ -148,8 +153,8 @@ def test_bilinear_association():
 
 
 def test_photographs_of_both_lists(shared, tmp_path):
-    given = training_options(FIRST, ["--voc_root", str(shared / "coco_mini_voc")])
-    both = photographs.everything(given)
+    settings = training_settings(FIRST, ["--voc_root", str(shared / "coco_mini_voc")])
+    both = photographs.everything(settings.data)
     assert len(both.ids) == len(set(both.ids)) == 234
     assert set(both.ids) == set(both.images) == set(both.labels)
 

@@ -1,7 +1,6 @@
 """The readers that are fuzzed, each as a function of a file and a folder it may write into."""
 
 import io
-from argparse import Namespace
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,8 +33,9 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.make_seeds import SEEDS
 from utils import checkpoints
-from utils.checkpoints.resuming import StateKeeper, find
+from utils.checkpoints.training_state import ResumeSettings, TrainingState
 from utils.pictures.summary import read_result
+from utils.runs.options import RunSettings
 from utils.scores.__main__ import score_one
 from utils.training.losses import LossReader
 
@@ -136,36 +136,37 @@ def network_seeds(kind):
 
 
 @cache
-def keeper():
-    """What takes a training's state as its own: a small network and its optimiser."""
+def learning():
+    """A small network and its optimiser under training: what takes a state as its own."""
     torch.manual_seed(0)
     learner = nn.Linear(3, 2)
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.1)
     learner(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    options = Namespace(checkpoint_minutes=0.0, batch=2)
-    run = SimpleNamespace(options=options, skipped={}, say=lambda text: None)
+    run = SimpleNamespace(folder=Path(), skipped={}, say=lambda text: None)
     plan = Plan(images=4, batch=2, epochs=3)
-    return StateKeeper(run, plan, {}, learner, optimizer, LossReader(run, plan, optimizer, 1))
+    return run, plan, learner, optimizer, LossReader(run, plan, optimizer, 1)
 
 
 def training_state():
-    """The state of `keeper`, as its file holds it."""
+    """The state of such a training, as its file holds it."""
     with pytest.MonkeyPatch.context() as patch:
         kept = []
-        keeper().run.folder = Path()
         patch.setattr("utils.checkpoints.files.save", lambda path, content: kept.append(content))
-        keeper().keep(1, 1)
+        settings = RunSettings(experiments="", tag="", options={"batch": 2})
+        state = TrainingState(settings, ResumeSettings(), {})
+        state.take_up(*learning())
+        state.save(1, 1)
     return kept[0]
 
 
 def resume(path, folder):
-    """Find the state, compare its options, take it."""
-    options = Namespace(resume=str(path), overwrite=False, force=True, experiments="", tag="")
-    saved = find(options)
-    assert all(number >= 0 for number in saved.place(keeper().plan))
-    saved.refuse_changes(Namespace(**vars(options), batch=2), {"photographs": "0"})
-    keeper().restore(saved)
+    """Find the state, compare its options, take it up."""
+    settings = RunSettings(experiments="", tag="", options={"batch": 2})
+    resuming = ResumeSettings(resume=str(path), force=True)
+    state = TrainingState(settings, resuming, {"photographs": "0"})
+    assert all(number >= 0 for number in state.place(learning()[1]))
+    state.take_up(*learning())
 
 
 def result(path, folder):

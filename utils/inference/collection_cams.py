@@ -16,7 +16,7 @@ from utils.runs.progress import progress
 
 
 @dataclass(frozen=True)
-class Settings:
+class InferenceSettings:
     """How cams are inferred.
 
     Attributes:
@@ -60,7 +60,7 @@ def infer_collection(
     collection: Collection,
     classifier: nn.Module,
     scn: nn.Module,
-    settings: Settings,
+    settings: InferenceSettings,
     device: torch.device,
     workers: int,
     title: str,

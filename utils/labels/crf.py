@@ -43,7 +43,7 @@ class CrfConstants:
     colour_weight: float = _constant(10.0, options.positive, "of the appearance kernel")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
+def add_crf_options(parser: argparse.ArgumentParser) -> None:
     """Dense CRF refinement and its constants."""
     group = parser.add_argument_group("dense CRF (needs the package pydensecrf2)")
     group.add_argument(
@@ -63,13 +63,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def constants(given: argparse.Namespace) -> CrfConstants:
-    """The constants that the options give."""
+def crf_constants(args: argparse.Namespace) -> CrfConstants | None:
+    """The constants that the options give; None without --crf."""
+    if not args.crf:
+        return None
     names = [constant.name for constant in fields(CrfConstants)]
-    return CrfConstants(**{name: getattr(given, f"crf_{name}") for name in names})
+    return CrfConstants(**{name: getattr(args, f"crf_{name}") for name in names})
 
 
-def require() -> None:
+def require_crf() -> None:
     """Raise InputError that names the optional package if it is missing."""
     try:
         import pydensecrf.densecrf  # noqa: F401

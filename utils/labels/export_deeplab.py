@@ -47,7 +47,7 @@ def export(folder: Path, collection: Collection, labels: Path, threshold: float)
 
     Args:
         folder: DIR.
-        collection: the photographs.
+        collection: the photographs; those without a label are left out.
         labels: holds `<threshold>/<id>.png`.
         threshold: whose pseudo labels are exported.
 
@@ -57,6 +57,8 @@ def export(folder: Path, collection: Collection, labels: Path, threshold: float)
     root = folder / "VOC2012"
     lines = []
     for identifier in collection.ids:
+        if not label_path(labels, threshold, identifier).is_file():  # skipped by the evaluation
+            continue
         image, label = f"/JPEGImages/{identifier}.jpg", f"/SegmentationClassAug/{identifier}.png"
         _link(collection.images[identifier], root / image[1:])
         write_bytes(root / label[1:], read_bytes(label_path(labels, threshold, identifier)))

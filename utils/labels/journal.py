@@ -4,11 +4,10 @@
 when all its files are written: its id and its pixel counts. The scores are sums over these lines.
 """
 
-import argparse
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from datasets.files import InputError, read_json, write_json
-from utils.checkpoints.resuming import HARMLESS, changed_options
+from utils.checkpoints.training_state import HARMLESS, changed_options
 from utils.runs import distributed
-from utils.runs.run import option_values
+from utils.runs.options import RunSettings
 
-FILE = "evaluation.json"
+FILE, RESULT = "evaluation.json", "result.json"
 
 DAMAGE = (LookupError, ValueError, TypeError, ArithmeticError, RecursionError)
 """What reading a damaged line can raise."""
@@ -29,39 +28,42 @@ EVALUATION_HARMLESS = HARMLESS | {"checkpoint", "crf_workers", "export_deeplab",
 """Options that do not alter what an evaluation writes."""
 
 
-def goes_on(options: argparse.Namespace, made_from: Mapping[str, str]) -> bool:
-    """Whether the run's folder holds the unfinished beginning of this evaluation.
+def begun(settings: RunSettings, made_from: Mapping[str, str]) -> bool:
+    """Whether the run's folder holds this evaluation, finished or not.
 
     Args:
-        options: with `experiments`, `tag` and `overwrite`.
+        settings: of the run.
         made_from: fingerprints of photographs and networks.
 
     Raises:
-        InputError: it holds that of another one; names every option that differs.
+        InputError: it holds an unfinished one that was started otherwise; names every option that
+            differs.
     """
-    folder = Path(options.experiments) / options.tag
-    begun = (folder / FILE).is_file() and any(folder.glob("done-*.jsonl"))
-    if options.overwrite or not begun or (folder / "result.json").exists():
+    folder = settings.folder
+    started = (folder / FILE).is_file() and any(folder.glob("done-*.jsonl"))
+    if settings.overwrite or not started:
         return False
     before = read_json(folder / FILE)
-    changes = changed_options(before, options, made_from, EVALUATION_HARMLESS)
-    if changes:
+    changes = changed_options(before, settings.options, made_from, EVALUATION_HARMLESS)
+    if changes and not (folder / RESULT).exists():
         raise InputError(
             f"{folder} holds an evaluation that was not finished and was started otherwise: "
             f"{'; '.join(changes)}. Give what it was started with to go on, or --overwrite, or "
             "another --tag"
         )
-    return True
+    return not changes
 
 
-def begin(folder: Path, options: argparse.Namespace, made_from: Mapping[str, str]) -> None:
+def begin(settings: RunSettings, made_from: Mapping[str, str]) -> None:
     """Say in the run's folder what is evaluated."""
-    content = {"script": Path(sys.argv[0]).name, "options": option_values(options)}
-    write_json(folder / FILE, {**content, "fingerprints": dict(made_from)})
+    content = {"script": Path(sys.argv[0]).name, "options": dict(settings.options)}
+    write_json(settings.folder / FILE, {**content, "fingerprints": dict(made_from)})
 
 
 class Journal:
     """The lines of finished photographs; a context manager that this process adds lines to.
+
+    Memory does not grow with the counts of photographs done, only with their ids.
 
     Args:
         folder: of the run.
@@ -72,26 +74,34 @@ class Journal:
     """
 
     def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.folder, self.shapes = folder, dict(shapes)
+        self.folder = folder
         self._lock, self._stack = threading.Lock(), ExitStack()
-        self._new = {name: np.zeros(shape, np.int64) for name, shape in self.shapes.items()}
-        self._old: dict[str, dict[str, np.ndarray]] = {}
+        self._sums = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self.added = 0
 
     def finished(self, complete: Callable[[str], bool]) -> set[str]:
-        """The ids of photographs that are done and `complete`, whose files are all there."""
+        """The ids of photographs that are done and `complete`, whose files are all there.
+
+        Their counts are part of `totals` from now on.
+        """
+        done: set[str] = set()
         if distributed.is_first():
             for path in sorted(self.folder.glob("done-*.jsonl")):
-                for line in path.read_bytes().split(b"\n"):
-                    # A process that was killed may leave a last line that is cut off.
-                    with suppress(*DAMAGE):
-                        found = json.loads(line)
-                        if complete(found["id"]):
-                            self._old[found["id"]] = self._counts_of(found)
-        return distributed.shared(set(self._old))
+                with path.open("rb") as lines:
+                    for line in lines:
+                        # A process that was killed may leave a last line that is cut off.
+                        with suppress(*DAMAGE):
+                            found = json.loads(line)
+                            if found["id"] not in done and complete(found["id"]):
+                                self._take(found)
+                                done.add(found["id"])
+        return distributed.shared(done)
 
-    def _counts_of(self, found: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        return {name: _dense(*found[name], shape) for name, shape in self.shapes.items()}
+    def _take(self, found: Mapping[str, Any]) -> None:
+        """Add the counts of a line, all of them or none."""
+        counts = {name: _checked(*found[name], total) for name, total in self._sums.items()}
+        for name, (places, values) in counts.items():
+            self._sums[name].ravel()[places] += values
 
     def add(self, identifier: str, counts: Mapping[str, np.ndarray]) -> None:
         """Write down that all files of a photograph are written; from any thread.
@@ -104,7 +114,7 @@ class Journal:
         with self._lock:
             self.added += 1
             for name, count in counts.items():
-                self._new[name] += count
+                self._sums[name] += count
             try:
                 self._file.write(line)
                 self._file.flush()
@@ -115,11 +125,7 @@ class Journal:
 
     def totals(self) -> dict[str, np.ndarray]:
         """The sums over all photographs that are done, in all processes."""
-        for counts in self._old.values():
-            for name, count in counts.items():
-                self._new[name] += count
-        self._old = {}
-        return {name: distributed.total_counts(count) for name, count in self._new.items()}
+        return {name: distributed.total_counts(total) for name, total in self._sums.items()}
 
     def __enter__(self) -> "Journal":
         self._path = self.folder / f"done-{distributed.rank()}.jsonl"
@@ -141,7 +147,12 @@ def _sparse(counts: np.ndarray) -> list[list[int]]:
     return [places.tolist(), counts.ravel()[places].tolist()]
 
 
-def _dense(places: Sequence[int], values: Sequence[int], shape: tuple[int, ...]) -> np.ndarray:
-    counts = np.zeros(int(np.prod(shape)), np.int64)
-    counts[np.asarray(places, np.int64)] = values
-    return counts.reshape(shape)
+def _checked(
+    places: list[int], values: list[int], total: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The places and values of a line as arrays, if they can be counts in `total`."""
+    where, counts = np.asarray(places, np.int64), np.asarray(values, np.int64)
+    fits = where.shape == counts.shape == (len(np.unique(where)),)
+    if not fits or (where < 0).any() or (where >= total.size).any():
+        raise ValueError("not the counts of a photograph")
+    return where, counts

@@ -4,8 +4,6 @@ Each process takes its share. A photograph whose files are all written is noted 
 that a pass that was stopped goes on where it was.
 """
 
-import argparse
-from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,23 +14,19 @@ import torch
 
 from datasets.collection import Collection, evenly_spread
 from datasets.files import read_label_map
-from utils import checkpoints
-from utils.inference.collection_cams import Inferred, Settings, infer_collection
+from utils.checkpoints import Trained
+from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
 from utils.inference.superpixels import superpixels
-from utils.labels import crf
-from utils.labels.crf import Refiner
+from utils.labels.crf import CrfConstants, Refiner
 from utils.labels.journal import Journal
 from utils.labels.pseudo_labels import PseudoLabels
 from utils.pictures.gallery import Gallery
-from utils.runs import devices, distributed, options
+from utils.runs import devices, distributed
 from utils.runs.background import BackgroundWriter
 from utils.runs.run import Run
 from utils.scores.threshold_sweep import ThresholdSweep
-
-PREDICTED = "predicted"
-"""The value of --labels that takes the classes the network itself finds."""
 
 PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
 """Folders of a run that hold pseudo labels."""
@@ -60,33 +54,45 @@ class Outcome:
     inferred: int
 
 
+@dataclass(frozen=True)
+class OutputSettings:
+    """What an evaluator writes of every photograph.
+
+    Attributes:
+        thresholds: of background; the labels of each are written and scored.
+        save_cams: formats in which cams are written too, see utils.labels.pseudo_labels.
+        overlays: labels are drawn on the photographs too.
+        report_images: photographs in the report.
+        crf: constants of the dense CRF that refines the labels too, or None.
+        crf_workers: processes that do so.
+    """
+
+    thresholds: tuple[float, ...]
+    save_cams: tuple[str, ...] = ()
+    overlays: bool = False
+    report_images: int = 300
+    crf: CrfConstants | None = None
+    crf_workers: int = 1
+
+
 class Labeller:
     """Writes and counts photographs behind the inference; a context manager.
 
     Args:
-        given: the options.
         folder: of the run.
+        settings: what is written.
         num_classes: C, background included.
-        thresholds: of background.
     """
 
-    def __init__(
-        self,
-        given: argparse.Namespace,
-        folder: Path,
-        num_classes: int,
-        thresholds: Sequence[float],
-    ) -> None:
-        self.thresholds = tuple(thresholds)
-        self.sweep = ThresholdSweep(num_classes, thresholds)
-        self.out = PseudoLabels(
-            folder, thresholds, given.save_cams, overlays=given.images is not None
-        )
+    def __init__(self, folder: Path, settings: OutputSettings, num_classes: int) -> None:
+        self.thresholds = settings.thresholds
+        self.sweep = ThresholdSweep(num_classes, self.thresholds)
+        self.out = PseudoLabels(folder, self.thresholds, settings.save_cams, settings.overlays)
         shapes = {"counts": self.sweep.counts.shape}
         self.refiner = None
-        if given.crf:
-            places = (folder / REFINED, thresholds, num_classes)
-            self.refiner = Refiner(*places, crf.constants(given), given.crf_workers)
+        if settings.crf is not None:
+            places = (folder / REFINED, self.thresholds, num_classes)
+            self.refiner = Refiner(*places, settings.crf, settings.crf_workers)
             shapes["refined"] = (len(self.thresholds), num_classes, num_classes)
         self.journal = Journal(folder, shapes)
         self.writer = BackgroundWriter()
@@ -130,52 +136,54 @@ class Labeller:
 
 def infer_and_write(
     run: Run,
-    given: argparse.Namespace,
-    collection: Collection,
-    trained: checkpoints.Trained,
-    thresholds: Sequence[float],
+    photographs: Collection,
+    trained: Trained,
+    inference: InferenceSettings,
+    outputs: OutputSettings,
     device: torch.device,
 ) -> Outcome:
     """Infer every photograph that is not done, write its files, count it where it has a mask."""
-    networks = [devices.parallel(fold(net), device) for net in (trained.classifier, trained.scn)]
-    predict_from = given.score_threshold if given.labels == PREDICTED else None
-    settings = Settings(given.scales, not given.no_flip, given.beta, given.gamma, predict_from)
-    labeller = Labeller(given, run.folder, collection.num_classes, thresholds)
+    classifier, scn = (
+        devices.parallel(fold(network), device) for network in (trained.classifier, trained.scn)
+    )
+    labeller = Labeller(run.folder, outputs, photographs.num_classes)
     done = labeller.journal.finished(labeller.complete)
-    rows = set(evenly_spread(collection.ids, SHEET_ROWS))
-    gallery = gallery_of(given, run.folder, collection)
+    rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
+    gallery = gallery_of(run.folder, photographs, outputs)
     # Decided by one process: while others still look, the first already writes.
     todo = distributed.shared(
-        [i for i in collection.ids if i not in done or i in rows or gallery.lacks(i)]
+        [i for i in photographs.ids if i not in done or i in rows or gallery.lacks(i)]
     )
     if done:
-        run.say(f"{len(done)} of {len(collection.ids)} photographs are done; going on")
-    mine = collection.subset(todo[distributed.rank() :: distributed.processes()])
+        run.say(f"{len(done)} of {len(photographs.ids)} photographs are done; going on")
+    mine = photographs.subset(todo[distributed.rank() :: distributed.processes()])
+    readers = run.settings.readers(device)
     shown: dict[str, Inferred] = {}
     count = 0
-    workers = options.workers(given, device)
     with labeller:
-        for found in infer_collection(mine, *networks, settings, device, workers, "cams", run.bad):
+        for found in infer_collection(
+            mine, classifier, scn, inference, device, readers, "cams", run.bad
+        ):
             count += 1
             if gallery.lacks(found.id):
-                ids = superpixels(found.image.to(device), networks[1])
+                ids = superpixels(found.image.to(device), scn)
                 labeller.writer.submit(gallery.add, found, ids)
             if found.id not in done:
                 labeller.take(found)
             if found.id in rows:
                 shown[found.id] = found
-    return outcome_of(labeller, collection, len(done), shown, count)
+    return outcome_of(labeller, photographs, len(done), shown, count)
 
 
-def gallery_of(given: argparse.Namespace, folder: Path, collection: Collection) -> Gallery:
+def gallery_of(folder: Path, photographs: Collection, outputs: OutputSettings) -> Gallery:
     """The pictures that only inference can draw, for the report."""
-    ids = evenly_spread(collection.ids, given.report_images)
-    return Gallery(folder / "report", ids, len(collection.classes))
+    ids = evenly_spread(photographs.ids, outputs.report_images)
+    return Gallery(folder / "report", ids, len(photographs.classes))
 
 
 def outcome_of(
     labeller: Labeller,
-    collection: Collection,
+    photographs: Collection,
     done: int,
     shown: dict[str, Inferred],
     inferred: int,
@@ -184,7 +192,7 @@ def outcome_of(
     totals = labeller.journal.totals()
     labeller.sweep.counts = totals["counts"]
     gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
-    ordered = [gathered[i] for i in collection.ids if i in gathered]
+    ordered = [gathered[i] for i in photographs.ids if i in gathered]
     counts = distributed.total_counts(np.array([inferred, labeller.journal.added]))
     return Outcome(
         labeller.sweep.result(),

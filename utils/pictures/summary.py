@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from datasets.files import InputError, encode_png, read_json, read_photograph, write_bytes
-from utils.runs.options import parser
+from utils.runs.options import new_parser
 from utils.runs.start import start
 
 
@@ -66,17 +66,17 @@ def read_result(folder: str) -> dict:
     return found
 
 
-def summarise(given: argparse.Namespace) -> None:
+def summarise(args: argparse.Namespace) -> None:
     """Print the table and write the contact sheet."""
-    results = {folder: read_result(folder) for folder in given.runs}
+    results = {folder: read_result(folder) for folder in args.runs}
     print(table(results))
-    if given.sheet:
-        write_bytes(given.sheet, encode_png(stacked_sheets(given.runs)))
-        print(f"contact sheet: {given.sheet}")
+    if args.sheet:
+        write_bytes(args.sheet, encode_png(stacked_sheets(args.runs)))
+        print(f"contact sheet: {args.sheet}")
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
+    options = new_parser(__doc__)
     options.add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluators wrote")
     options.add_argument("--sheet", metavar="FILE", help="write their contact sheets as one PNG")
     options.add_argument("--debug", action="store_true", help="show tracebacks of errors")

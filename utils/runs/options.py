@@ -1,19 +1,23 @@
-"""Command line options that several scripts share, in groups, and what they open."""
+"""The command line: a parser whose help is worth reading, types, and what every run is told.
+
+Options are read once, in a script. What they say goes on as small frozen settings classes, whose
+fields are called as the options; see `taken`.
+"""
 
 import argparse
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 
-from datasets import roots
-from datasets.collection import Collection
 from datasets.command_line import Parser, number
 from datasets.files import InputError
-from datasets.prepare import load_collection
-from utils.runs import distributed
 
-BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+Settings = TypeVar("Settings")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -28,7 +32,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return "NAME" if action.type is None else "N"
 
 
-def parser(description: str) -> argparse.ArgumentParser:
+def new_parser(description: str) -> argparse.ArgumentParser:
     """A parser whose help shows defaults and keeps the description's lines.
 
     What it refuses ends in one line and exit status 2.
@@ -45,35 +49,60 @@ probability = number(float, 1e-6, 1 - 1e-6)
 seed = number(int, 0, 2**63 - 1)
 
 
-def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
-    """Which photographs, and where they lie; COCO knows no `train_aug`, so `train` is taken."""
-    group = parser.add_argument_group("data")
-    group.add_argument(
-        "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
-    )
-    group.add_argument("--split", help=f"train, train_aug or val (default: {split}; train of coco)")
-    parser.set_defaults(default_split=split)
-    roots.add_options(group)
+def taken(kind: type[Settings], args: argparse.Namespace, **others: Any) -> Settings:  # noqa: ANN401
+    """A settings class filled from the parsed options that are called as its fields.
 
-
-def collection(options: argparse.Namespace, split: str | None = None) -> Collection:
-    """The photographs that the data options name, prepared by the first process where need be.
-
-    Args:
-        options: the data options.
-        split: instead of the one that they name.
+    `others` are fields that no option gives as it is.
     """
-    root, saliency = roots.chosen(options)
-    usual = "train" if options.dataset == "coco" else options.default_split
-    with distributed.first_goes_ahead():
-        return load_collection(
-            options.dataset,
-            root,
-            split or options.split or usual,
-            saliency=saliency,
-            labels_file=options.labels_file,
-            quiet=not distributed.is_first(),
-        )
+    named = {one.name for one in fields(kind)} - set(others)
+    return kind(**{name: getattr(args, name) for name in named}, **others)
+
+
+def option_values(args: argparse.Namespace) -> dict[str, Any]:
+    """Parsed options as JSON holds them."""
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    return json.loads(json.dumps(plain))
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Where a run writes, what it runs on, and what it does about files that are in its way.
+
+    Attributes:
+        experiments: folder of all runs.
+        tag: name of the run and of its folder.
+        overwrite: replace a run of the same tag.
+        seed: of all random numbers.
+        device: auto, cpu, cuda or cuda:N.
+        workers: processes that read photographs; None for the device's usual number.
+        skip_bad: go on without photographs that cannot be read.
+        options: all options as JSON holds them, to be kept with the results.
+    """
+
+    experiments: str = "experiments"
+    tag: str = "run"
+    overwrite: bool = False
+    seed: int = 0
+    device: str = "auto"
+    workers: int | None = None
+    skip_bad: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.experiments) / self.tag
+
+    def readers(self, device: torch.device) -> int:
+        """How many processes read photographs."""
+        if self.workers is not None:
+            return self.workers
+        return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def run_settings(args: argparse.Namespace) -> RunSettings:
+    """What the options of `add_run_options` say."""
+    return taken(RunSettings, args, options=option_values(args))
 
 
 def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
@@ -99,40 +128,6 @@ def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
     group.add_argument("--debug", action="store_true", help="show tracebacks of errors")
 
 
-def add_schedule_options(
-    parser: argparse.ArgumentParser, epochs: int, lr: float, crop: int
-) -> argparse._ArgumentGroup:
-    """How long and on what crops a network is trained."""
-    group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=count, default=epochs, help="passes over the images")
-    group.add_argument("--batch", type=count, default=16, help="images a step")
-    group.add_argument("--lr", type=positive, default=lr, help="learning rate")
-    group.add_argument("--crop", type=count, default=crop, help="side of the crops, pixels")
-    group.add_argument(
-        "--long_side",
-        type=count,
-        nargs=2,
-        default=(320, 640),
-        metavar=("LOW", "HIGH"),
-        help="the longer side is resized to a random length in this range before cropping, pixels",
-    )
-    return group
-
-
-def check_schedule(options: argparse.Namespace) -> None:
-    """Refuse crops and lengths that cannot be.
-
-    Raises:
-        InputError: naming the option.
-    """
-    if options.crop % 16 or options.crop < 32:
-        raise InputError(
-            f"--crop {options.crop}: must be a multiple of the superpixel cell, 16, and at least 32"
-        )
-    if options.long_side[0] > options.long_side[1]:
-        raise InputError(f"--long_side {' '.join(map(str, options.long_side))}: LOW exceeds HIGH")
-
-
 def add_affinity_options(
     parser: argparse.ArgumentParser, beta: int, beta_train: int | None = None
 ) -> None:
@@ -144,15 +139,11 @@ def add_affinity_options(
             "--beta_train", type=natural, default=beta_train, help="steps in training"
         )
     group.add_argument(
-        "--gamma", type=fraction, default=0.6, help="affinities below this are cut to 0"
+        "--gamma",
+        type=number(float, 0, 0.999),
+        default=0.6,
+        help="affinities below this are cut to 0; they are clamped at 0.999 themselves",
     )
-
-
-def workers(options: argparse.Namespace, device: torch.device) -> int:
-    """How many processes read images."""
-    if options.workers is not None:
-        return options.workers
-    return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
 
 
 def existing_file(path: str | Path, option: str, remedy: str) -> Path:
@@ -166,7 +157,7 @@ def existing_file(path: str | Path, option: str, remedy: str) -> Path:
     return Path(path)
 
 
-def checkpoint_of(given: argparse.Namespace, tag: str) -> Path:
-    """Where the run `tag` among the experiments left its best checkpoint, else its last."""
-    folder = Path(given.experiments) / tag
+def checkpoint_of(experiments: str | Path, tag: str) -> Path:
+    """Where the run `tag` left its best checkpoint, else its last."""
+    folder = Path(experiments) / tag
     return folder / ("best.pt" if (folder / "best.pt").is_file() else "last.pt")

@@ -1,6 +1,5 @@
 """One run, one folder: options, a readable log, tensorboardX events, and what the run writes."""
 
-import argparse
 import contextlib
 import json
 import os
@@ -21,6 +20,7 @@ from utils.runs import distributed
 from utils.runs.devices import peak_memory
 from utils.runs.events import Events
 from utils.runs.interruption import Interruption
+from utils.runs.options import RunSettings
 
 WRITTEN = (
     "*.pt",
@@ -50,8 +50,7 @@ class Run:
     Of several processes the first alone writes and prints.
 
     Args:
-        options: parsed options with `experiments`, `tag`, `skip_bad` and `overwrite`, which removes
-            what an earlier run of the tag wrote.
+        settings: the folder, what to do with an earlier run in it, and the options to keep there.
         device: what the run computes on.
         continues: the folder holds this run's beginning; the log goes on.
         first_step: of a training that continues: what events say of later steps is hidden.
@@ -66,24 +65,24 @@ class Run:
 
     def __init__(
         self,
-        options: argparse.Namespace,
+        settings: RunSettings,
         device: torch.device,
         continues: bool = False,
         first_step: int | None = None,
     ) -> None:
-        self.options, self.device = options, device
-        self.folder = Path(options.experiments) / options.tag
+        self.settings, self.device = settings, device
+        self.folder = settings.folder
         self.skipped: dict[str, None] = {}
         self.interruption = Interruption()
         self._started = time.monotonic()
-        if not options.tag:
+        if not settings.tag:
             raise InputError("--tag: must not be empty")
         self._log = self._events = None
         if distributed.is_first():
             self._open(continues, first_step)
 
     def _open(self, continues: bool, first_step: int | None) -> None:
-        values = option_values(self.options)
+        values = dict(self.settings.options)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._log = open(  # noqa: SIM115
@@ -91,7 +90,7 @@ class Run:
             )
             self._lock()
             if not continues:
-                self._make_way(self.options.overwrite)
+                self._make_way(self.settings.overwrite)
                 self._log.truncate(0)
             remove_unfinished(self.folder)
         except OSError as error:
@@ -189,7 +188,7 @@ class Run:
         Raises:
             InputError: with the message.
         """
-        if not self.options.skip_bad:
+        if not self.settings.skip_bad:
             raise InputError(f"{message} (--skip_bad goes on without such photographs)")
         if message not in self.skipped:
             self.skipped[message] = None
@@ -216,12 +215,6 @@ class Run:
         """Log a picture (H, W, 3) uint8 to tensorboardX."""
         if self._events is not None:
             self._events.writer.add_image(name, image, step, dataformats="HWC")
-
-
-def option_values(options: argparse.Namespace) -> dict:
-    """Options as JSON holds them."""
-    plain = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
-    return json.loads(json.dumps(plain))
 
 
 def duration(seconds: float) -> str:

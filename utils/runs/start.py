@@ -9,7 +9,6 @@ import torch
 from tqdm import tqdm
 
 from datasets.files import InputError
-from datasets.loading import LOADER_TIMEOUT
 from utils.runs import distributed
 from utils.runs.interruption import Stopped
 from utils.runs.run import AGAIN
@@ -30,16 +29,16 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
     Under torchrun the processes join first, and an error is printed by one of them.
     """
     with distributed.quiet_unless_first():
-        options = parser.parse_args()
+        args = parser.parse_args()
     group = distributed.Group()
     try:
         with group:
-            main(options)
+            main(args)
     except (Exception, KeyboardInterrupt, Stopped) as error:
         status, message = _answer(error)
         if not group.may_report():
             group.leave(status)
-        if message is None or (options.debug and isinstance(error, Exception)):
+        if message is None or (args.debug and isinstance(error, Exception)):
             if not distributed.joined():
                 raise
             traceback.print_exc()
@@ -73,5 +72,5 @@ def _answer(error: BaseException) -> tuple[int, str | None]:
             f"--workers need less; {AGAIN}"
         )
     if isinstance(error, RuntimeError) and text.startswith("DataLoader timed out"):
-        return 1, f"error: no photograph could be read for {LOADER_TIMEOUT} s; {AGAIN}"
+        return 1, f"error: no photograph could be read in time ({text}); {AGAIN}"
     return 1, None

@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.files import IGNORE, InputError, read_id_list, read_label_map, write_json
-from utils.runs.options import parser
+from utils.runs.options import new_parser
 from utils.runs.progress import progress
 from utils.runs.start import start
 from utils.scores.confusion import confusion_matrix
@@ -52,11 +52,11 @@ def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> np.nda
     return confusion_matrix(truth, prediction, num_classes)
 
 
-def score(given: argparse.Namespace) -> None:
+def score(args: argparse.Namespace) -> None:
     """Score the list and print the table."""
-    classes = class_names(given.classes)
-    ids = read_id_list(given.list)
-    one = partial(score_one, pred=Path(given.pred), gt=Path(given.gt), num_classes=len(classes) + 1)
+    classes = class_names(args.classes)
+    ids = read_id_list(args.list)
+    one = partial(score_one, pred=Path(args.pred), gt=Path(args.gt), num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
         counts = progress(pool.map(one, ids), "scoring", "image", len(ids))
         confusion = sum(counts, np.zeros((len(classes) + 1,) * 2, np.int64))
@@ -67,15 +67,15 @@ def score(given: argparse.Namespace) -> None:
         row = percent(found.iou[i], 7) + percent(found.precision[i], 11)
         print(f"{name:<22}{row}{percent(found.recall[i], 8)}")
     print(f"mIoU {100 * found.miou:.2f} over {len(ids)} images")
-    if given.json:
+    if args.json:
         result = table.as_json()
         values = {**result["thresholds"][0], "classes": result["classes"], "images": len(ids)}
         values.pop("threshold")
-        write_json(given.json, values)
+        write_json(args.json, values)
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
+    options = new_parser(__doc__)
     options.add_argument("--pred", required=True, metavar="DIR", help="<id>.png to be scored")
     options.add_argument("--gt", required=True, metavar="DIR", help="<id>.png of ground truth")
     options.add_argument("--list", required=True, metavar="FILE", help="ids, one a line")

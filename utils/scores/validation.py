@@ -11,7 +11,7 @@ from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import resize, round_up
-from utils.inference.collection_cams import Inferred, Settings, infer_collection
+from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.runs import distributed
 from utils.runs.progress import progress
 from utils.scores.average_precision import average_precision
@@ -40,7 +40,7 @@ def validate(
     collection: Collection,
     classifier: nn.Module,
     scn: nn.Module,
-    settings: Settings,
+    settings: InferenceSettings,
     thresholds: Sequence[float],
     device: torch.device,
     workers: int,

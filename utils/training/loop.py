@@ -1,23 +1,24 @@
 """The training loop of every stage."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.files import InputError
 from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
-from utils.checkpoints.resuming import GO_ON, Saved, StateKeeper
+from utils.checkpoints.training_state import GO_ON, TrainingState
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import Run
 from utils.training.losses import READ_EVERY, Losses, LossReader, shown
-from utils.training.optimisers import PolynomialDecay, trainable
+from utils.training.optimisers import polynomial_decay, trainable
 
 
 @dataclass
@@ -29,22 +30,22 @@ class Stage:
         learner: the network in it, without wrappers, whose weights a training state holds.
         objective: the losses of a batch on the device.
         optimizer: of the model's parameters.
-        decay: of its learning rates.
         after_epoch: called with the epoch (from 0) and its mean losses.
+        power: of the polynomial decay of the learning rates.
+        decay_every: steps between two decays.
         clip: the gradient's norm is clipped at this.
         accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
-        made_from: fingerprints of what the training is made from, by name.
     """
 
     model: nn.Module
     learner: nn.Module
     objective: Callable[[dict[str, Tensor]], Losses]
     optimizer: Optimizer
-    decay: PolynomialDecay
     after_epoch: Callable[[int, dict[str, float]], None]
+    power: float = 0.0
+    decay_every: int = 1
     clip: float = math.inf
     accumulate: int = 1
-    made_from: Mapping[str, str] = field(default_factory=dict)
 
 
 def plan_of(images: int, batch: int, epochs: int) -> Plan:
@@ -103,61 +104,69 @@ def batches_of(crops: TrainingCrops, plan: Plan, workers: int, pin: bool) -> Bat
     )
 
 
+def drop_gradients(parameters: Iterable[nn.Parameter], finite: Tensor) -> None:
+    """Zero all gradients unless `finite` (a boolean scalar), without waiting for the device."""
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad = torch.where(finite, parameter.grad, 0)
+
+
 def train(
     run: Run,
+    state: TrainingState,
     plan: Plan,
     batches: Batches,
     stage: Stage,
     device: torch.device,
-    saved: Saved | None = None,
 ) -> None:
-    """Train a stage, from its beginning or from a state that was kept.
+    """Train a stage, from its beginning or from the state that was found.
 
     Args:
-        run: logs and training states go here.
+        run: logs go here.
+        state: saved on the way.
         plan: how long.
         batches: from a step on.
         stage: what is trained and how.
         device: batches are moved there.
-        saved: the state to go on from.
 
     Raises:
         InputError: a loss is not finite, or an image cannot be read.
-        Stopped: by a signal, after the state was kept.
+        Stopped: by a signal, after the state was saved.
     """
     reader = LossReader(run, plan, stage.optimizer, READ_EVERY if device.type == "cuda" else 1)
-    keeper = StateKeeper(run, plan, stage.made_from, stage.learner, stage.optimizer, reader)
-    start, done = (0, 0) if saved is None else saved.place(plan)
-    if saved is not None:
-        keeper.restore(saved)
+    state.take_up(run, plan, stage.learner, stage.optimizer, reader)
+    start, done = state.place(plan)
+    if state.content is not None:
         run.say(f"going on after step {done}/{plan.steps_per_epoch} of epoch {start + 1}")
-    elif run.options.resume is not None:
-        run.say("nothing was kept yet: starting at the beginning")
-    remaining = iter(batches(start * plan.steps_per_epoch + done))
+    elif state.resuming.resume is not None:
+        run.say("nothing was saved yet: starting at the beginning")
+    first = start * plan.steps_per_epoch + done
+    decay = polynomial_decay(stage.optimizer, plan.steps, stage.power, stage.decay_every, first)
+    remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
         run.interruption.wait()
-        train_epoch(run, plan, epoch, done, remaining, stage, reader, keeper, device)
+        train_epoch(state, epoch, done, remaining, stage, decay, reader, device)
         if done < plan.steps_per_epoch:
-            keeper.keep(epoch, plan.steps_per_epoch)
+            state.save(epoch, plan.steps_per_epoch)
         # Scoring takes long, and is done again after --resume.
-        run.interruption.strike(f"the training of epoch {epoch + 1} is kept; {GO_ON}")
+        run.interruption.strike(f"the training of epoch {epoch + 1} is saved; {GO_ON}")
         stage.after_epoch(epoch, reader.epoch_means())
         done = 0
     run.list_skipped()
 
 
 def train_epoch(
-    run: Run,
-    plan: Plan,
+    state: TrainingState,
     epoch: int,
     done: int,
     batches: Iterator[dict[str, Any]],
     stage: Stage,
+    decay: LRScheduler,
     reader: LossReader,
-    keeper: StateKeeper,
     device: torch.device,
 ) -> None:
     """Train the rest of an epoch of which `done` steps are done."""
+    run, plan = state.run, state.plan
     parameters = trainable(stage.model)
     stage.model.train()
     reader.restart_clock()
@@ -165,13 +174,15 @@ def train_epoch(
     title = f"epoch {epoch + 1}/{plan.epochs}"
     with progress(range(done, count), title, "step", count, done) as bar:
         for position in bar:
-            step = first + position
-            stage.decay.before_step(step)
             stage.optimizer.zero_grad(set_to_none=True)
             losses = backward(stage, to_device(run, next(batches), device))
-            losses["gradient"] = nn.utils.clip_grad_norm_(parameters, stage.clip)
-            reader.add(step, losses)  # before the step: what is not finite must not be taken
+            norm = losses["gradient"] = nn.utils.clip_grad_norm_(parameters, stage.clip)
+            # What is not finite stops the run at the next reading, and reaches no weight before.
+            reader.add(first + position, losses)
+            if reader.every > 1:
+                drop_gradients(parameters, torch.isfinite(norm))
             stage.optimizer.step()
+            decay.step()
             bar.set_postfix_str(shown(reader.last), refresh=False)
-            keeper.after_step(epoch, position + 1)
+            state.after_step(epoch, position + 1)
     reader.read(first + count - 1)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from networks.classifier import Classifier
 
@@ -35,25 +36,25 @@ def nesterov(groups: Iterable[dict], momentum: float) -> SGD:
     return SGD(list(groups), lr=0.1, momentum=momentum, nesterov=momentum > 0)
 
 
-class PolynomialDecay:
-    """Before step t of T, every group's learning rate is its first one times (1 - t / T)^power.
+def polynomial_decay(
+    optimizer: Optimizer, steps: int, power: float, every: int = 1, start: int = 0
+) -> LambdaLR:
+    """For step t of T, every group's learning rate is its first one times (1 - t / T)^power.
 
     Args:
         optimizer: its groups' learning rates are the first ones.
         steps: T.
         power: 0 keeps the learning rates as they are.
+        every: t is taken down to a multiple of this.
+        start: the step to begin with.
     """
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
 
-    def __init__(self, optimizer: Optimizer, steps: int, power: float) -> None:
-        self.optimizer, self.steps, self.power = optimizer, steps, power
-        for group in optimizer.param_groups:
-            group.setdefault("initial_lr", group["lr"])
+    def factor(step: int) -> float:
+        return (1 - step // every * every / steps) ** power
 
-    def before_step(self, step: int) -> None:
-        """Set the learning rates for step t, counted from 0."""
-        factor = (1 - step / self.steps) ** self.power
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * factor
+    return LambdaLR(optimizer, factor, last_epoch=start - 1)
 
 
 def trainable(module: nn.Module) -> list[torch.nn.Parameter]:

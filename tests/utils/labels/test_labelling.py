@@ -1,5 +1,3 @@
-from argparse import Namespace
-
 import numpy as np
 import pytest
 import torch
@@ -7,10 +5,9 @@ import torch
 from datasets.files import encode_jpeg, read_label_map
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
-from utils.labels import crf
-from utils.labels.labelling import Labeller
+from utils.labels.crf import CrfConstants
+from utils.labels.labelling import Labeller, OutputSettings
 from utils.pictures.drawing import overlay
-from utils.runs.options import parser
 
 
 @pytest.mark.parametrize("refined", [False, True])
@@ -18,10 +15,8 @@ def test_overlays_show_the_labels_that_count(tmp_path, refined):
     """A red field on blue, and a cam that reaches over its border: the CRF pulls it back."""
     if refined:
         pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
-    given = parser("")
-    crf.add_options(given)
-    options = ["--crf_workers", "1", *(["--crf"] if refined else [])]
-    given = Namespace(images="DIR", save_cams=(), **vars(given.parse_args(options)))
+    constants = CrfConstants() if refined else None
+    settings = OutputSettings((0.5,), overlays=True, crf=constants, crf_workers=1)
     image = np.zeros((40, 40, 3), np.uint8)
     image[:, :20, 0], image[:, 20:, 2] = 255, 255
     cams = np.zeros((1, 40, 40), np.float32)
@@ -29,7 +24,7 @@ def test_overlays_show_the_labels_that_count(tmp_path, refined):
     found = Inferred(
         "a", torch.from_numpy(image).permute(2, 0, 1), np.array([0]), cams, np.zeros(1), None
     )
-    with Labeller(given, tmp_path, 2, (0.5,)) as labeller:
+    with Labeller(tmp_path, settings, 2) as labeller:
         labeller.take(found)
     plain = read_label_map(tmp_path / "pseudo_labels/0.5/a.png")
     shown = plain

@@ -142,4 +142,4 @@ def test_the_missing_package_is_named(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(crf.InputError, match="pip install pydensecrf2"):
-        crf.require()
+        crf.require_crf()

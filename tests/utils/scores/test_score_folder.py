@@ -6,7 +6,7 @@ import pytest
 
 from datasets.files import write_label_map
 from datasets.palette import voc_palette
-from utils.runs.options import parser
+from utils.runs.options import new_parser
 from utils.scores.__main__ import score
 
 
@@ -26,7 +26,7 @@ def folders(tmp_path):
 
 
 def run(folder, **changes):
-    given = parser("").parse_args([])
+    given = new_parser("").parse_args([])
     values = {"pred": "pred", "gt": "gt", "list": "list.txt", "classes": "labels.txt"}
     for name, value in {**values, **changes}.items():
         setattr(given, name, str(folder / value))

@@ -7,30 +7,28 @@ from torch import nn
 
 from datasets.files import InputError
 from datasets.loading import Plan
+from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.runs.options import RunSettings
 from utils.runs.run import Run, duration
 from utils.runs.start import start
 from utils.training.loop import Stage, backward, train
-from utils.training.optimisers import PolynomialDecay, nesterov
+from utils.training.optimisers import nesterov
 
 
 def make_run(folder: Path, **changes) -> Run:
-    values = {
-        "experiments": str(folder),
-        "tag": "run",
-        "overwrite": False,
-        "debug": False,
-        "skip_bad": False,
-        "resume": None,
-        "force": False,
-        "checkpoint_minutes": 0.0,
-    }
-    return Run(argparse.Namespace(**{**values, **changes}), torch.device("cpu"))
+    return Run(RunSettings(experiments=str(folder), **changes), torch.device("cpu"))
 
 
-def stage_of(model, objective, after_epoch, steps):
+def train_in(folder: Path, plan: Plan, batches, stage: Stage) -> None:
+    settings = RunSettings(experiments=str(folder))
+    state = TrainingState(settings, ResumeSettings(checkpoint_minutes=0.0), {})
+    device = torch.device("cpu")
+    train(state.open_run(device), state, plan, batches, stage, device)
+
+
+def stage_of(model, objective, after_epoch):
     optimizer = nesterov([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
-    decay = PolynomialDecay(optimizer, steps, 0.5)
-    return Stage(model, model, objective, optimizer, decay, after_epoch)
+    return Stage(model, model, objective, optimizer, after_epoch, power=0.5)
 
 
 def test_the_loop_minimises_and_reports_means(tmp_path):
@@ -44,8 +42,8 @@ def test_the_loop_minimises_and_reports_means(tmp_path):
         return {"loss": loss, "twice": 2 * loss}
 
     batches = [{"x": torch.randn(4, 3)} for _ in range(plan.steps)]
-    stage = stage_of(model, objective, lambda epoch, losses: means.append(losses), plan.steps)
-    train(make_run(tmp_path), plan, lambda step: batches[step:], stage, torch.device("cpu"))
+    stage = stage_of(model, objective, lambda epoch, losses: means.append(losses))
+    train_in(tmp_path, plan, lambda step: batches[step:], stage)
     assert len(means) == 20
     assert means[-1]["loss"] < 0.1 * means[0]["loss"]
     assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
@@ -62,7 +60,7 @@ def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
         def objective(part, model=model):
             return {"loss": model(part["x"]).square().mean()}
 
-        stage = stage_of(model, objective, lambda *_: None, 1)
+        stage = stage_of(model, objective, lambda *_: None)
         stage.accumulate = parts
         losses = backward(stage, batch)
         gradients.append((model.weight.grad, losses["loss"]))
@@ -93,26 +91,20 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
 
     factors = [1.0, 1.0, 1.0, float("nan")]
     batches = [{"x": torch.ones(2, 1), "factor": torch.full((2, 1), f)} for f in factors]
-    stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch), 4)
+    stage = stage_of(model, objective, lambda epoch, losses: epochs.append(epoch))
     with pytest.raises(
         InputError, match=r"step 2 of epoch 2 \(loss nan.*\); last finite: loss [-\d]"
     ):
-        train(make_run(tmp_path), Plan(4, 2, 2), lambda _: batches, stage, torch.device("cpu"))
+        train_in(tmp_path, Plan(4, 2, 2), lambda _: batches, stage)
     assert epochs == [0]
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
 def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
     model = nn.Linear(1, 1)
-    stage = stage_of(model, lambda batch: {}, lambda *_: None, 1)
+    stage = stage_of(model, lambda batch: {}, lambda *_: None)
     with pytest.raises(InputError, match=r"^a\.jpg: the file is empty$"):
-        train(
-            make_run(tmp_path),
-            Plan(1, 1, 1),
-            lambda _: [{"error": "a.jpg: the file is empty"}],
-            stage,
-            torch.device("cpu"),
-        )
+        train_in(tmp_path, Plan(1, 1, 1), lambda _: [{"error": "a.jpg: the file is empty"}], stage)
 
 
 def test_a_folder_is_not_overwritten_unasked(tmp_path):

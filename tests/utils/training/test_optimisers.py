@@ -4,7 +4,7 @@ import torch
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from tests.golden_files import golden
-from utils.training.optimisers import PolynomialDecay, classifier_groups, nesterov
+from utils.training.optimisers import classifier_groups, nesterov, polynomial_decay
 
 
 def test_trajectory_against_the_golden_one():
@@ -16,14 +16,14 @@ def test_trajectory_against_the_golden_one():
     ]
     optimizer = nesterov(groups, float(data["momentum"]))
     steps = int(data["steps"])
-    decay = PolynomialDecay(optimizer, steps, float(data["power"]))
+    decay = polynomial_decay(optimizer, steps, float(data["power"]))
     for step in range(steps):
-        decay.before_step(step)
         rates = [group["lr"] for group in optimizer.param_groups]
         assert rates == pytest.approx(data["lr"][step].tolist(), rel=1e-5)
         optimizer.zero_grad()
         (p0.square().sum() + 0.3 * p1.square().sum()).backward()
         optimizer.step()
+        decay.step()
         torch.testing.assert_close(p0, data["p0_after"][step], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(p1, data["p1_after"][step], rtol=1e-4, atol=1e-5)
 
@@ -51,7 +51,24 @@ def test_the_four_groups(dcr):
 def test_power_zero_keeps_the_rate():
     parameter = torch.nn.Parameter(torch.ones(1))
     optimizer = torch.optim.Adam([parameter], lr=0.5)
-    decay = PolynomialDecay(optimizer, 10, 0.0)
-    for step in range(10):
-        decay.before_step(step)
+    decay = polynomial_decay(optimizer, 10, 0.0)
+    for _ in range(10):
         assert optimizer.param_groups[0]["lr"] == 0.5
+        optimizer.step()
+        decay.step()
+
+
+def test_decay_in_steps_and_from_a_later_one():
+    def rates(every, start):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=2.0)
+        decay = polynomial_decay(optimizer, 10, 0.9, every, start)
+        found = []
+        for _ in range(start, 10):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            decay.step()
+        return found
+
+    assert rates(1, 0) == [2.0 * (1 - t / 10) ** 0.9 for t in range(10)]
+    assert rates(4, 0) == [2.0 * (1 - t / 10) ** 0.9 for t in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8)]
+    assert rates(4, 5) == rates(4, 0)[5:]

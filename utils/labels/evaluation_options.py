@@ -1,0 +1,151 @@
+"""What an evaluator of the classifier is told: its options, and the settings they become."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.inference.cams import SCALES
+from utils.inference.collection_cams import InferenceSettings
+from utils.inference.label_maps import USUAL_THRESHOLD
+from utils.labels.crf import add_crf_options, crf_constants
+from utils.labels.labelling import OutputSettings
+from utils.labels.photographs import PREDICTED, PhotographSettings
+from utils.labels.pseudo_labels import CAM_FORMATS
+from utils.runs import options
+from utils.runs.data import add_data_options, data_settings
+from utils.runs.options import RunSettings, run_settings
+
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """All that an evaluator of the classifier is told.
+
+    Attributes:
+        run: of the run.
+        photographs: what is evaluated.
+        checkpoint: the classification network.
+        scn: the superpixel network, if not the checkpoint's.
+        inference: how cams are inferred.
+        outputs: what is written.
+        threshold: the one that is asked for, or None; see `thresholds_to_write`.
+        export_deeplab: a folder for deeplab-pytorch, or None.
+    """
+
+    run: RunSettings
+    photographs: PhotographSettings
+    checkpoint: Path
+    scn: str | None
+    inference: InferenceSettings
+    outputs: OutputSettings
+    threshold: float | None
+    export_deeplab: Path | None
+
+
+def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+    """What the options of `add_options` say.
+
+    Raises:
+        InputError: the checkpoint is missing.
+    """
+    checkpoint = options.existing_file(
+        args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by),
+        "--checkpoint",
+        "train one with train_cls_image.py or train_cls_sal.py",
+    )
+    predict_from = args.score_threshold if args.labels == PREDICTED else None
+    return EvaluationSettings(
+        run=run_settings(args),
+        photographs=PhotographSettings(data_settings(args), args.images, args.labels),
+        checkpoint=checkpoint,
+        scn=args.scn,
+        inference=InferenceSettings(
+            args.scales, not args.no_flip, args.beta, args.gamma, predict_from
+        ),
+        outputs=OutputSettings(
+            thresholds=tuple(args.thresholds),
+            save_cams=tuple(args.save_cams),
+            overlays=args.images is not None,
+            report_images=args.report_images,
+            crf=crf_constants(args),
+            crf_workers=args.crf_workers,
+        ),
+        threshold=args.threshold,
+        export_deeplab=None if args.export_deeplab is None else Path(args.export_deeplab),
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
+    """The options of an evaluator."""
+    add_data_options(parser, split="train")
+    group = parser.add_argument_group("your own photographs instead of a split")
+    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
+    group.add_argument(
+        "--labels",
+        metavar="FILE.csv|NAMES|predicted",
+        help="their classes: a CSV with lines `id,class,class,..`; names such as dog,sofa that are "
+        "in all of them; or the classes that the network finds (also for a split without labels)",
+    )
+    group.add_argument(
+        "--score_threshold",
+        type=options.fraction,
+        default=0.5,
+        help="with --labels predicted: the probability from which a class counts as present",
+    )
+    options.add_run_options(parser, tag)
+    group = parser.add_argument_group("networks")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help=f"classification network (default: the best of the run {trained_by}, else its last)",
+    )
+    parser.set_defaults(trained_by=trained_by)
+    group.add_argument(
+        "--scn", metavar="FILE", help="superpixel network (default: the one in the checkpoint)"
+    )
+    group = parser.add_argument_group("inference")
+    group.add_argument(
+        "--scales", type=options.positive, nargs="+", default=SCALES, help="of the photograph"
+    )
+    group.add_argument("--no_flip", action="store_true", help="leave mirror images out")
+    options.add_affinity_options(parser, beta=8)
+    add_output_options(parser)
+    add_crf_options(parser)
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """What an evaluator writes."""
+    group = parser.add_argument_group("pseudo labels")
+    group.add_argument(
+        "--thresholds",
+        type=options.fraction,
+        nargs="+",
+        default=THRESHOLDS,
+        help="of background: all are scored and written where there are masks",
+    )
+    group.add_argument(
+        "--threshold",
+        type=options.fraction,
+        help="of background, where there are no masks (default: the best in training, else "
+        f"{USUAL_THRESHOLD}); where there are, one more of --thresholds",
+    )
+    group.add_argument(
+        "--save_cams",
+        nargs="+",
+        choices=tuple(CAM_FORMATS),
+        default=(),
+        help="write the cams too: npz (cams/<id>.npz: `cams` (n, H, W) float16, `classes` (n,) "
+        "0-based), irn or psa (cams_irn/ and cams_psa/<id>.npy, as IRN and AffinityNet read them)",
+    )
+    group.add_argument(
+        "--report_images",
+        type=options.natural,
+        default=300,
+        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
+    )
+    group.add_argument(
+        "--export_deeplab",
+        metavar="DIR",
+        help="write the best pseudo labels as a tree for deeplab-pytorch's VOCAug data set",
+    )

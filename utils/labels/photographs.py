@@ -1,0 +1,125 @@
+"""Which photographs an evaluator takes, and what is known to be in them."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from datasets import coco
+from datasets.classes import coco_classes, read_class_list, voc_classes
+from datasets.collection import Collection, missing_labels, require_classes
+from datasets.files import InputError
+from datasets.folder import folder_collection
+from utils.checkpoints import Trained
+from utils.runs.data import DataSettings, open_split
+
+PREDICTED = "predicted"
+"""The value of --labels that takes the classes the network itself finds."""
+
+
+@dataclass(frozen=True)
+class PhotographSettings:
+    """A split of a data set, or a folder.
+
+    Attributes:
+        data: the split; with `images` it names the classes of a checkpoint that does not.
+        images: a folder of photographs instead of the split.
+        labels: FILE.csv, class names separated by commas, `predicted`, or None for the split's.
+    """
+
+    data: DataSettings
+    images: str | None = None
+    labels: str | None = None
+
+
+def open_photographs(
+    settings: PhotographSettings, trained: Trained, checkpoint: Path
+) -> Collection:
+    """The photographs to infer, of the classes that the classifier was trained on.
+
+    Raises:
+        InputError: there are none, their classes are others, or labels are missing.
+    """
+    photographs = _opened(settings, trained.classes)
+    _require_same_classes(photographs, trained, checkpoint)
+    if settings.labels != PREDICTED:
+        _require_labels(photographs)
+    return photographs
+
+
+def _opened(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
+    """A split, or a folder with labels, one set for all, or none."""
+    images, labels = settings.images, settings.labels
+    if images is None:
+        if labels not in (None, PREDICTED):
+            raise InputError(
+                f"--labels {labels}: goes with --images; a split has labels of its own "
+                "(or give --labels predicted)"
+            )
+        return open_split(settings.data)
+    if not Path(images).is_dir():
+        raise InputError(f"{images}: no such folder; set --images")
+    if labels is None:
+        raise InputError(
+            f"--images {images}: name their classes with --labels FILE.csv, "
+            '--labels "dog,sofa" (in all of them) or --labels predicted'
+        )
+    classes = classes or _classes_of(settings.data)
+    if labels.lower().endswith(".csv") or Path(labels).is_file():
+        return folder_collection(images, labels, classes)
+    photographs = folder_collection(images, None, classes)
+    if labels == PREDICTED:
+        return photographs
+    vector = _named_labels(labels, classes)
+    return replace(photographs, labels=dict.fromkeys(photographs.ids, vector))
+
+
+def _classes_of(data: DataSettings) -> tuple[str, ...]:
+    """The classes of the data options, for published checkpoints, which do not name theirs."""
+    if data.dataset == "custom":
+        if not data.root:
+            raise InputError(
+                "--root: the checkpoint does not name its classes; give the data set's"
+            )
+        return read_class_list(Path(data.root) / "labels.txt")
+    return {"voc12": voc_classes, "coco": coco_classes}[data.dataset]()
+
+
+def _named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:
+    """The label vector (K,) uint8 of class names separated by commas."""
+    vector = np.zeros(len(classes), np.uint8)
+    for name in filter(None, map(str.strip, names.split(","))):
+        if name not in classes:
+            raise InputError(f"--labels: no class {name!r}; there are {', '.join(classes)}")
+        vector[classes.index(name)] = 1
+    if not vector.any():
+        raise InputError(f"--labels {names!r}: names no class")
+    return vector
+
+
+def _require_same_classes(photographs: Collection, trained: Trained, path: Path) -> None:
+    """Refuse a checkpoint that was trained on other classes."""
+    has, needs = trained.classifier.num_classes - 1, len(photographs.classes)
+    if has != needs:
+        raise InputError(
+            f"{path}: trained on {has} classes, but {photographs.name} has {needs}; "
+            "name the data set it was trained on"
+        )
+    if trained.classes is not None and trained.classes != photographs.classes:
+        raise InputError(
+            f"{path}: trained on other classes ({', '.join(trained.classes[:3])}, ..) than those "
+            f"of {photographs.name} ({', '.join(photographs.classes[:3])}, ..); "
+            "name the data set it was trained on"
+        )
+
+
+def _require_labels(photographs: Collection) -> None:
+    """Refuse photographs without labels, or labelled with no class, before any is inferred."""
+    missing = missing_labels(photographs)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of {len(photographs.ids)} photographs have no image-level labels, "
+            f"such as {', '.join(missing[:5])}; complete them, or give --labels predicted"
+        )
+    if photographs.name != coco.NAME:  # whose photographs may show none of the classes
+        require_classes(photographs)

@@ -1,0 +1,63 @@
+"""Which photographs a run takes, and where they lie."""
+
+import argparse
+from dataclasses import dataclass
+
+from datasets import roots
+from datasets.collection import Collection
+from datasets.prepare import load_collection
+from utils.runs import distributed
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """A split of a data set.
+
+    Attributes:
+        dataset: voc12, coco or custom.
+        split: train, train_aug or val.
+        root: where the data set lies.
+        saliency: folder of its saliency maps; None for the one in the root.
+        labels_file: image-level labels in place of the data set's own.
+    """
+
+    dataset: str
+    split: str
+    root: str | None
+    saliency: str | None = None
+    labels_file: str | None = None
+
+
+def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
+    """Which photographs, and where they lie; COCO knows no `train_aug`, so `train` is taken."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
+    )
+    group.add_argument("--split", help=f"train, train_aug or val (default: {split}; train of coco)")
+    parser.set_defaults(default_split=split)
+    roots.add_options(group)
+
+
+def data_settings(args: argparse.Namespace) -> DataSettings:
+    """What the options of `add_data_options` say."""
+    root, saliency = roots.chosen(args)
+    usual = "train" if args.dataset == "coco" else args.default_split
+    return DataSettings(args.dataset, args.split or usual, root, saliency, args.labels_file)
+
+
+def open_split(data: DataSettings) -> Collection:
+    """The photographs of a split, prepared by the first process where need be.
+
+    Raises:
+        InputError: the data set is not there, or damaged.
+    """
+    with distributed.first_goes_ahead():
+        return load_collection(
+            data.dataset,
+            data.root,
+            data.split,
+            saliency=data.saliency,
+            labels_file=data.labels_file,
+            quiet=not distributed.is_first(),
+        )

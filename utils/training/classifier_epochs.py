@@ -1,0 +1,187 @@
+"""What happens after each epoch of the classifier: cams are scored and shown, weights saved."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from datasets.collection import Collection, evenly_spread, missing_masks
+from datasets.files import InputError
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from utils import checkpoints
+from utils.inference.collection_cams import (
+    InferenceSettings,
+    Inferred,
+    infer_collection,
+    labels_at,
+)
+from utils.inference.label_maps import USUAL_THRESHOLD
+from utils.pictures.contact_sheet import labelled_sheet
+from utils.runs import distributed
+from utils.runs.data import open_split
+from utils.runs.run import Run
+from utils.scores.validation import Validation, classification_map, validate
+from utils.training.classifier_options import ClassifierSettings
+from utils.training.losses import shown
+
+VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
+
+PANELS = 4
+"""Photographs that tensorboardX shows after every epoch."""
+
+
+class ClassifierEpochs:
+    """After each epoch: score the cams, save the last and the best checkpoint.
+
+    Args:
+        run: where checkpoints go.
+        settings: of the training.
+        supervision: its name, kept in checkpoints.
+        networks: the classifier and the frozen copy of the SCN, on the device.
+        scn_state: the SCN's weights, kept in checkpoints.
+        photographs: the first of them are scored; without masks only the last checkpoint is kept,
+            and a few photographs are shown without scores.
+        held_back: photographs that are not trained on, for the mAP of the classification.
+        device: what to score on.
+
+    Attributes:
+        networks: see Args.
+        scored: the photographs that are scored.
+        best: the best mIoU so far, -1 if nothing is scored.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: ClassifierSettings,
+        supervision: str,
+        networks: tuple[Classifier, SuperpixelNet],
+        scn_state: dict[str, Tensor],
+        photographs: Collection,
+        held_back: Collection | None,
+        device: torch.device,
+    ) -> None:
+        self.run, self.settings, self.supervision = run, settings, supervision
+        self.networks, self.scn_state, self.device = networks, scn_state, device
+        self.held_back = held_back
+        self.inference = InferenceSettings((1.0,), False, settings.beta, settings.gamma)
+        unmasked = set(missing_masks(photographs))
+        masked = [identifier for identifier in photographs.ids if identifier not in unmasked]
+        self.scored = photographs.subset(masked[: settings.score_images])
+        pictured = 0 if masked or not settings.score_images else PANELS
+        self.pictured = photographs.subset(evenly_spread(photographs.ids, pictured))
+        resumed = settings.resuming.resume is not None
+        self.best = best_so_far(run.folder / "best.pt") if resumed else -1.0
+
+    def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+        """Score, log and save."""
+        distributed.same_buffers(self.networks[0])
+        found = self._validate() if self.scored.ids else None
+        line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {shown(losses)}"
+        scores = {}
+        if found is not None:
+            line += (
+                f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
+                f"classification mAP {100 * found.mean_ap:.2f}"
+            )
+            scores = {"score/miou": found.miou, "score/map": found.mean_ap}
+            self._show(found.shown, found.threshold, epoch)
+        elif self.pictured.ids:
+            self._show(self._infer(), USUAL_THRESHOLD, epoch)
+        if self.held_back is not None:
+            ap = classification_map(self.held_back, *self.networks, *self._reading())
+            line += f"; on photographs held back {100 * ap:.2f}"
+            scores["score/map_held_back"] = ap
+        self.run.scalars(scores, epoch)
+        self.run.say(line)
+        if distributed.is_first():
+            self._save(epoch, found)
+
+    def _save(self, epoch: int, found: Validation | None) -> None:
+        # Without what was found with masks: the last checkpoint is the one that uses none.
+        checkpoints.save(self.run.folder / "last.pt", self._checkpoint(epoch))
+        if found is not None and found.miou > self.best:
+            self.best = found.miou
+            checkpoints.save(self.run.folder / "best.pt", self._checkpoint(epoch, found))
+
+    def say_which(self) -> None:
+        """Say what the checkpoints are, and what to run next."""
+        scored = self.best > -1
+        if scored:
+            self.run.say(
+                f"best.pt is the epoch with the best mIoU against the masks of "
+                f"{len(self.scored.ids)} training images: more than image-level labels. "
+                "last.pt uses none."
+            )
+        kept = self.run.folder / ("best.pt" if scored else "last.pt")
+        evaluator = {"image": "evaluator_cls_image.py", "saliency": "evaluator_cls_sal.py"}
+        self.run.say(f"next: python {evaluator[self.supervision]} --checkpoint {kept}")
+
+    def _validate(self) -> Validation:
+        return validate(
+            self.scored,
+            *self.networks,
+            self.inference,
+            VALIDATION_THRESHOLDS,
+            *self._reading(),
+            show=evenly_spread(self.scored.ids, PANELS),
+        )
+
+    def _infer(self) -> list[Inferred]:
+        """The photographs that are shown where nothing can be scored; by the first process."""
+        if not distributed.is_first():
+            return []
+        self.networks[0].eval()
+        device, readers, bad = self._reading()
+        networks = (*self.networks, self.inference)
+        return list(infer_collection(self.pictured, *networks, device, readers, "pictures", bad))
+
+    def _reading(self) -> tuple:
+        return self.device, self.settings.run.readers(self.device), self.run.bad
+
+    def _show(self, photographs: Sequence[Inferred], threshold: float, epoch: int) -> None:
+        """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
+        if distributed.is_first():
+            title, classes = f"pseudo label ({threshold:g})", self.scored.classes
+            labels = labels_at(threshold)
+            sheet = labelled_sheet(photographs, self.networks[1], labels, title, classes)
+            self.run.picture("panels", sheet, epoch)
+
+    def _checkpoint(self, epoch: int, found: Validation | None = None) -> dict:
+        classifier = self.networks[0]
+        return {
+            "kind": "classifier",
+            "backbone": self.settings.networks.backbone,
+            "dcr": classifier.dcr is not None,
+            "classes": list(self.scored.classes),
+            "supervision": self.supervision,
+            "epoch": epoch + 1,
+            "miou": None if found is None else found.miou,
+            "threshold": None if found is None else found.threshold,
+            "model": classifier.state_dict(),
+            "scn": self.scn_state,
+        }
+
+
+def photographs_held_back(run: Run, settings: ClassifierSettings) -> Collection | None:
+    """Photographs with labels that are not trained on: the first of the data set's val split."""
+    if settings.data.split == "val" or not settings.score_images:
+        return None
+    val = None
+    try:
+        val = open_split(replace(settings.data, split="val"))
+    except InputError as error:  # data of one's own need not have such a split
+        run.say(f"note: no photographs are held back for the mAP of the classification ({error})")
+    if distributed.maximum(int(val is None))[0]:
+        return None
+    labelled = [identifier for identifier in val.ids if identifier in val.labels]
+    return val.subset(labelled[: settings.score_images]) if labelled else None
+
+
+def best_so_far(path: Path) -> float:
+    """The mIoU of the best checkpoint that a run has kept, -1 if there is none."""
+    found = checkpoints.read(path).get("miou") if path.is_file() else None
+    return float(found) if isinstance(found, int | float) else -1.0

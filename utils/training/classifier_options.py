@@ -1,0 +1,160 @@
+"""What a train_cls script is told: its options, and the settings they become."""
+
+import argparse
+import math
+from dataclasses import dataclass
+
+from datasets.files import InputError
+from networks.backbone import WEIGHTS
+from networks.superpixel import CELL
+from utils.checkpoints.training_state import ResumeSettings, add_resume_options
+from utils.runs import options
+from utils.runs.data import DataSettings, add_data_options, data_settings
+from utils.runs.options import RunSettings, run_settings, taken
+from utils.training.schedule import Schedule, add_schedule_options
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Which networks are trained, and from what; attributes are called as the options.
+
+    `scn` is None for that of the run scn, else the shipped one.
+    """
+
+    scn: str | None = None
+    backbone: str = "resnet50"
+    backbone_weights: str = "imagenet"
+    no_dcr: bool = False
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """All that a train_cls script is told; single values are called as the options.
+
+    Raises:
+        InputError: patches that cannot be.
+    """
+
+    run: RunSettings
+    resuming: ResumeSettings
+    data: DataSettings
+    schedule: Schedule
+    networks: NetworkSettings
+    momentum: float
+    power: float
+    weight_decay: float
+    clip: float
+    amp: bool
+    accumulate: int
+    ipc_weight: float
+    patches: int
+    ipc_threshold: float
+    beta: int
+    beta_train: int
+    gamma: float
+    score_images: int
+
+    def __post_init__(self) -> None:
+        crop, side = self.schedule.crop, math.isqrt(self.patches)
+        if side * side != self.patches:
+            raise InputError(
+                f"--patches {self.patches}: must be a square number, such as 1, 4 or 9"
+            )
+        if crop // CELL < 2 * side:
+            raise InputError(
+                f"--crop {crop}: too small for --patches {self.patches}; a patch of one "
+                f"superpixel has nothing to contrast, so take --crop {2 * side * CELL} or more, or "
+                "fewer patches"
+            )
+
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    tag: str,
+    patches: int,
+    threshold: float,
+    power: float,
+    beta_train: int,
+) -> None:
+    """The options of a train_cls script; the arguments are what differs between the two."""
+    add_data_options(parser, split="train_aug")
+    options.add_run_options(parser, tag)
+    add_resume_options(parser)
+    group = add_schedule_options(parser, epochs=12, lr=0.1, crop=480)
+    group.add_argument("--momentum", type=options.fraction, default=4e-5, help="Nesterov momentum")
+    group.add_argument(
+        "--power", type=options.not_negative, default=power, help="of the polynomial decay of lr"
+    )
+    group.add_argument(
+        "--weight_decay", type=options.not_negative, default=4e-5, help="of weights, not biases"
+    )
+    group.add_argument("--clip", type=options.positive, default=1.0, help="gradient norm limit")
+    group.add_argument(
+        "--amp", action="store_true", help="bfloat16 convolutions: less memory, faster on new GPUs"
+    )
+    group.add_argument(
+        "--accumulate",
+        type=options.count,
+        default=1,
+        help="take a batch in so many parts, one after the other: less memory. Batch statistics "
+        "and the IPC loss's sums are then those of a part",
+    )
+    add_network_options(parser)
+    group = parser.add_argument_group("IPC loss")
+    group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
+    group.add_argument(
+        "--patches",
+        type=options.count,
+        default=patches,
+        help="per image, a square number; fewer for small crops (1 for 112 pixels)",
+    )
+    group.add_argument(
+        "--ipc_threshold",
+        type=options.fraction,
+        default=threshold,
+        help="a patch counts if background and foreground both exceed this somewhere",
+    )
+    options.add_affinity_options(parser, beta=8, beta_train=beta_train)
+    group = parser.add_argument_group("scoring after each epoch (needs masks)")
+    group.add_argument(
+        "--score_images",
+        type=options.natural,
+        default=600,
+        help="first images of the split with a mask to score, and first of val for the mAP of "
+        "the classification, 0 for none; fewer on a CPU",
+    )
+
+
+def add_network_options(parser: argparse.ArgumentParser) -> None:
+    """Which networks are trained, and from what."""
+    group = parser.add_argument_group("networks")
+    group.add_argument(
+        "--scn",
+        metavar="FILE",
+        help="superpixel network (default: that of the run scn, else data/scn_bsds500.pt)",
+    )
+    group.add_argument("--backbone", choices=tuple(WEIGHTS), default="resnet50")
+    group.add_argument(
+        "--backbone_weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help="torchvision's ImageNet weights, training from scratch, or a file of weights",
+    )
+    group.add_argument("--no_dcr", action="store_true", help="plain CAM network, for comparison")
+
+
+def settings_of(args: argparse.Namespace) -> ClassifierSettings:
+    """What the options of `add_options` say.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    return taken(
+        ClassifierSettings,
+        args,
+        run=run_settings(args),
+        resuming=taken(ResumeSettings, args),
+        data=data_settings(args),
+        schedule=taken(Schedule, args),
+        networks=taken(NetworkSettings, args),
+    )

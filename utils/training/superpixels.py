@@ -1,0 +1,257 @@
+"""Step 3, the recipe of the superpixel network. docs/method.md, section 1."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.collection import Collection
+from datasets.files import InputError
+from datasets.folder import folder_collection
+from datasets.loading import TrainingCrops
+from networks.normalisation import channels_first, inside, normalise
+from networks.superpixel import SuperpixelNet, clustering_loss, scn_loss
+from utils import checkpoints
+from utils.checkpoints.fingerprints import fingerprint
+from utils.checkpoints.training_state import ResumeSettings, TrainingState, add_resume_options
+from utils.inference.superpixels import reconstruction, superpixels
+from utils.pictures.drawing import with_boundaries
+from utils.runs import devices, options
+from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
+from utils.runs.distributed import is_first
+from utils.runs.options import RunSettings, run_settings, taken
+from utils.runs.run import Run
+from utils.scores.superpixel_validation import validate_superpixels, with_masks
+from utils.training.loop import Stage, batches_of, plan_of, train
+from utils.training.losses import Losses, shown
+from utils.training.optimisers import trainable
+from utils.training.schedule import Schedule, add_schedule_options
+
+TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
+"""What each objective logs; `loss` is what is minimised."""
+
+
+@dataclass(frozen=True)
+class SuperpixelSettings:
+    """All that train_scn.py is told; single values are called as the options."""
+
+    run: RunSettings
+    resuming: ResumeSettings
+    data: DataSettings
+    schedule: Schedule
+    images: str | None
+    power: float
+    position_weight: float
+    objective: str
+    chroma_weight: float
+    amp: bool
+    score_images: int
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of train_scn.py."""
+    add_data_options(parser, split="train_aug")
+    parser.add_argument(
+        "--images", metavar="DIR", help="all photographs of this folder, in place of a data set"
+    )
+    options.add_run_options(parser, tag="scn")
+    add_resume_options(parser)
+    group = add_schedule_options(parser, epochs=50, lr=5e-5, crop=512)
+    group.add_argument(
+        "--power",
+        type=options.not_negative,
+        default=0.0,
+        help="of the polynomial decay of lr; 0 keeps it constant",
+    )
+    group.add_argument(
+        "--position_weight",
+        type=options.not_negative,
+        default=0.003,
+        help="m: weight of position against colour; higher makes superpixels more compact",
+    )
+    group.add_argument(
+        "--objective",
+        choices=tuple(TERMS),
+        default="reconstruction",
+        help="the paper's loss, or cross entropy against three rounds of clustering",
+    )
+    group.add_argument(
+        "--chroma_weight",
+        type=options.positive,
+        default=1.0,
+        help="weight of Lab's a and b against L, in 8-bit values; 2.55 is CIE's proportion",
+    )
+    group.add_argument("--amp", action="store_true", help="bfloat16 convolutions")
+    group = parser.add_argument_group("scoring after each epoch (needs masks)")
+    group.add_argument(
+        "--score_images",
+        type=options.natural,
+        default=50,
+        help="so many photographs with a mask, evenly spread, 0 for none; logged as ASA, boundary "
+        "recall and undersegmentation error. Masks have no part in the training",
+    )
+
+
+def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
+    """What the options of `add_options` say.
+
+    Raises:
+        InputError: they contradict each other.
+    """
+    return taken(
+        SuperpixelSettings,
+        args,
+        run=run_settings(args),
+        resuming=taken(ResumeSettings, args),
+        data=data_settings(args),
+        schedule=taken(Schedule, args),
+    )
+
+
+def train_superpixels(settings: SuperpixelSettings) -> None:
+    """The recipe: photographs, network, loss, optimiser, loop, and what is kept after an epoch."""
+    device = devices.choose(settings.run.device)
+    folder, schedule = settings.images, settings.schedule
+    photographs = folder_collection(folder) if folder else open_split(settings.data)
+    devices.seed_everything(settings.run.seed)
+    state = TrainingState(
+        settings.run, settings.resuming, {"photographs": fingerprint(photographs)}
+    )
+    with state.open_run(device) as run:
+        scn = SuperpixelNet()
+        loss = SuperpixelLoss(
+            scn,
+            settings.position_weight,
+            settings.objective,
+            settings.chroma_weight,
+            settings.amp,
+        )
+        network = devices.parallel_training(loss, device)
+        plan = plan_of(len(photographs.ids), schedule.batch, schedule.epochs)
+        run.say(
+            f"training on {plan.images} photographs of {photographs.name} {photographs.split}, "
+            f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on "
+            f"{devices.describe(device)}; writing to {run.folder}"
+        )
+        crops = TrainingCrops(
+            photographs,
+            schedule.crop,
+            schedule.long_side,
+            settings.run.seed,
+            ("lab",),
+            settings.run.skip_bad,
+        )
+        optimizer = torch.optim.Adam(trainable(scn), lr=schedule.lr, betas=(0.9, 0.999))
+        kept = SuperpixelEpochs(run, settings, scn, photographs, crops, device)
+        objective = losses_of(network, TERMS[settings.objective])
+        stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.power)
+        batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
+        train(run, state, plan, batches, stage, device)
+        checkpoint = run.folder / "last.pt"
+        run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
+
+
+class SuperpixelLoss(nn.Module):
+    """The network and its loss as one module, so that DataParallel splits both.
+
+    Args:
+        scn: learns.
+        position_weight: m of the loss.
+        objective: one of TERMS.
+        chroma_weight: Lab's a and b count so many times.
+        amp: the convolutions run in bfloat16.
+    """
+
+    def __init__(
+        self,
+        scn: SuperpixelNet,
+        position_weight: float,
+        objective: str = "reconstruction",
+        chroma_weight: float = 1.0,
+        amp: bool = False,
+    ) -> None:
+        super().__init__()
+        self.scn, self.position_weight, self.objective = scn, position_weight, objective
+        self.chroma_weight, self.amp = chroma_weight, amp
+
+    def forward(self, images: Tensor, lab: Tensor) -> Tensor:
+        """(B, 3, H, W) twice -> (1, n): the objective's TERMS, times B."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            q = self.scn(images)
+        lab = torch.cat([lab[:, :1], lab[:, 1:] * self.chroma_weight], dim=1)
+        if self.objective == "clustering":
+            terms = (clustering_loss(q, lab, self.position_weight),)
+        else:
+            terms = scn_loss(q, lab, self.position_weight)
+        return torch.stack(terms)[None] * len(images)
+
+
+def losses_of(network: nn.Module, names: tuple[str, ...]) -> Callable[[dict[str, Tensor]], Losses]:
+    """The losses of a batch by name; `network` is a SuperpixelLoss, perhaps split over devices."""
+
+    def losses(batch: dict[str, Tensor]) -> Losses:
+        images = normalise(channels_first(batch["image"]))
+        images = images * inside(batch["box"], *images.shape[2:])
+        lab = channels_first(batch["lab"]).float() / 255
+        terms = network(images, lab).sum(0) / len(images)
+        return dict(zip(names, terms, strict=True))
+
+    return losses
+
+
+class SuperpixelEpochs:
+    """After each epoch, in the first process: score and show the superpixels, save the weights.
+
+    Args:
+        run: logs and the checkpoint go here.
+        settings: of the training.
+        scn: the network that learns.
+        photographs: those with masks are scored.
+        crops: the first of the first epoch is shown.
+        device: of the network.
+
+    Raises:
+        InputError: the first photograph cannot be read.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        settings: SuperpixelSettings,
+        scn: SuperpixelNet,
+        photographs: Collection,
+        crops: TrainingCrops,
+        device: torch.device,
+    ) -> None:
+        self.run, self.scn, self.device = run, scn, device
+        self.epochs, self.dataset = settings.schedule.epochs, photographs.name
+        self.masked = with_masks(photographs, settings.score_images)
+        sample = crops[0, 0]
+        if "error" in sample:
+            raise InputError(sample["error"])
+        self.sample = sample["image"]
+        self.told: set[str] = set()
+
+    def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
+        """Score, show, log and save."""
+        if not is_first():
+            return
+        scn = self.scn.eval()
+        scores = validate_superpixels(self.masked, scn, self.device, self._left_out)
+        self.run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
+        self.run.say(f"epoch {epoch + 1}/{self.epochs}: {shown({**losses, **scores})}")
+        image = self.sample.permute(2, 0, 1).to(self.device)
+        outlined = with_boundaries(self.sample.numpy(), superpixels(image, scn))
+        pictures = np.hstack([outlined, reconstruction(image, scn)])
+        self.run.picture("superpixels", pictures, epoch)
+        about = {"dataset": self.dataset, "epoch": epoch + 1, "epochs": self.epochs}
+        checkpoint = {"kind": "scn", **about, "model": scn.state_dict()}
+        checkpoints.save(self.run.folder / "last.pt", checkpoint)
+
+    def _left_out(self, message: str) -> None:
+        if message not in self.told:
+            self.told.add(message)
+            self.run.say(f"note: not scored: {message}")
