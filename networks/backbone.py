@@ -1,4 +1,4 @@
-"""ResNet stages at stride 16. METHOD section 2.
+"""ResNet stages at stride 16. docs/method.md, section 2.
 
 Anything with the same three members can take the place of `ResNetBackbone`:
 `channels = (c4, c5)`, `stem_to_4(images) -> x4` and `stage5(x4) -> x5`, both at stride 16.
