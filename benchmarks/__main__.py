@@ -7,7 +7,10 @@ import argparse
 import subprocess
 import sys
 
-NAMES = ("operators", "affinity", "training", "inference", "thresholds", "loader", "evaluator")
+NAMES = (
+    *("operators", "affinity", "training", "inference", "segmentation"),
+    *("thresholds", "loader", "evaluator"),
+)
 
 
 def main() -> int:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
-from benchmarks import plain
 from benchmarks.measure import Case, forward, forward_backward, parse_options, report
+from networks import reference
 from networks.affinity import propagate
 
 BETA = 8
@@ -43,13 +43,13 @@ def cases(size: tuple[int, int], depth: int, classes: int, device: str) -> Itera
     name = f"N={size[0] * size[1]} C={classes}"
     yield Case(
         f"{name} forward",
-        forward(plain.propagate, logits, features),
+        forward(reference.propagate, logits, features),
         forward(propagate, logits, features),
         products(logits, features, backward=False),
     )
     yield Case(
         f"{name} forward+backward",
-        forward_backward(plain.propagate, logits, features),
+        forward_backward(reference.propagate, logits, features),
         forward_backward(propagate, logits, features),
         products(logits, features, backward=True),
     )

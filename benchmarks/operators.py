@@ -11,8 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import plain
 from benchmarks.measure import Case, clones, forward, forward_backward, parse_options, report
+from networks import reference
 from networks.association import NEIGHBOURS, pool, reassemble, upsample
 from networks.superpixel import scn_loss
 
@@ -32,13 +32,13 @@ def pool_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]
     name = f"pool {batch}x{depth}x{size}x{size}"
     yield Case(
         f"{name} forward",
-        forward(plain.pool, x, q),
+        forward(reference.pool, x, q),
         forward(pool, x, q),
         clones(x, q, small),
     )
     yield Case(
         f"{name} forward+backward",
-        forward_backward(plain.pool, x, q),
+        forward_backward(reference.pool, x, q),
         forward_backward(pool, x, q),
         clones(x, q, small, small, x, q),
     )
@@ -52,13 +52,13 @@ def upsample_cases(batch: int, depth: int, size: int, device: str) -> Iterator[C
     name = f"upsample {batch}x{depth}x{size}x{size}"
     yield Case(
         f"{name} forward",
-        forward(plain.upsample, small, q),
+        forward(reference.upsample, small, q),
         forward(upsample, small, q),
         clones(small, q, x),
     )
     yield Case(
         f"{name} forward+backward",
-        forward_backward(plain.upsample, small, q),
+        forward_backward(reference.upsample, small, q),
         forward_backward(upsample, small, q),
         clones(small, q, x, x, small, q),
     )
@@ -73,7 +73,7 @@ def loss_case(batch: int, size: int, device: str) -> Iterator[Case]:
         return scn_loss(q, lab)[0]
 
     def baseline(q: Tensor) -> Tensor:
-        return plain.scn_loss(q, lab)[0]
+        return reference.scn_loss(q, lab)[0]
 
     yield Case(
         f"scn_loss {batch}x3x{size}x{size} forward+backward",
@@ -94,7 +94,7 @@ def reassemble_cases(batch: int, depth: int, size: int, device: str) -> Iterator
         features = x.contiguous(memory_format=layout)
         yield Case(
             f"reassemble {batch}x{depth}x{size}x{size} {name} forward+backward",
-            forward_backward(plain.reassemble, features, kernels),
+            forward_backward(reference.reassemble, features, kernels),
             forward_backward(reassemble, features, kernels),
             clones(features, kernels, features, features, features, kernels),
         )

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks import plain
+from networks import reference
 from networks.classifier import Classifier, cam
 from networks.ipc import ipc_loss
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
@@ -30,13 +30,13 @@ class PlainClassifier(Classifier):
         x4 = self.backbone.stem_to_4(images)
         embedding = self.dcr.embed(q)
         kernels4 = self.dcr.kernels4(x4, embedding)
-        x4 = plain.reassemble(x4 * self.dcr.gate4(x4), kernels4)
+        x4 = reference.reassemble(x4 * self.dcr.gate4(x4), kernels4)
         x5 = self.backbone.stage5(x4)
         kernels5 = self.dcr.kernels5(x5, embedding)
         activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
-        logits = plain.reassemble(activations, kernels5)
+        logits = reference.reassemble(activations, kernels5)
         scores = activations.mean((2, 3))
-        return plain.propagate(logits, x4, beta, gamma) if beta else logits, scores
+        return reference.propagate(logits, x4, beta, gamma) if beta else logits, scores
 
 
 def losses(
@@ -45,7 +45,7 @@ def losses(
     """Total loss of a batch, supervised by the image."""
     with torch.no_grad():
         q = scn(images)
-        target = plain.pool(images, q)
+        target = reference.pool(images, q)
     logits, scores = classifier(images, q, beta, 0.6)
     classification = F.multilabel_soft_margin_loss(scores[:, 1:], labels)
     fg_cam = cam(logits[:, 1:]) * labels[:, :, None, None]
@@ -71,7 +71,7 @@ def infer(
             view = image[None].flip(3) if flip else image[None]
             q = scn(_resize(view, size))
             logits, _ = classifier(_resize(_resize(view, scaled), size), q, 8, 0.6)
-            logits = _resize(plain.upsample(logits, q), full)
+            logits = _resize(reference.upsample(logits, q), full)
             total = total + (logits.flip(3) if flip else logits)
     cams = cam(total[:, 1:]) * labels[None, :, None, None]
     return _resize(cams, (height, width))[0]

@@ -1,6 +1,6 @@
 """AP, affinity propagation: logits spread along the pixel-to-pixel affinity of deep features.
 
-METHOD section 2.
+docs/method.md, section 2. networks/reference.py has it in its plain form.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from networks.association import full_precision
+from networks.cells import full_precision
 
 FLOOR, CEILING = 0.01, 0.999
 """Cosine similarities are clamped to this range."""
@@ -66,7 +66,7 @@ class _Propagate(torch.autograd.Function):
         ctx: FunctionCtx, logits: Tensor, features: Tensor, beta: int, gamma: float
     ) -> Tensor:
         with full_precision(features):
-            # F.normalize would take longer than the N x N products (see superpixel.py on norms).
+            # F.normalize would take longer than the N x N products (superpixel_loss.py on norms).
             norms = features.square().sum(1, keepdim=True).sqrt_().clamp_min_(SMALLEST_NORM)
             unit = features / norms
             affinity = torch.bmm(unit.mT, unit).clamp_(FLOOR, CEILING)

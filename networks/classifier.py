@@ -1,13 +1,12 @@
-"""The classification network: a backbone with DCR and AP. METHOD section 2."""
+"""The classification network: a backbone with DCR and AP. docs/method.md, section 2."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from networks.affinity import propagate
-from networks.association import NEIGHBOURS, reassemble
+from networks.cells import CELL, NEIGHBOURS
 from networks.dcr import DCR
-from networks.superpixel import CELL
 
 
 class Classifier(nn.Module):
@@ -55,12 +54,9 @@ class Classifier(nn.Module):
             logits = activations
         else:
             embedding = self.dcr.embed(q.to(self.classifier.weight.dtype))
-            kernels4 = self.dcr.kernels4(x4, embedding)
-            x4 = reassemble(x4 * self.dcr.gate4(x4), kernels4)
+            x4 = self.dcr.reconstruct4(x4, embedding)
             x5 = self.backbone.stage5(x4)
-            kernels5 = self.dcr.kernels5(x5, embedding)
-            activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
-            logits = reassemble(activations, kernels5)
+            logits, activations = self.dcr.reconstruct5(x5, embedding, self.classifier)
         # Never below float32, also under autocast: what follows is finer than bfloat16.
         dtype = torch.promote_types(logits.dtype, torch.float32)
         scores = activations.to(dtype).mean((2, 3))

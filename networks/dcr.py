@@ -1,14 +1,15 @@
 """DCR, dynamic convolutional reconstruction: pixel-to-superpixel affinity embedded in features.
 
-METHOD section 2. From the association map and a stage's own features, a 3x3 kernel is made for
-every position; features (and the class activation logits) are reassembled with it.
+docs/method.md, section 2. From the association map and a stage's own features, a 3x3 kernel is made
+for every position; features (and the class activation logits) are reassembled with it.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from networks.association import NEIGHBOURS
+from networks.cells import NEIGHBOURS
+from networks.reassembly import reassemble
 
 WIDTH = 128
 """Channels of the embedded association map and of a reduced stage."""
@@ -112,3 +113,25 @@ class DCR(nn.Module):
         self.embed = AssociationEmbedding()
         self.kernels4, self.kernels5 = KernelPredictor(c4), KernelPredictor(c5)
         self.gate4, self.gate5 = ChannelGate(c4), ChannelGate(c5)
+
+    def reconstruct4(self, x4: Tensor, embedding: Tensor) -> Tensor:
+        """`x4 <- reassemble(x4 * g4, k4)`: (B, c4, h, w) and (B, 128, h, w) -> (B, c4, h, w)."""
+        kernels = self.kernels4(x4, embedding)
+        return reassemble(x4 * self.gate4(x4), kernels)
+
+    def reconstruct5(
+        self, x5: Tensor, embedding: Tensor, classifier: nn.Module
+    ) -> tuple[Tensor, Tensor]:
+        """`x5 <- x5 * g5`, classified, and the class activation logits reassembled with k5.
+
+        Args:
+            x5: (B, c5, h, w).
+            embedding: of the association map, (B, 128, h, w).
+            classifier: (B, c5, h, w) -> activations (B, C, h, w).
+
+        Returns:
+            (logits, activations), both (B, C, h, w).
+        """
+        kernels = self.kernels5(x5, embedding)
+        activations = classifier(x5 * self.gate5(x5.detach()))
+        return reassemble(activations, kernels), activations

@@ -1,6 +1,6 @@
 """IPC, intra-patch prototype contrast: cams supervised by reconstruction from class prototypes.
 
-METHOD section 2. The target is the image or the saliency map, pooled to superpixels.
+docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 """
 
 import math

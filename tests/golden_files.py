@@ -38,6 +38,16 @@ def published_classifier_state():
     return _filled("classifier_names.json", "cls.")
 
 
+def published_deeplab_state():
+    """Under the names of deeplab_v2_names.json, `base.*`."""
+    names = json.loads((GOLDEN / "deeplab_v2_names.json").read_text())
+    state = {name: torch.from_numpy(np.asarray(formula.fill(name, names[name]))) for name in names}
+    for name in names:
+        if name.endswith("increase.bn.weight"):
+            state[name] *= 0.3
+    return state
+
+
 def filled_classifier_state():
     """The golden weights under our names."""
 

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import plain
-from networks import affinity
+from networks import affinity, reference
 from networks.affinity import propagate
 from tests.networks.test_association import assert_agree, outputs_and_gradients
 
@@ -12,14 +11,14 @@ def loop_propagate(logits, features, beta, gamma):
     """The definition for one image: (C, N) and (D, N)."""
     unit = features / np.linalg.norm(features, axis=0)
     n = unit.shape[1]
-    affinity = np.zeros((n, n))
+    weights = np.zeros((n, n))
     for i in range(n):
         for j in range(n):
             value = min(max(float(unit[:, i] @ unit[:, j]), 0.01), 0.999)
-            affinity[i, j] = value if value >= gamma else 0.0
-    affinity /= affinity.sum(0, keepdims=True)
+            weights[i, j] = value if value >= gamma else 0.0
+    weights /= weights.sum(0, keepdims=True)
     for _ in range(beta):
-        logits = logits @ affinity
+        logits = logits @ weights
     return logits
 
 
@@ -86,7 +85,7 @@ def test_against_the_plain_formulation(strip, layout, monkeypatch):
     logits, features = torch.randn(2, 21, 9, 11), torch.rand(2, 64, 9, 11)
     inputs = logits, features.to(memory_format=layout)
     results = outputs_and_gradients(propagate, *inputs)
-    assert_agree(results, outputs_and_gradients(plain.propagate, *inputs))
+    assert_agree(results, outputs_and_gradients(reference.propagate, *inputs))
 
 
 def test_half_precision_and_autocast_compute_in_float32():

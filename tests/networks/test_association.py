@@ -5,8 +5,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import plain
-from networks import association
+from networks import cells, reassembly, reference
 from networks.association import hard_labels, pool, reassemble, upsample
 
 
@@ -142,43 +141,44 @@ def outputs_and_gradients(function, *inputs):
     return [out.detach(), *torch.autograd.grad(out, leaves, torch.randn(out.shape))]
 
 
-def assert_agree(results, references):
+def assert_agree(results, expected):
     """max |a - b| <= 1e-5 max |b|."""
-    for result, reference in zip(results, references, strict=True):
-        assert (result - reference).abs().max() <= 1e-5 * reference.abs().max()
+    for a, b in zip(results, expected, strict=True):
+        assert (a - b).abs().max() <= 1e-5 * b.abs().max()
 
 
 @pytest.fixture(params=["passes", "products"])
 def way(request, monkeypatch):
     """Both ways of mixing: whole-map passes (CPU) and matrix products (GPU, half precision)."""
-    monkeypatch.setattr(association, "_elementwise", lambda x: request.param == "passes")
+    for module in (cells, reassembly):
+        monkeypatch.setattr(module, "elementwise", lambda x: request.param == "passes")
 
 
 @pytest.mark.parametrize("tile_pixels", [1, 2 * 16 * 80, 48 * 80, 2**20])
 def test_pool_and_upsample_against_the_plain_formulation(way, tile_pixels, monkeypatch):
     """In tiles of a row of cells, two rows (with one left over), one image, and everything."""
-    monkeypatch.setattr(association, "TILE_PIXELS_CPU", tile_pixels)
-    monkeypatch.setattr(association, "MIX_PIXELS", tile_pixels)
+    monkeypatch.setattr(cells, "TILE_PIXELS_CPU", tile_pixels)
+    monkeypatch.setattr(cells, "MIX_PIXELS", tile_pixels)
     torch.manual_seed(0)
     q = torch.randn(3, 9, 48, 80).softmax(1)
     features, superpixels = torch.randn(3, 5, 48, 80), torch.randn(3, 5, 3, 5)
-    for ours, reference, x in (
-        (pool, plain.pool, features),
-        (pool, plain.pool, features.to(memory_format=torch.channels_last)),
-        (upsample, plain.upsample, superpixels),
+    for ours, plain, x in (
+        (pool, reference.pool, features),
+        (pool, reference.pool, features.to(memory_format=torch.channels_last)),
+        (upsample, reference.upsample, superpixels),
     ):
-        assert_agree(outputs_and_gradients(ours, x, q), outputs_and_gradients(reference, x, q))
+        assert_agree(outputs_and_gradients(ours, x, q), outputs_and_gradients(plain, x, q))
 
 
 @pytest.mark.parametrize("values", [1, 7 * 12 * 5, 2**20])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_reassemble_against_the_plain_formulation(way, values, layout, monkeypatch):
-    monkeypatch.setattr(association, "TILE_VALUES", values)
+    monkeypatch.setattr(reassembly, "TILE_VALUES", values)
     torch.manual_seed(0)
     kernels = torch.randn(2, 9, 7, 12).softmax(1)
     features = torch.randn(2, 16, 7, 12).to(memory_format=layout)
     results = outputs_and_gradients(reassemble, features, kernels)
-    assert_agree(results, outputs_and_gradients(plain.reassemble, features, kernels))
+    assert_agree(results, outputs_and_gradients(reference.reassemble, features, kernels))
 
 
 @pytest.mark.parametrize("operator", ["pool", "upsample", "reassemble"])
@@ -201,8 +201,8 @@ def test_autocast_does_not_touch_the_operators():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         results = pool(x, q, 4), upsample(x[..., ::4, ::4], q, 4), reassemble(x, q)
     expected = pool(x, q, 4), upsample(x[..., ::4, ::4], q, 4), reassemble(x, q)
-    for result, reference in zip(results, expected, strict=True):
-        assert result.dtype == torch.float32 and (result == reference).all()
+    for a, b in zip(results, expected, strict=True):
+        assert a.dtype == torch.float32 and (a == b).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -10,9 +10,16 @@ from networks.affinity import propagate
 from networks.association import pool, reassemble, upsample
 from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
+from networks.deeplab import resize, segmentation_loss
 from networks.ipc import ipc_loss
 from networks.superpixel import SuperpixelNet, scn_loss
-from tests.golden_files import filled_classifier_state, golden, published_scn_state
+from tests.golden_files import (
+    filled_classifier_state,
+    golden,
+    published_deeplab_state,
+    published_scn_state,
+)
+from utils import checkpoints
 
 close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
 close_network = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-3)
@@ -119,6 +126,36 @@ def test_classifier_on_the_way(classifier):
         kernels = classifier.dcr.kernels4(x4, classifier.dcr.embed(data["q"]))
         close_network(kernels, data["kernels4"])
         close_network(reassemble(x4 * gate, kernels)[:, :32], data["x4_first32"])
+
+
+@pytest.fixture(scope="module")
+def deeplab(tmp_path_factory):
+    path = tmp_path_factory.mktemp("deeplab") / "published.pth"
+    torch.save(published_deeplab_state(), path)
+    return checkpoints.open_deeplab(path)
+
+
+def assert_close_to_the_largest(value, expected):
+    assert (value - expected).abs().max() <= 1e-3 * expected.abs().max()
+
+
+@torch.no_grad()
+def test_deeplab(deeplab):
+    data = golden("deeplab_v2")
+    trunk = deeplab.trunk
+    rgb = data["image"].flip(1)  # the file has what enters the network: BGR, mean subtracted
+    images = (rgb - trunk.input_shift.view(3, 1, 1)) / trunk.input_scale.view(3, 1, 1)
+    deeplab.train()
+    *outputs, maximum = deeplab(images)
+    assert_close_to_the_largest(outputs[0], data["base"])
+    assert_close_to_the_largest(maximum, data["msc"])
+    total, *losses = segmentation_loss([*outputs, maximum], data["labels"][None])
+    assert_close_to_the_largest(torch.stack(losses), data["losses"])
+    assert total.item() == pytest.approx(data["losses"].sum().item(), rel=1e-3)
+    result = deeplab.eval()(images)
+    assert torch.equal(result, maximum)
+    prediction = resize(result, data["labels"].shape).argmax(1)[0]
+    assert (prediction == data["prediction"]).float().mean() >= 0.999
 
 
 def test_the_golden_files_are_not_trivial():

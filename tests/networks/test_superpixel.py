@@ -3,15 +3,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import plain
+from networks import reference
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, inside, normalise
-from networks.superpixel import (
-    BSDS_MEAN,
-    SuperpixelNet,
-    clustering_loss,
-    pixel_coordinates,
-    scn_loss,
-)
+from networks.superpixel import BSDS_MEAN, SuperpixelNet
+from networks.superpixel_loss import clustering_loss, pixel_coordinates, scn_loss
 from tests.networks.test_association import (
     assert_agree,
     loop_pool,
@@ -82,7 +77,7 @@ def test_loss_against_the_plain_formulation(term):
     torch.manual_seed(0)
     q, lab = torch.randn(2, 9, 32, 48).softmax(1), torch.rand(2, 3, 32, 48)
     ours = outputs_and_gradients(lambda x: scn_loss(x, lab)[term], q)
-    assert_agree(ours, outputs_and_gradients(lambda x: plain.scn_loss(x, lab)[term], q))
+    assert_agree(ours, outputs_and_gradients(lambda x: reference.scn_loss(x, lab)[term], q))
 
 
 def test_the_position_term_rounds_no_worse_than_the_plain_formulation():
@@ -94,10 +89,10 @@ def test_the_position_term_rounds_no_worse_than_the_plain_formulation():
         x = q.to(dtype).requires_grad_()
         return torch.autograd.grad(loss(x, lab.to(dtype))[2], x)[0]
 
-    exact = gradient(plain.scn_loss, torch.float64)
+    exact = gradient(reference.scn_loss, torch.float64)
     torch.testing.assert_close(gradient(scn_loss, torch.float64), exact, rtol=1e-9, atol=1e-12)
-    ours, reference = (gradient(loss, torch.float32) for loss in (scn_loss, plain.scn_loss))
-    assert (ours - exact).abs().max() <= 2 * (reference - exact).abs().max()
+    ours, plain = (gradient(loss, torch.float32) for loss in (scn_loss, reference.scn_loss))
+    assert (ours - exact).abs().max() <= 2 * (plain - exact).abs().max()
 
 
 def test_an_error_of_zero_has_no_gradient():
@@ -172,6 +167,15 @@ def test_clustering_loss_against_loops(rounds):
         expected.append(-(target * np.log(image_q)).sum(0).mean())
     loss = clustering_loss(q, lab, 0.3, 0.2, rounds, cell=4)
     assert loss.item() == pytest.approx(np.mean(expected))
+
+
+def test_clustering_loss_against_the_plain_formulation():
+    torch.manual_seed(0)
+    q = torch.randn(2, 9, 32, 48, dtype=torch.float64).softmax(1).requires_grad_()
+    lab = torch.rand(2, 3, 32, 48, dtype=torch.float64)
+    ours, plain = clustering_loss(q, lab), reference.clustering_loss(q, lab)
+    assert_agree([ours], [plain])
+    assert_agree(torch.autograd.grad(ours, q), torch.autograd.grad(plain, q))
 
 
 def test_clustering_pulls_logits_to_the_target():

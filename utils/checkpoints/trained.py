@@ -82,16 +82,26 @@ def _described(
     Raises:
         InputError: one of them is something else.
     """
-    dcr, classes, threshold = (content.get(name) for name in ("dcr", "classes", "threshold"))
+    dcr, threshold = content.get("dcr"), content.get("threshold")
     backbone = content.get("backbone", "resnet50")
     if type(backbone) is not str:
         raise InputError(f"{path}: 'backbone' is no name")
     if dcr is not None and type(dcr) is not bool:
         raise InputError(f"{path}: 'dcr' is neither true nor false")
-    if classes is not None:
-        if not isinstance(classes, list | tuple) or not all(type(c) is str for c in classes):
-            raise InputError(f"{path}: 'classes' is no list of names")
-        classes = check_classes(classes, path)
     if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
         raise InputError(f"{path}: 'threshold' is no number from 0 to 1")
-    return backbone[:40], dcr is not False, classes, threshold
+    return backbone[:40], dcr is not False, classes_of(content, path), threshold
+
+
+def classes_of(content: Mapping[str, Any], path: str | os.PathLike) -> tuple[str, ...] | None:
+    """The foreground classes that a checkpoint names, or None.
+
+    Raises:
+        InputError: they are no list of names.
+    """
+    classes = content.get("classes")
+    if classes is None:
+        return None
+    if not isinstance(classes, list | tuple) or not all(type(c) is str for c in classes):
+        raise InputError(f"{path}: 'classes' is no list of names")
+    return check_classes(classes, path)

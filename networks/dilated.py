@@ -1,0 +1,101 @@
+"""ResNets at stride 8, the trunks of the segmentation network. docs/method.md, section 5.
+
+They differ from a ResNet at stride 32 in no weight: where a stage's stride is taken out, the
+convolutions behind it look twice as far, and the values at the old positions stay what they were
+(the a trous algorithm). Published ResNets come in two kinds:
+
+- torchvision's: a stage's stride sits in the 3x3 convolution of its first block (ResNet-18 and 34:
+  in the first of its two). This convolution itself does not look farther than in the stage before,
+  so in the fourth stage the dilations are 2, 4, 4, where published DeepLabs say 4, 4, 4.
+- the Caffe kind, of published DeepLabs: the stride sits in the first 1x1 convolution, so that all
+  3x3 convolutions of the third stage have dilation 2, of the fourth 4; the stem's pooling keeps
+  what is left at the border; images are BGR in 0..255 less the mean colour.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from networks.backbone import ResNetStages
+from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
+
+KINDS = ("torchvision", "caffe")
+
+CAFFE_MEAN = (104.008, 116.669, 122.675)
+"""What the Caffe kind subtracts from its images: blue, green, red in 0..255."""
+
+
+class DilatedResNet(ResNetStages):
+    """A ResNet at stride 8, of either kind. It takes ImageNet-normalised RGB images.
+
+    Args:
+        name: resnet18, resnet34, resnet50 or resnet101.
+        kind: torchvision or caffe.
+
+    Raises:
+        ValueError: no such ResNet, or no such kind.
+    """
+
+    def __init__(self, name: str, kind: str = "torchvision") -> None:
+        if kind not in KINDS:
+            raise ValueError(f"no kind {kind!r} of ResNet; there are {', '.join(KINDS)}")
+        # torchvision does not dilate the two-convolution blocks of ResNet-18 and 34.
+        by_torchvision = kind == "torchvision" and name not in ("resnet18", "resnet34")
+        super().__init__(name, dilate=(False, by_torchvision, by_torchvision))
+        self.kind = kind
+        if kind == "caffe":
+            self.maxpool.ceil_mode = True
+            for stage in (self.layer2, self.layer3, self.layer4):
+                stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
+            mean, std = 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
+            shift = mean - torch.tensor(CAFFE_MEAN[::-1])
+            self.register_buffer("input_scale", std, persistent=False)  # still in order R, G, B
+            self.register_buffer("input_shift", shift, persistent=False)
+        if not by_torchvision:
+            _dilate(self.layer3, 2)
+            _dilate(self.layer4, 4)
+
+    def stem_to_4(self, images: Tensor) -> Tensor:
+        """ImageNet-normalised images (B, 3, H, W) -> x4 (B, c4, h, w).
+
+        (h, w) = (H / 8, W / 8) rounded up; of the Caffe kind, one more where pooling keeps a rest.
+        """
+        if self.kind == "caffe":
+            scale, shift = self.input_scale.view(3, 1, 1), self.input_shift.view(3, 1, 1)
+            images = (images * scale + shift).flip(1)
+        return super().stem_to_4(images)
+
+
+def _dilate(stage: nn.Sequential, dilation: int) -> None:
+    """Take out a stage's stride of 2; 3x3 convolutions behind it get a dilation."""
+    behind = False
+    for conv in stage.modules():
+        if isinstance(conv, nn.Conv2d):
+            if conv.kernel_size == (3, 3):
+                reach = dilation if behind else dilation // 2
+                conv.dilation = conv.padding = (reach, reach)
+            behind = behind or conv.stride == (2, 2)
+            conv.stride = (1, 1)
+
+
+def build_trunk(name: str, kind: str = "torchvision", weights: str = "none") -> DilatedResNet:
+    """A ResNet at stride 8.
+
+    Args:
+        name: resnet18, resnet34, resnet50 or resnet101.
+        kind: torchvision or caffe.
+        weights: `imagenet` fetches torchvision's file (or takes it from torch.hub's cache), for its
+            own kind; `none` is for training from scratch: batch statistics are learnt, residual
+            branches start at zero. (For a file, see utils.checkpoints.load_trunk.)
+
+    Raises:
+        ValueError: no such ResNet, kind or weights.
+        OSError: the ImageNet weights could not be fetched.
+    """
+    if weights not in ("imagenet", "none"):
+        raise ValueError(f"weights must be imagenet or none, got {weights!r}")
+    if weights == "imagenet" and kind != "torchvision":
+        raise ValueError("ImageNet weights are fetched for torchvision's kind; give caffe a file")
+    trunk = DilatedResNet(name, kind)
+    if weights == "imagenet":
+        trunk.load_imagenet()
+    return trunk

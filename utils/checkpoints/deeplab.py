@@ -1,0 +1,212 @@
+"""Segmentation networks in files: our own, and published ones of the Caffe kind.
+
+A file of ours holds
+
+    kind      "segmentation"
+    backbone  resnet18, resnet34, resnet50 or resnet101
+    trunk     torchvision or caffe: the kind of ResNet (networks/dilated.py)
+    head      v2 or v3
+    classes   names of the foreground classes
+    model     the state dict of networks.deeplab.DeepLab
+
+A published file is a bare state dict, or one under `model` or `state_dict`. Its kind, backbone and
+number of classes show in its names and shapes.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datasets.classes import MAX_CLASSES
+from datasets.files import InputError
+from networks.backbone import WEIGHTS
+from networks.deeplab import HEADS, DeepLab
+from networks.dilated import KINDS, build_trunk
+from utils.checkpoints.files import read
+from utils.checkpoints.trained import classes_of
+from utils.checkpoints.weights import _weights, fill
+
+WRAPPERS = re.compile(r"^((module|scale|base)\.)+")
+"""What names in published files may begin with."""
+
+BLOCK = re.compile(r"layer([2-5])\.block(\d{1,3})\.(reduce|conv3x3|increase|shortcut)\.(conv|bn)\.")
+"""How the names of a residual block's layers begin in published files."""
+
+CONVOLUTIONS = {"reduce": 1, "conv3x3": 2, "increase": 3}
+"""A block's convolutions in published files, and their number in torchvision's."""
+
+BACKBONES = {6: "resnet50", 23: "resnet101"}
+"""Published networks, by the number of blocks in their third stage."""
+
+CLASSES = {"v2": "head.branches.0.bias", "v3": "head.4.bias"}
+"""By head: a parameter with one value a class."""
+
+
+@dataclass(frozen=True)
+class TrainedSegmentation:
+    """A segmentation network, ready for inference, and what its file says.
+
+    Attributes:
+        network: in evaluation mode; batch normalisation keeps its statistics.
+        classes: foreground class names, or None where the file does not say.
+        backbone: resnet18, resnet34, resnet50 or resnet101.
+        trunk: torchvision or caffe.
+        head: v2 or v3.
+    """
+
+    network: DeepLab
+    classes: tuple[str, ...] | None
+    backbone: str
+    trunk: str
+    head: str
+
+
+def open_deeplab(path: str | os.PathLike) -> DeepLab:
+    """The segmentation network in a file of train_seg.py, or in a published one of the Caffe kind.
+
+    Returns:
+        In evaluation mode, built as the file says.
+
+    Raises:
+        InputError: not such a file.
+    """
+    return open_segmentation(path).network
+
+
+def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
+    """As `open_deeplab`, with what the file says of the network.
+
+    Raises:
+        InputError: not such a file.
+    """
+    held = _read(path)
+    last = held.weights.get(CLASSES[held.head])
+    if held.backbone is None or last is None or last.ndim != 1:
+        raise InputError(f"{path}: holds no segmentation network; name a file of train_seg.py")
+    # A tensor can claim a size without holding it; the network built for it would hold it.
+    if not 2 <= len(last) <= MAX_CLASSES + 1:
+        raise InputError(f"{path}: a head of {len(last)} classes; 2 to {MAX_CLASSES + 1} work")
+    if held.classes is not None and len(held.classes) + 1 != len(last):
+        raise InputError(
+            f"{path}: names {len(held.classes)} classes, but its head has {len(last) - 1} "
+            "besides background; name the file as train_seg.py wrote it"
+        )
+    network = DeepLab(build_trunk(held.backbone, held.trunk), len(last), held.head)
+    what = f"{held.backbone} of the {held.trunk} kind with a {held.head} head"
+    fill(network, held.weights, path, what)
+    network.trunk.freeze_statistics()
+    return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk, held.head)
+
+
+def trunk_kind(path: str | os.PathLike) -> str:
+    """The kind of ResNet in a file for `load_trunk`: torchvision or caffe.
+
+    Raises:
+        InputError: the file holds no weights.
+    """
+    return _read(path).trunk
+
+
+def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
+    """Take a file's weights to begin with; the trunk's batch statistics are frozen from then on.
+
+    The file is torchvision's of an ImageNet ResNet, a published initialisation of the Caffe kind,
+    or a whole segmentation network, ours or published.
+
+    Returns:
+        Whether the head was taken too: the file has one of the same kind for as many classes.
+
+    Raises:
+        InputError: not such a file, or of another ResNet or kind than the model's.
+    """
+    held = _read(path)
+    kind = getattr(model.trunk, "kind", "torchvision")
+    if held.trunk != kind:
+        raise InputError(
+            f"{path}: a ResNet of the {held.trunk} kind, but the network's is of the {kind} kind"
+        )
+    trunk = {n.removeprefix("trunk."): v for n, v in held.weights.items() if n[:5] != "head."}
+    head = {n.removeprefix("head."): v for n, v in held.weights.items() if n[:5] == "head."}
+    name = getattr(model.trunk, "name", type(model.trunk).__name__)
+    fill(model.trunk, trunk, path, f"{name} of the {kind} kind")
+    model.trunk.freeze_statistics()
+    fits = _shapes(head) == _shapes(model.head.state_dict())
+    if fits:
+        fill(model.head, head, path, "the head")
+    return fits
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in state.items()}
+
+
+@dataclass(frozen=True)
+class _Held:
+    """What a file holds: weights under `DeepLab`'s names, and what is known of the network."""
+
+    weights: dict[str, Tensor]
+    backbone: str | None
+    trunk: str
+    head: str = "v2"
+    classes: tuple[str, ...] | None = None
+
+
+def _read(path: str | os.PathLike) -> _Held:
+    """Read a file of a segmentation network, or of a ResNet.
+
+    Raises:
+        InputError: it holds no weights, or says something of them that cannot be.
+    """
+    content = read(path)
+    weights = _weights(content, path)
+    if content.get("kind") == "segmentation":
+        return _Held(weights, *_described(content, path))
+    if "kind" in content:
+        raise InputError(f"{path}: of another stage; name a file of train_seg.py, or a ResNet's")
+    published = {WRAPPERS.sub("", name): value for name, value in weights.items()}
+    blocks = [block for block in map(BLOCK.match, published) if block]
+    if not blocks:
+        trunk = {f"trunk.{n}": value for n, value in weights.items() if n[:3] != "fc."}
+        return _Held(trunk, None, "torchvision")
+    third = max((int(block[2]) for block in blocks if block[1] == "4"), default=0)
+    if third not in BACKBONES:
+        raise InputError(
+            f"{path}: a ResNet with {third} blocks in its third stage; those with "
+            "6 (ResNet-50) and 23 (ResNet-101) can be read"
+        )
+    ours = {_our_name(name): value for name, value in published.items()}
+    return _Held(ours, BACKBONES[third], "caffe")
+
+
+def _described(
+    content: Mapping[str, Any], path: str | os.PathLike
+) -> tuple[str, str, str, tuple[str, ...] | None]:
+    """What a file of ours says of its network: backbone, trunk, head and classes.
+
+    Raises:
+        InputError: one of them is something else.
+    """
+    known = {"backbone": WEIGHTS, "trunk": KINDS, "head": HEADS}
+    for key, names in known.items():
+        if type(content.get(key)) is not str or content[key] not in names:
+            raise InputError(f"{path}: {key!r} is none of {', '.join(names)}")
+    return *(content[key] for key in known), classes_of(content, path)
+
+
+def _our_name(published: str) -> str:
+    """`layer4.block2.reduce.conv.weight` -> `trunk.layer3.1.conv1.weight`, and so on."""
+    block = BLOCK.match(published)
+    if block:
+        stage, number, layer, kind = block.groups()
+        if layer == "shortcut":
+            ours = "downsample.0" if kind == "conv" else "downsample.1"
+        else:
+            ours = f"{kind}{CONVOLUTIONS[layer]}"
+        return f"trunk.layer{int(stage) - 1}.{int(number) - 1}.{ours}.{published[block.end() :]}"
+    name = re.sub(r"^layer1\.conv1\.(conv|bn)\.", r"trunk.\g<1>1.", published)
+    return re.sub(r"^aspp\.c([0-3])\.", r"head.branches.\1.", name)
