@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
-from xml.parsers import expat
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -66,40 +66,29 @@ def xml_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
     return label_vector((position[name] for name in names), len(classes))
 
 
+class _Annotation(ElementTree.TreeBuilder):
+    """Builds the tree of an annotation, which needs no document type."""
+
+    def doctype(self, *_: str | None) -> None:
+        """Refuse a document type: only there can entities be declared that expand without end."""
+        raise InputError("a document type or entities in an annotation; refused")
+
+
 def _object_names(path: str | os.PathLike) -> set[str]:
     """The names of the objects in a VOC annotation file."""
     data = read_bytes(path)
     if len(data) > MAX_XML_BYTES:
-        raise InputError(f"{path}: {len(data)} bytes are no annotation of one photograph")
-    open_elements: list[str] = []
-    names: list[list[str]] = []
-
-    def refuse(*_: Any) -> None:  # noqa: ANN401
-        raise InputError(f"{path}: a document type or entities in an annotation; refused")
-
-    def start(name: str, _: dict) -> None:
-        open_elements.append(name)
-        if open_elements == ["annotation", "object", "name"]:
-            names.append([])
-        if open_elements[0] != "annotation":
-            raise InputError(f"{path}: not a VOC annotation but <{open_elements[0][:40]}>")
-
-    def text(content: str) -> None:
-        if open_elements == ["annotation", "object", "name"]:
-            # One by one: expat gives every line alone, and a sum would copy all of them each time.
-            names[-1].append(content)
-
-    parser = expat.ParserCreate()
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: open_elements.pop()
-    parser.CharacterDataHandler = text
+        raise InputError(f"{path}: {len(data)} bytes are too many for one photograph's annotation")
     try:
-        parser.Parse(data, True)
-    except (expat.ExpatError, ValueError, LookupError) as error:
+        root = ElementTree.fromstring(data, ElementTree.XMLParser(target=_Annotation()))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         # ValueError and LookupError: encodings that expat leaves to Python
         raise InputError(f"{path}: truncated or not XML ({str(error)[:200]})") from None
-    return {"".join(pieces).strip() for pieces in names}
+    if root.tag != "annotation":
+        raise InputError(f"{path}: not a VOC annotation but <{root.tag[:40]}>")
+    return {(name.text or "").strip() for name in root.iterfind("object/name")}
 
 
 # --- published label files ------------------------------------------------------------------------
@@ -200,8 +189,8 @@ class _LabelPickle:
     What those files need is admitted: numpy arrays, dtypes and scalars, bytes, and plain
     containers. No name in the pickle is ever looked up: the admitted ones are recognised by their
     spelling and answered with _Dtype and _Array. Python's own unpickler, however restricted in its
-    names, can still be made to allocate without bound (memo indices) or to crash (hashing of
-    deeply nested keys).
+    names, is not safe: of the hostile files in tests/datasets/test_labels.py, the deeply nested
+    key ends its process with a segmentation fault, and the memo index makes it ask for 32 GB.
     """
 
     GLOBALS = {
@@ -211,16 +200,17 @@ class _LabelPickle:
         "numpy dtype": "dtype",
         "_codecs encode": "encode",
     }
-    CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-    NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "LONG4")
-    TEXTS = ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
-    BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
-    VALUES = frozenset(NUMBERS + TEXTS + BYTES)
-    MARK = object()
+    CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+    VALUES = frozenset(
+        ("BININT", "BININT1", "BININT2", "LONG1", "LONG4")
+        + ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
+        + ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+    )
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
         self.stack: list[Any] = []
+        self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
         self.bytes_left = 0
 
@@ -228,64 +218,57 @@ class _LabelPickle:
         """The object in the array that was saved."""
         self.bytes_left = len(data)
         for opcode, argument, _ in pickletools.genops(data):
-            self._step(opcode.name, argument)
+            name = opcode.name
+            if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
+            elif name == "MARK":
+                self.marks.append(len(self.stack))
+            elif name not in ("PROTO", "FRAME", "STOP"):
+                taken = self._take(opcode.stack_before)
+                self.stack.append(self._result(name, argument, taken))
         (array,) = self.stack
         return array.values
 
-    def _step(self, name: str, argument: Any) -> None:  # noqa: ANN401
-        stack = self.stack
-        if name in self.VALUES:
-            stack.append(argument)
-        elif name in self.CONSTANTS:
-            stack.append(self.CONSTANTS[name])
-        elif name in ("BINPUT", "LONG_BINPUT"):
-            self.memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            self.memo[len(self.memo)] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(self.memo[argument])
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            stack.append(tuple(self._pop(int(name[-1]))))
-        elif name == "REDUCE":
-            function, arguments = self._pop(2)
-            stack.append(self._call(function, arguments))
-        elif name == "BUILD":
-            target, state = self._pop(2)
-            self._set_state(target, state)
-            stack.append(target)
-        elif name == "GLOBAL":
-            stack.append(self._global(argument))
-        elif name == "STACK_GLOBAL":
-            stack.append(self._global(" ".join(self._pop(2))))
-        elif name == "MARK":
-            stack.append(self.MARK)
-        elif name == "TUPLE":
-            stack.append(tuple(self._pop_to_mark()))
-        elif name in ("EMPTY_LIST", "EMPTY_DICT"):
-            stack.append([] if name == "EMPTY_LIST" else {})
-        elif name in ("APPEND", "APPENDS"):
-            items = self._pop(1) if name == "APPEND" else self._pop_to_mark()
-            stack[-1].extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
-            self._set_items(items[::2], items[1::2])
-        elif name not in ("PROTO", "FRAME", "STOP"):
-            raise InputError(f"{self.path}: the pickle instruction {name} is no label's; refused")
-
-    def _pop(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
+    def _take(self, before: list[pickletools.StackObject]) -> list[Any]:
+        """Take from the stack what an instruction works on, with all that stands after a mark."""
+        marked = pickletools.markobject in before
+        start = self.marks.pop() if marked else len(self.stack)
+        start -= len(before) - 2 * marked
+        if start < 0:
             raise ValueError("stack underflow")
-        items = self.stack[-count:]
-        del self.stack[-count:]
-        return items
-
-    def _pop_to_mark(self) -> list[Any]:
-        start = len(self.stack) - 1
-        while self.stack[start] is not self.MARK:
-            start -= 1
-        items = self.stack[start + 1 :]
+        taken = self.stack[start:]
         del self.stack[start:]
-        return items
+        return taken
+
+    def _result(self, name: str, argument: Any, taken: list[Any]) -> Any:  # noqa: ANN401
+        """What an instruction puts in the place of what it has taken."""
+        if name in self.VALUES:
+            return argument
+        if name in self.CONSTANTS:
+            return self.CONSTANTS[name]
+        if name in ("BINGET", "LONG_BINGET"):
+            return self.memo[argument]
+        if name in ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+            return tuple(taken)
+        if name in ("EMPTY_LIST", "EMPTY_DICT"):
+            return [] if name == "EMPTY_LIST" else {}
+        if name in ("GLOBAL", "STACK_GLOBAL"):
+            return self._global(argument or " ".join(taken))
+        if name == "REDUCE":
+            return self._call(*taken)
+        target, *items = taken
+        if name == "BUILD":
+            self._set_state(target, *items)
+        elif name in ("APPEND", "APPENDS"):
+            target.extend(items)
+        elif name in ("SETITEM", "SETITEMS"):
+            # Checked before they are hashed: a nested tuple's hash can overflow the C stack.
+            if not all(type(key) in (int, str) for key in items[::2]):
+                raise ValueError("an id that is neither a string nor an integer")
+            target.update(zip(items[::2], items[1::2], strict=True))
+        else:
+            raise InputError(f"{self.path}: label files have no pickle instruction {name}; refused")
+        return target
 
     def _global(self, name: str) -> str:
         if name not in self.GLOBALS:
@@ -325,11 +308,6 @@ class _LabelPickle:
                     raise ValueError("an array of another shape than its numbers' in it")
         else:
             raise ValueError("a state for something that has none")
-
-    def _set_items(self, keys: list, values: list) -> None:
-        if not all(type(key) in (int, str) for key in keys):
-            raise ValueError("an id that is neither a string nor an integer")
-        self.stack[-1].update(zip(keys, values, strict=True))
 
 
 # --- CSV ------------------------------------------------------------------------------------------

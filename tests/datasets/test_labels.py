@@ -107,7 +107,7 @@ def test_bad_xml(tmp_path, text, message):
 def test_missing_and_huge_xml(tmp_path):
     with pytest.raises(InputError, match="a.xml: no such file"):
         xml_labels(tmp_path / "a.xml", CLASSES)
-    with pytest.raises(InputError, match="no annotation of one photograph"):
+    with pytest.raises(InputError, match="too many for one photograph's annotation"):
         labels_of_xml(tmp_path / "a.xml", b" " * 10_000_001)
 
 
