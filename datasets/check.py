@@ -11,7 +11,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -41,30 +41,17 @@ from datasets.prepare import (
     LAYOUTS,
     add_common_options,
     build_index,
-    images_per_class,
-    in_processes,
-    roots_of,
-    with_labels_of,
+    class_table,
+    open_layout,
+    print_notes,
+    with_labels_file,
 )
-
-CHUNK = 16
-"""Photographs that are sent to a process at once."""
+from datasets.workers import in_processes
 
 SHOWN = 20
 """Files listed for each kind of problem."""
 
-UNREADABLE_ANNOTATION = "annotations that cannot be read"
-UNREADABLE_PHOTOGRAPH = "photographs that cannot be read"
-UNREADABLE_MASK = "masks that cannot be read"
-UNREADABLE_SALIENCY = "saliency maps that cannot be read"
-MISSING_MASK = "photographs without mask"
-MISSING_SALIENCY = "photographs without saliency map"
-MISSING_LABEL = "photographs without image-level label"
-MASK_SIZE = "masks of another size than their photograph"
-MASK_RANGE = "masks with class indices out of range"
-NO_CLASS = "photographs whose label has no class"
 NO_OBJECT = "photographs without any object"
-UNUSABLE_SPLIT = "splits that cannot be used"
 NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
@@ -73,8 +60,8 @@ NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE})
 
 
 @dataclass(frozen=True)
-class Item:
-    """The files of one photograph; None for what it has not.
+class FilesOfPhotograph:
+    """A photograph, and what belongs to it; None for what it has not.
 
     `label` is its (K,) vector, `classes` the names of the K classes.
     """
@@ -98,62 +85,60 @@ class Reading:
     size: tuple[int, int] | None = None
     mask_classes: list[int] = field(default_factory=list)
 
+    def add(self, kind: str, what: object) -> None:
+        """Note one finding."""
+        self.findings.append((kind, str(what)))
 
-def check_items(items: list[Item]) -> list[Reading]:
-    """Read all files of some photographs."""
-    return [check_item(item) for item in items]
+    def compare_size(self, kind: str, path: Path, size: tuple[int, int]) -> None:
+        """Note a map of another size (height, width) than the photograph."""
+        if self.size not in (None, size):
+            height, width = self.size
+            self.add(kind, f"{path}: {size[0]} x {size[1]}, the photograph {height} x {width}")
 
 
-def check_item(item: Item) -> Reading:
+def read_all(files: FilesOfPhotograph) -> Reading:
     """Read all files of one photograph."""
     reading = Reading()
     try:
-        reading.mode = image_header(item.photograph)[0]
-        reading.size = read_photograph(item.photograph).shape[:2]
+        reading.mode = image_header(files.photograph)[0]
+        reading.size = read_photograph(files.photograph).shape[:2]
     except InputError as error:
-        reading.findings.append((UNREADABLE_PHOTOGRAPH, str(error)))
-    if item.mask is not None:
-        _check_mask(item, reading)
-    if item.saliency is not None:
-        _check_saliency(item, reading)
+        reading.add("photographs that cannot be read", error)
+    if files.mask is not None:
+        _read_mask(files, reading)
+    if files.saliency is not None:
+        _read_saliency(files.saliency, reading)
     return reading
 
 
-def _check_mask(item: Item, reading: Reading) -> None:
+def _read_mask(files: FilesOfPhotograph, reading: Reading) -> None:
+    path, classes, label = files.mask, files.classes, files.label
     try:
-        mask = read_label_map(item.mask)
+        mask = read_label_map(path)
     except InputError as error:
-        reading.findings.append((UNREADABLE_MASK, str(error)))
+        reading.add("masks that cannot be read", error)
         return
-    if reading.size not in (None, mask.shape):
-        line = f"{item.mask}: {_size(mask.shape)}, the photograph {_size(reading.size)}"
-        reading.findings.append((MASK_SIZE, line))
+    reading.compare_size("masks of another size than their photograph", path, mask.shape)
     indices = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-    outside = [i for i in indices if len(item.classes) < i != IGNORE]
+    outside = [i for i in indices if len(classes) < i != IGNORE]
     if outside:
-        line = f"{item.mask}: {outside}; allowed are 0 to {len(item.classes)} and {IGNORE}"
-        reading.findings.append((MASK_RANGE, line))
-    reading.mask_classes = [i for i in indices if 1 <= i <= len(item.classes)]
-    if item.label is not None:
-        names = [item.classes[i - 1] for i in reading.mask_classes if not item.label[i - 1]]
+        line = f"{path}: {outside}; allowed are 0 to {len(classes)} and {IGNORE}"
+        reading.add("masks with class indices out of range", line)
+    reading.mask_classes = [i for i in indices if 1 <= i <= len(classes)]
+    if label is not None:
+        names = [classes[i - 1] for i in reading.mask_classes if not label[i - 1]]
         if names:
-            reading.findings.append((NOT_IN_LABEL, f"{item.mask}: {', '.join(names)}"))
+            reading.add(NOT_IN_LABEL, f"{path}: {', '.join(names)}")
 
 
-def _check_saliency(item: Item, reading: Reading) -> None:
+def _read_saliency(path: Path, reading: Reading) -> None:
     try:
-        size = image_header(item.saliency)[1]
-        read_saliency(item.saliency, size)
+        size = image_header(path)[1]
+        read_saliency(path, size)
     except InputError as error:
-        reading.findings.append((UNREADABLE_SALIENCY, str(error)))
+        reading.add("saliency maps that cannot be read", error)
         return
-    if reading.size not in (None, size):
-        line = f"{item.saliency}: {_size(size)}, the photograph {_size(reading.size)}"
-        reading.findings.append((SALIENCY_SIZE, line))
-
-
-def _size(shape: tuple[int, int]) -> str:
-    return f"{shape[0]} x {shape[1]}"
+    reading.compare_size(SALIENCY_SIZE, path, size)
 
 
 # --- a whole data set -----------------------------------------------------------------------------
@@ -167,7 +152,7 @@ class Report:
     modes: Counter = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     mask_classes: Counter = field(default_factory=Counter)
-    items: int = 0
+    photographs: int = 0
 
     def add(self, kind: str, line: str) -> None:
         """Note one finding."""
@@ -175,7 +160,7 @@ class Report:
 
     def add_reading(self, reading: Reading) -> None:
         """Note what reading one photograph's files gave."""
-        self.items += 1
+        self.photographs += 1
         for kind, line in reading.findings:
             self.add(kind, line)
         if reading.size is not None:
@@ -192,50 +177,38 @@ class Report:
 def check_collections(collections: list[Collection], workers: int) -> Report:
     """Read every file of these splits once, with a bar."""
     report = Report()
-    items: dict[Path, Item] = {}
-    for collection in collections:
-        for item in _items(collection, report):
-            items.setdefault(item.photograph, item)
-    chunks = _chunks(list(items.values()))
-    with tqdm(total=len(items), desc="check", unit="img") as bar:
-        for readings in in_processes(check_items, chunks, workers):
-            for reading in readings:
-                report.add_reading(reading)
-            bar.update(len(readings))
-    # Processes finish in any order, and train_aug repeats what train has.
+    # train_aug repeats what train has.
+    files = {f.photograph: f for c in collections for f in _files(c, report)}
+    readings = in_processes(read_all, files.values(), workers, chunk=16)
+    for reading in tqdm(readings, total=len(files), desc="check", unit="img"):
+        report.add_reading(reading)
+    # Processes finish in any order.
     report.findings = {kind: sorted(set(lines)) for kind, lines in sorted(report.findings.items())}
     return report
 
 
-def _items(collection: Collection, report: Report) -> Iterator[Item]:
+def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph]:
     """What is to be read of a split; what is not there is noted in the report."""
-    without = {
-        MISSING_MASK: missing_masks(collection) if collection.masks else [],
-        MISSING_SALIENCY: missing_saliency(collection) if collection.saliency else [],
-        MISSING_LABEL: missing_labels(collection),
-        # COCO has such photographs by nature; anywhere else a label was forgotten.
-        NO_OBJECT if collection.name == coco.NAME else NO_CLASS: without_class(collection),
-    }
-    for kind, ids in without.items():
+    without_mask, without_saliency = missing_masks(collection), missing_saliency(collection)
+    # COCO has photographs without objects by nature; anywhere else a label was forgotten.
+    no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"
+    for kind, ids in (
+        ("photographs without mask", without_mask if collection.masks else []),
+        ("photographs without saliency map", without_saliency if collection.saliency else []),
+        ("photographs without image-level label", missing_labels(collection)),
+        (no_class, without_class(collection)),
+    ):
         for identifier in ids:
             report.add(kind, str(collection.images[identifier]))
-    no_mask, no_saliency = set(without[MISSING_MASK]), set(without[MISSING_SALIENCY])
-    for identifier in collection.ids:
-        label = collection.labels.get(identifier)
-        photograph = collection.images[identifier]
-        mask = collection.masks and identifier not in no_mask
-        saliency = collection.saliency and identifier not in no_saliency
-        yield Item(
-            photograph,
-            collection.mask_path(identifier) if mask else None,
-            collection.saliency_path(identifier) if saliency else None,
-            label,
+    no_mask, no_saliency = set(without_mask), set(without_saliency)
+    for i in collection.ids:
+        yield FilesOfPhotograph(
+            collection.images[i],
+            None if i in no_mask else collection.mask_path(i),
+            None if i in no_saliency else collection.saliency_path(i),
+            collection.labels.get(i),
             collection.classes,
         )
-
-
-def _chunks(items: list[Item]) -> Iterable[list[Item]]:
-    return (items[start : start + CHUNK] for start in range(0, len(items), CHUNK))
 
 
 def format_report(report: Report, collections: list[Collection]) -> str:
@@ -247,12 +220,7 @@ def format_report(report: Report, collections: list[Collection]) -> str:
             f"sizes: height {heights.min()} to {heights.max()}, width {widths.min()} to "
             f"{widths.max()}; modes: {', '.join(f'{m} {n}' for m, n in report.modes.most_common())}"
         )
-    columns = "".join(f"{c.split:>12}" for c in collections)
-    lines += ["", f"{'images per class':<20}{columns}{'in masks':>12}"]
-    counts = [images_per_class(c) for c in collections]
-    for k, name in enumerate(collections[0].classes):
-        row = "".join(f"{count[k]:>12}" for count in counts)
-        lines.append(f"{name:<20}{row}{report.mask_classes[k + 1]:>12}")
+    lines += ["", *class_table(collections, report.mask_classes)]
     for kind, found in report.findings.items():
         lines += ["", f"{'note' if kind in NOTES else 'PROBLEM'}: {len(found)} {kind}"]
         lines += [f"  {line}" for line in found[:SHOWN]]
@@ -283,32 +251,31 @@ def open_splits(
     return collections, refused
 
 
-def _command(options: argparse.Namespace) -> int:
-    layout, root, saliency = roots_of(options)
-    index = build_index(layout, root)
-    notes, unreadable = index.plain_notes, index.unreadable
-    if options.labels_file is not None:
-        index = with_labels_of(Path(options.labels_file), layout, index)
-    splits = [options.split] if options.split else list(index.lists)
+def _command(args: argparse.Namespace) -> int:
+    layout, root, saliency = open_layout(args)
+    index = with_labels_file(args.labels_file, layout, build_index(layout, root))
+    splits = [args.split] if args.split else list(index.lists)
     collections, refused = open_splits(layout, root, splits, index, saliency)
     start = time.perf_counter()
-    report = check_collections(collections, options.workers)
+    report = check_collections(collections, args.workers)
     seconds = time.perf_counter() - start
-    for kind, lines in ((UNREADABLE_ANNOTATION, unreadable), (UNUSABLE_SPLIT, refused)):
+    for kind, lines in (
+        ("annotations that cannot be read", index.texts(unreadable=True)),
+        ("splits that cannot be used", refused),
+    ):
         for line in lines:
             report.add(kind, line)
     print(f"{layout.NAME} {root}: {', '.join(splits)}")
-    print(format_report(report, collections))
-    print()
-    for note in notes:
-        print(f"note: {note}")
+    print(format_report(report, collections) + "\n")
+    notes = index.texts()
     for what in ("masks", "saliency"):
         without = [c.split for c in collections if getattr(c, what) is None]
         if without:
-            print(f"note: no {what} at all for {', '.join(without)}: not checked")
+            notes.append(f"no {what} at all for {', '.join(without)}: not checked")
+    print_notes(notes)
     print(
-        f"{report.items} photographs read in {seconds:.1f} s, {report.items / seconds:.1f} "
-        f"images/s ({options.workers} processes)\n"
+        f"{report.photographs} photographs read in {seconds:.1f} s, "
+        f"{report.photographs / seconds:.1f} images/s ({args.workers} processes)\n"
         f"{f'PROBLEMS: {report.problems}' if report.problems else 'no problems'}"
     )
     return 2 if report.problems else 0

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from datasets.classes import coco_classes
-from datasets.collection import Collection, Index, Progress, collect
+from datasets.collection import Collection, Index, Note, Progress, collect
 from datasets.files import (
     IGNORE,
     MAX_PIXELS,
@@ -43,9 +43,6 @@ SPLITS = ("train", "val")
 MAX_OUTLINE = 4_000_000
 """An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about
 80 bytes of memory for each."""
-
-CHUNK = 16
-"""Photographs that are sent to a process at once."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def build_index(root: Path, progress: Progress) -> Index:
     for split in SPLITS:
         path = instances_path(root, split)
         if not path.exists():
-            notes.append(f"no {path}: there is no split {split}")
+            notes.append(Note(f"no {path}: there is no split {split}", split))
             continue
         instances = read_instances(path)
         for identifier in progress(instances.images):
@@ -94,7 +91,8 @@ def build_index(root: Path, progress: Progress) -> Index:
         lists[split] = tuple(sorted(instances.images.keys() - dropped))
         if empty:
             what = "left out" if split == "train" else "kept, all background"
-            notes.append(f"{len(empty)} photographs of {split} have no object: {what}")
+            text = f"{len(empty)} photographs of {split} have no object: {what}"
+            notes.append(Note(text, split))
     return Index(classes, lists, labels, tuple(notes))
 
 
@@ -178,7 +176,7 @@ def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> lis
     """The list `key` of a COCO file, every record with these fields."""
     records = content.get(key) if isinstance(content, dict) else None
     if not isinstance(records, list):
-        raise InputError(f"{path}: no list {key!r} in it; this is no instances file of COCO")
+        raise InputError(f"{path}: no list {key!r} in it; not an instances file of COCO")
     for number, record in enumerate(records):
         for field, kind in fields.items():
             if not isinstance(record, dict) or type(record.get(field)) is not kind:
@@ -228,33 +226,29 @@ def masks_to_render(root: Path, split: str, ids: tuple[str, ...]) -> list[str]:
     return [identifier for identifier in ids if identifier not in rendered]
 
 
-def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[list[MaskTask]]:
-    """What render_masks needs, in chunks, so that no process gets the whole file."""
+def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[MaskTask]:
+    """What render_mask needs, one by one, so that no process gets the whole file."""
     instances = read_instances(instances_path(root, split))
-    folder = mask_folder(root, split)
-    for start in range(0, len(ids), CHUNK):
-        chunk = []
-        for identifier in ids[start : start + CHUNK]:
-            record = instances.images[identifier]
-            objects = [
+    for identifier in ids:
+        record = instances.images[identifier]
+        yield MaskTask(
+            mask_folder(root, split) / f"{identifier}.png",
+            instances.path,
+            (record["height"], record["width"]),
+            [
                 (instances.class_index[a["category_id"]] + 1, a)
                 for a in instances.objects(identifier)
-            ]
-            size = (record["height"], record["width"])
-            path = folder / f"{identifier}.png"
-            chunk.append(MaskTask(path, instances.path, size, objects))
-        yield chunk
+            ],
+        )
 
 
-def render_masks(tasks: list[MaskTask]) -> int:
-    """Render and write masks as palette PNGs; the number of them."""
-    for task in tasks:
-        try:
-            label_map = paint(task)
-        except InputError as error:
-            raise InputError(f"{task.source}: {error}") from None
-        write_label_map(task.path, label_map, voc_palette())
-    return len(tasks)
+def render_mask(task: MaskTask) -> None:
+    """Render a mask and write it as a palette PNG."""
+    try:
+        label_map = paint(task)
+    except InputError as error:
+        raise InputError(f"{task.source}: {error}") from None
+    write_label_map(task.path, label_map, voc_palette())
 
 
 def paint(task: MaskTask) -> np.ndarray:
@@ -267,7 +261,7 @@ def paint(task: MaskTask) -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        InputError: a segmentation that is none, or that does not fit the photograph.
+        InputError: a segmentation that is missing or does not fit the photograph.
     """
     height, width = task.size
     if height * width > MAX_PIXELS:
@@ -327,7 +321,7 @@ def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[li
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise _bad(record, "a polygon needs three points or more, x and y each")
         if not all(type(v) in (int, float) and -reach <= v <= reach for v in polygon):
-            raise _bad(record, "a polygon's point is no number or far outside the photograph")
+            raise _bad(record, "a polygon's point is not a number, or far outside the photograph")
     if sum(map(_outline, segmentation)) > MAX_OUTLINE:
         raise _bad(record, f"its outline is longer than {MAX_OUTLINE} pixels")
     return segmentation
@@ -344,7 +338,7 @@ def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:
     if isinstance(counts, str):
         counts = _decompress(counts)
     if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
-        raise _bad(record, "its run lengths are no list of numbers")
+        raise _bad(record, "its run lengths are not a list of numbers")
     if sum(counts) != size[0] * size[1]:
         raise _bad(record, "its run lengths do not cover the photograph")
     return counts

@@ -22,6 +22,7 @@ class Collection:
         labels: (K,) uint8 a photograph, 1 where the class is in it; empty if labels are unknown.
         masks: folder of `<id>.png` ground-truth label maps, or None if the split has none.
         saliency: folder of `<id>.png` saliency maps, or None.
+        notes: what is missing or was decided about this split, one line each, for the user to read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Collection:
     labels: dict[str, np.ndarray]
     masks: Path | None = None
     saliency: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -76,8 +78,19 @@ Progress = Callable[[Iterable], Iterable]
 """Wraps what is gone through one by one, so that the caller can show a bar (tqdm)."""
 
 
-class Unreadable(str):
-    """A note on an annotation that cannot be read: which file, and what is wrong with it."""
+@dataclass(frozen=True)
+class Note:
+    """What the user should know of a data set, in one line.
+
+    Attributes:
+        text: the line.
+        split: the only split that it concerns; empty if it concerns all.
+        unreadable: whether it names an annotation that cannot be read, and what is wrong with it.
+    """
+
+    text: str
+    split: str = ""
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,24 +100,19 @@ class Index:
     Attributes:
         classes: names of the K foreground classes.
         lists: the ids of every split.
-        labels: (K,) uint8 a photograph, for the photographs whose labels are known.
-        notes: what is missing or was decided, one line each, for the user to read.
+        labels: (K,) uint8 a photograph, for the photographs whose labels are known; those whose
+            annotation cannot be read are not among them.
+        notes: what is missing or was decided.
     """
 
     classes: tuple[str, ...]
     lists: dict[str, tuple[str, ...]]
     labels: dict[str, np.ndarray]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """The notes on annotations that cannot be read; their photographs are not in `labels`."""
-        return tuple(note for note in self.notes if isinstance(note, Unreadable))
-
-    @property
-    def plain_notes(self) -> tuple[str, ...]:
-        """The other notes."""
-        return tuple(note for note in self.notes if not isinstance(note, Unreadable))
+    def texts(self, unreadable: bool = False) -> list[str]:
+        """The notes as text: those on annotations that cannot be read, or the others."""
+        return [note.text for note in self.notes if note.unreadable == unreadable]
 
 
 def collect(
@@ -143,7 +151,8 @@ def collect(
         masks = None
     images = {identifier: photographs[identifier] for identifier in ids}
     labels = {i: index.labels[i] for i in ids if i in index.labels}
-    return Collection(name, split, index.classes, ids, images, labels, masks, saliency)
+    notes = tuple(note.text for note in index.notes if note.split in ("", split))
+    return Collection(name, split, index.classes, ids, images, labels, masks, saliency, notes)
 
 
 def _some(ids: list[str], shown: int = 1) -> str:

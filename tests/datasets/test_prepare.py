@@ -9,7 +9,8 @@ import pytest
 from datasets import prepare as module
 from datasets.collection import require_labels
 from datasets.files import InputError
-from datasets.prepare import in_processes, load_collection, main
+from datasets.prepare import load_collection, main
+from datasets.workers import in_processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
