@@ -185,11 +185,13 @@ def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: 
     if default is None or not default.is_file():
         return index
     found = _labels_for(default, layout, index)
-    note = Note(
+    text = (
         f"image-level labels of {len(found)} photographs are those of {default}, not the "
         "annotations'; move it away if you do not want it"
+        if found
+        else f"{default} is not used: it has none of the data set's photographs"
     )
-    return replace(index, labels={**index.labels, **found}, notes=(*index.notes, note))
+    return replace(index, labels={**index.labels, **found}, notes=(*index.notes, Note(text)))
 
 
 def _labels_for(path: Path, layout: ModuleType, index: Index) -> dict[str, np.ndarray]:
@@ -288,7 +290,10 @@ def _read_prepared(folder: Path, meta: dict[str, Any]) -> Index | None:
             return None
         lists = {split: read_id_list(folder / f"{split}.txt") for split in written["splits"]}
         classes, labels = read_labels_json(folder / "labels.json")
-        return Index(classes, lists, labels, tuple(Note(**note) for note in written["notes"]))
+        notes = tuple(Note(**note) for note in written["notes"])
+        if any(not isinstance(note.text, str) for note in notes):
+            return None
+        return Index(classes, lists, labels, notes)
     except (InputError, KeyError, TypeError):
         return None
 

@@ -61,6 +61,7 @@ def test_photographs_without_masks_are_trained_on(load, custom_root, write_mask)
     write_file(lists / "train.txt", "z\na b\nx.y\n")
     write_mask(custom_root / "SegmentationClassAug" / "z.png", (1,))
     assert load("train_aug").ids == load("train").ids == ("z", "a b", "x.y")
+    assert load("train_aug").notes == ()  # nobody was left out
 
 
 def test_xml_labels_come_before_the_csv(load, custom_root):
