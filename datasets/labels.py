@@ -2,16 +2,16 @@
 
 Labels are (K,) uint8 vectors over the K foreground classes, 1 where the class is in the
 photograph. All these files may come from the internet: none can run code, expand without end or
-make the reader allocate more than its own size suggests.
+take memory out of proportion to its size.
 """
 
 import csv
 import io
 import json
 import os
-import pickletools
+import pickle
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
@@ -98,7 +98,7 @@ def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Labels in a published `cls_labels.npy`: `np.save` of a dict of id -> (K,) zeros and ones.
 
     Ids are strings, or integers: 2007000032 is VOC's 2007_000032, other integers stand for their
-    digits. The pickle in the file is not executed, see _LabelPickle.
+    digits. The pickle in the file is not executed, see _LabelUnpickler.
 
     Returns:
         (K,) uint8 for every id.
@@ -116,12 +116,13 @@ def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
             "cls_labels.npy, or a CSV"
         )
     try:
-        content = _LabelPickle(path).load(data[header.end() :])
+        content = _LabelUnpickler(data[header.end() :], path).load().values
     except InputError:
         raise
     except Exception as error:  # damaged bytes surface as whatever the step stumbles over
+        reason = str(error) or "it ends early"
         raise InputError(
-            f"{path}: truncated or damaged label file ({error}); get it again"
+            f"{path}: truncated or damaged label file ({reason}); get it again"
         ) from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: not a label file (no dict of labels in it)")
@@ -166,7 +167,12 @@ class _Dtype:
     """Stands for numpy.dtype: `O8`, or a number's kind and size, and the byte order."""
 
     code: str
+    align: bool = False
+    copy: bool = True
     order: str = "="
+
+    def set_state(self, state: tuple) -> None:
+        self.order = state[1]
 
     def numbers(self, data: bytes) -> np.ndarray:
         if not isinstance(self.code, str) or not isinstance(self.order, str):
@@ -176,138 +182,105 @@ class _Dtype:
         return np.frombuffer(data, np.dtype(self.order + self.code))
 
 
-@dataclass
 class _Array:
     """Stands for numpy.ndarray: its values once they are known, 1-D, or the object itself."""
 
     values: Any = None
 
+    def __init__(self, *_: Any) -> None:  # noqa: ANN401
+        pass
 
-class _LabelPickle:
-    """Reads the pickle of a label file step by step, without Python's unpickler.
+    def set_state(self, state: tuple) -> None:
+        _, shape, dtype, _, content = state
+        if dtype.code == "O8" and shape == ():
+            (self.values,) = content
+            return
+        self.values = dtype.numbers(content)
+        if shape != self.values.shape:
+            raise ValueError("an array of another shape than its numbers' in it")
 
-    What those files need is admitted: numpy arrays, dtypes and scalars, bytes, and plain
-    containers. No name in the pickle is ever looked up: the admitted ones are recognised by their
-    spelling and answered with _Dtype and _Array. Python's own unpickler, however restricted in its
-    names, is not safe: of the hostile files in tests/datasets/test_labels.py, the deeply nested
-    key ends its process with a segmentation fault, and the memo index makes it ask for 32 GB.
+
+class _Labels(dict):
+    """Stands for dict. Keys are checked before they are hashed: a deep tuple's hash can crash."""
+
+    __slots__ = ()
+
+    def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401
+        if type(key) not in (int, str):
+            raise ValueError("an id that is neither a string nor an integer")
+        super().__setitem__(key, value)
+
+
+class _Instructions(dict):
+    """Instructions of a pickle under their codes."""
+
+    def __missing__(self, code: int) -> None:
+        raise ValueError(f"no label file has the pickle instruction {code}")
+
+
+class _LabelUnpickler(pickle._Unpickler):
+    """Builds what published label files hold, from stand-ins; no name in them is looked up.
+
+    It is the unpickler that is written in Python, with the instructions that those files need. The
+    one in C, however restricted in its names, is not safe: of the hostile files in
+    tests/datasets/test_labels.py, the deeply nested key ends its process with a segmentation
+    fault, and the memo index makes it ask for 32 GB. Nor is it safe to give numpy any state.
     """
 
-    GLOBALS = {
-        **{f"{core}.multiarray _reconstruct": "array" for core in ("numpy.core", "numpy._core")},
-        **{f"{core}.multiarray scalar": "scalar" for core in ("numpy.core", "numpy._core")},
-        "numpy ndarray": "ndarray",
-        "numpy dtype": "dtype",
-        "_codecs encode": "encode",
-    }
-    CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-    VALUES = frozenset(
-        ("BININT", "BININT1", "BININT2", "LONG1", "LONG4")
-        + ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
-        + ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8")
+    dispatch = _Instructions(
+        (getattr(pickle, name)[0], pickle._Unpickler.dispatch[getattr(pickle, name)[0]])
+        for name in (
+            *("PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE"),
+            *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
+            *("BININT", "BININT1", "BININT2", "LONG1", "LONG4"),
+            *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+            *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+            *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"),
+            *("EMPTY_LIST", "APPEND", "APPENDS", "SETITEM", "SETITEMS"),
+            *("GLOBAL", "STACK_GLOBAL", "REDUCE"),
+        )
     )
+    dispatch[pickle.EMPTY_DICT[0]] = lambda self: self.append(_Labels())
+    dispatch[pickle.BUILD[0]] = lambda self: self._build()
 
-    def __init__(self, path: str | os.PathLike) -> None:
+    def __init__(self, data: bytes, path: str | os.PathLike) -> None:
+        super().__init__(io.BytesIO(data))
         self.path = path
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.bytes_left = 0
-
-    def load(self, data: bytes) -> Any:  # noqa: ANN401
-        """The object in the array that was saved."""
         self.bytes_left = len(data)
-        for opcode, argument, _ in pickletools.genops(data):
-            name = opcode.name
-            if name in ("BINPUT", "LONG_BINPUT", "MEMOIZE"):
-                self.memo[len(self.memo) if argument is None else argument] = self.stack[-1]
-            elif name == "MARK":
-                self.marks.append(len(self.stack))
-            elif name not in ("PROTO", "FRAME", "STOP"):
-                taken = self._take(opcode.stack_before)
-                self.stack.append(self._result(name, argument, taken))
-        (array,) = self.stack
-        return array.values
 
-    def _take(self, before: list[pickletools.StackObject]) -> list[Any]:
-        """Take from the stack what an instruction works on, with all that stands after a mark."""
-        marked = pickletools.markobject in before
-        start = self.marks.pop() if marked else len(self.stack)
-        start -= len(before) - 2 * marked
-        if start < 0:
-            raise ValueError("stack underflow")
-        taken = self.stack[start:]
-        del self.stack[start:]
-        return taken
-
-    def _result(self, name: str, argument: Any, taken: list[Any]) -> Any:  # noqa: ANN401
-        """What an instruction puts in the place of what it has taken."""
-        if name in self.VALUES:
-            return argument
-        if name in self.CONSTANTS:
-            return self.CONSTANTS[name]
-        if name in ("BINGET", "LONG_BINGET"):
-            return self.memo[argument]
-        if name in ("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            return tuple(taken)
-        if name in ("EMPTY_LIST", "EMPTY_DICT"):
-            return [] if name == "EMPTY_LIST" else {}
-        if name in ("GLOBAL", "STACK_GLOBAL"):
-            return self._global(argument or " ".join(taken))
-        if name == "REDUCE":
-            return self._call(*taken)
-        target, *items = taken
-        if name == "BUILD":
-            self._set_state(target, *items)
-        elif name in ("APPEND", "APPENDS"):
-            target.extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            # Checked before they are hashed: a nested tuple's hash can overflow the C stack.
-            if not all(type(key) in (int, str) for key in items[::2]):
-                raise ValueError("an id that is neither a string nor an integer")
-            target.update(zip(items[::2], items[1::2], strict=True))
-        else:
-            raise InputError(f"{self.path}: label files have no pickle instruction {name}; refused")
-        return target
-
-    def _global(self, name: str) -> str:
-        if name not in self.GLOBALS:
+    def find_class(self, module: str, name: str) -> Callable:
+        """The stand-in of a name."""
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            module = "multiarray"
+        stand_ins = {
+            "multiarray._reconstruct": _Array,
+            "multiarray.scalar": _scalar,
+            "numpy.ndarray": _Array,
+            "numpy.dtype": _Dtype,
+            "_codecs.encode": self._encode,
+        }
+        if f"{module}.{name}" not in stand_ins:
             raise InputError(
-                f"{self.path}: it asks for {name[:80].replace(' ', '.')!r}, which no label file "
+                f"{self.path}: it asks for {f'{module}.{name}'[:80]!r}, which no label file "
                 "needs; refused, nothing was executed"
             )
-        return self.GLOBALS[name]
+        return stand_ins[f"{module}.{name}"]
 
-    def _call(self, function: Any, arguments: tuple) -> Any:  # noqa: ANN401
-        if function == "array":
-            return _Array()
-        if function == "dtype":
-            return _Dtype(arguments[0])
-        if function == "scalar":
-            dtype, data = arguments
-            return dtype.numbers(data).item()
-        if function == "encode":
-            # Every byte comes from a character of its own in honest files.
-            self.bytes_left -= len(arguments[0])
-            if self.bytes_left < 0:
-                raise ValueError("more bytes than the file has")
-            return arguments[0].encode("latin-1")
-        raise ValueError("a call of something that is no function")
+    def _encode(self, text: str, _: str) -> bytes:
+        # Every byte comes from a character of its own in honest files.
+        self.bytes_left -= len(text)
+        if self.bytes_left < 0:
+            raise ValueError("more bytes than the file has")
+        return text.encode("latin-1")
 
-    @staticmethod
-    def _set_state(target: Any, state: tuple) -> None:  # noqa: ANN401
-        if isinstance(target, _Dtype):
-            target.order = state[1]
-        elif isinstance(target, _Array):
-            _, shape, dtype, _, content = state
-            if dtype.code == "O8" and shape == ():
-                (target.values,) = content
-            else:
-                target.values = dtype.numbers(content)
-                if shape != target.values.shape:
-                    raise ValueError("an array of another shape than its numbers' in it")
-        else:
-            raise ValueError("a state for something that has none")
+    def _build(self) -> None:
+        """Set the state of a stand-in; anything else has no such method."""
+        state = self.stack.pop()
+        self.stack[-1].set_state(state)
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> int | float:
+    return dtype.numbers(data).item()
 
 
 # --- CSV ------------------------------------------------------------------------------------------

@@ -238,6 +238,12 @@ LONG = (3000).to_bytes(4, "little") + b"\x7f" * 3000  # 7000 digits, which Pytho
         b"\x80\x02(ios\nsystem\n.",
         b"\x80\x02]r\xff\xff\xff\xff.",  # a memo index that makes Python's unpickler allocate 32 GB
         b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns.",  # a key whose hash overflows the C stack
+        b"\x80\x02}(" + b")" + b"\x85" * 200_000 + b"Nu.",
+        b"\x80\x02]K\x00}" + b")" + b"\x85" * 200_000 + b"Nss.",
+        b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f" + b"a.",  # a text of 2**63 - 1 bytes
+        b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f" + b"N.",  # a frame of as many
+        b"\x80\x02cnumpy\nndarray\nN}X\x06\x00\x00\x00valuesNs\x86b.",  # would change a class
+        b"\x80\x02c_codecs\nencode\n}X\x0c\x00\x00\x00__defaults__)sb.",
         b"\x80\x02X\x04\x00\x00\x00evilN\x86b.",
         b"\x80\x05" + b"(" * 50_000 + b".",
         b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
