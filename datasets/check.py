@@ -56,7 +56,7 @@ NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
 NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE})
-"""The kinds of findings that are no problems."""
+"""The kinds of findings that are not problems."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def check_collections(collections: list[Collection], workers: int) -> Report:
 
 
 def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph]:
-    """What is to be read of a split; what is not there is noted in the report."""
+    """The files to read of a split; those that are missing are noted in the report."""
     without_mask, without_saliency = missing_masks(collection), missing_saliency(collection)
     # COCO has photographs without objects by nature; anywhere else a label was forgotten.
     no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"

@@ -286,16 +286,16 @@ def decode(record: dict, size: tuple[int, int]) -> np.ndarray:
 
     pycocotools' C code trusts its input, so polygons and run lengths are checked before.
     """
-    mask = require_pycocotools()
+    mask_api = require_pycocotools()
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         if segmentation.get("size") != list(size):
             raise _bad(record, f"its run lengths are not for {size[0]} x {size[1]}")
         counts = _run_lengths(record, segmentation.get("counts"), size)
-        encoded = mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+        encoded = mask_api.frPyObjects({"size": list(size), "counts": counts}, *size)
     else:
-        encoded = mask.merge(mask.frPyObjects(_polygons(record, segmentation, size), *size))
-    return mask.decode(encoded).astype(bool)
+        encoded = mask_api.merge(mask_api.frPyObjects(_polygons(record, segmentation, size), *size))
+    return mask_api.decode(encoded).astype(bool)
 
 
 def _bad(record: dict, what: str) -> InputError:

@@ -42,15 +42,18 @@ class Collection:
 
     def mask_path(self, identifier: str) -> Path:
         """Where the ground-truth label map of a photograph lies."""
-        if self.masks is None:
-            raise InputError(f"{self.name} {self.split} has no masks")
-        return _png(self.masks, identifier)
+        return self._png("masks", self.masks, identifier)
 
     def saliency_path(self, identifier: str) -> Path:
         """Where the saliency map of a photograph lies."""
-        if self.saliency is None:
-            raise InputError(f"{self.name} {self.split} has no saliency maps")
-        return _png(self.saliency, identifier)
+        return self._png("saliency maps", self.saliency, identifier)
+
+    def _png(self, what: str, folder: Path | None, identifier: str) -> Path:
+        """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
+        if folder is None:
+            raise InputError(f"{self.name} {self.split} has no {what}")
+        usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
+        return upper if not usual.exists() and upper.exists() else usual
 
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
@@ -66,12 +69,6 @@ def evenly_spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
 def png_ids(folder: Path) -> set[str]:
     """The ids of which a folder holds `<id>.png` or `<id>.PNG`; empty if there is no folder."""
     return list_ids(folder, ".png") | list_ids(folder, ".PNG")
-
-
-def _png(folder: Path, identifier: str) -> Path:
-    """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
-    usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
-    return upper if not usual.exists() and upper.exists() else usual
 
 
 Progress = Callable[[Iterable], Iterable]
@@ -191,7 +188,7 @@ def require_labels(collection: Collection) -> None:
     """Refuse a collection that cannot be trained on.
 
     Raises:
-        InputError: a photograph's labels are unknown, or it is without any class.
+        InputError: a photograph's labels are unknown, or it has no class at all.
     """
     where = f"{collection.name} {collection.split}"
     unknown = missing_labels(collection)

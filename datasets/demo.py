@@ -358,12 +358,7 @@ def _saliency(rng: np.random.Generator, seen: np.ndarray, count: int) -> np.ndar
     """What a saliency detector might make of the scene: (H, W) uint8.
 
     Borders are blobby, an object is sometimes missed or half missed, background is sometimes
-    found, and no value is saturated.
-
-    Args:
-        rng: the scene's generator.
-        seen: (H, W) uint8, 0 background, i for the i-th object.
-        count: the number of objects.
+    found, and no value is saturated. `seen` is (H, W) uint8: 0 background, i the i-th of `count`.
     """
     shape, scale = seen.shape, max(seen.shape)
     belief = np.zeros(shape, np.float32)
@@ -389,7 +384,7 @@ def _saliency(rng: np.random.Generator, seen: np.ndarray, count: int) -> np.ndar
 
 
 def _describe(item: _Placed, visible: np.ndarray) -> VisibleObject:
-    """What the annotation says of an object of which (H, W) bool is visible."""
+    """What the annotation says of an object of which the pixels `visible` (H, W) bool are seen."""
     left, top, width, height = cv2.boundingRect(visible.astype(np.uint8))
     box = (left, top, left + width - 1, top + height - 1)
     border = np.pad(item.mask[1:-1, 1:-1], 1)

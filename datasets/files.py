@@ -355,15 +355,17 @@ def encode_png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     picture = Image.fromarray(image)
     if palette is not None:
         picture.putpalette(np.asarray(palette, np.uint8).tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return _encoded(picture, "PNG")
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
     """An image (H, W, 3) uint8 as JPEG, of a quality for looking at."""
+    return _encoded(Image.fromarray(image), "JPEG", quality=90)
+
+
+def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

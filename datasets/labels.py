@@ -156,7 +156,7 @@ def _published_id(key: int | str, path: str | os.PathLike) -> str:
 def _published_vector(identifier: str, value: Any, path: str | os.PathLike) -> np.ndarray:  # noqa: ANN401
     vector = value.values if isinstance(value, _Array) else None
     if not isinstance(vector, np.ndarray) or not 1 <= vector.size <= MAX_CLASSES:
-        raise InputError(f"{path}: the label of {identifier} is no vector over the classes")
+        raise InputError(f"{path}: the label of {identifier} is not a vector over the classes")
     if not ((vector == 0) | (vector == 1)).all():  # NaN is neither
         raise InputError(f"{path}: the label of {identifier} has values other than 0 and 1")
     return vector.astype(np.uint8)
@@ -325,7 +325,7 @@ def read_csv_labels(
 
 
 def _csv_rows(path: str | os.PathLike) -> list[tuple[int, str, list[str]]]:
-    """(line number, id, class names) of every line that is no comment and no header."""
+    """(line number, id, class names) of every line but comments and the header."""
     text = io.StringIO(read_text(path), newline="")
     reader = csv.reader(text, skipinitialspace=True)
     rows = []
@@ -341,7 +341,7 @@ def _csv_rows(path: str | os.PathLike) -> list[tuple[int, str, list[str]]]:
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
     if not rows:
-        raise InputError(f"{path}: no line of id,class,class,.. in it")
+        raise InputError(f"{path}: no line of the form id,class,class,.. in it")
     return rows
 
 

@@ -33,9 +33,9 @@ def end_with_parent() -> None:
 
 
 def in_processes(function: Callable, tasks: Iterable, workers: int, chunk: int = 1) -> Iterator:
-    """`function(task)` of every task, as they are done, in `workers` processes (here, if 1).
+    """`function(task)` of every task, as they finish, in `workers` processes (here, if 1).
 
-    Tasks are taken from the iterable only as fast as they are worked off, so that memory stays
+    Tasks are taken from the iterable only as fast as they are done, so that memory stays
     bounded. A process is sent `chunk` of them at once.
 
     Raises:
@@ -59,7 +59,7 @@ def in_processes(function: Callable, tasks: Iterable, workers: int, chunk: int =
             yield from future.result()
     except BrokenProcessPool:
         raise InputError(
-            "a worker process was killed, perhaps for want of memory; try fewer --workers"
+            "a worker process was killed, perhaps for lack of memory; try fewer --workers"
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
