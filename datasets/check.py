@@ -74,104 +74,95 @@ class FilesOfPhotograph:
 
 
 @dataclass
-class Reading:
-    """What reading one photograph's files gave.
+class Report:
+    """What reading files gave, of one photograph or of many.
 
-    `findings` are pairs of a kind and a line naming the file; `mask_classes` are class indices.
+    `findings` are lines naming a file under their kind, `sizes` are (height, width) and
+    `mask_classes` how many masks hold a class index.
     """
 
-    findings: list[tuple[str, str]] = field(default_factory=list)
-    mode: str = ""
-    size: tuple[int, int] | None = None
-    mask_classes: list[int] = field(default_factory=list)
-
-    def add(self, kind: str, what: object) -> None:
-        """Note one finding."""
-        self.findings.append((kind, str(what)))
-
-    def compare_size(self, kind: str, path: Path, size: tuple[int, int]) -> None:
-        """Note a map of another size (height, width) than the photograph."""
-        if self.size not in (None, size):
-            height, width = self.size
-            self.add(kind, f"{path}: {size[0]} x {size[1]}, the photograph {height} x {width}")
-
-
-def read_all(files: FilesOfPhotograph) -> Reading:
-    """Read all files of one photograph."""
-    reading = Reading()
-    try:
-        reading.mode = image_header(files.photograph)[0]
-        reading.size = read_photograph(files.photograph).shape[:2]
-    except InputError as error:
-        reading.add("photographs that cannot be read", error)
-    if files.mask is not None:
-        _read_mask(files, reading)
-    if files.saliency is not None:
-        _read_saliency(files.saliency, reading)
-    return reading
-
-
-def _read_mask(files: FilesOfPhotograph, reading: Reading) -> None:
-    path, classes, label = files.mask, files.classes, files.label
-    try:
-        mask = read_label_map(path)
-    except InputError as error:
-        reading.add("masks that cannot be read", error)
-        return
-    reading.compare_size("masks of another size than their photograph", path, mask.shape)
-    indices = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
-    outside = [i for i in indices if len(classes) < i != IGNORE]
-    if outside:
-        line = f"{path}: {outside}; allowed are 0 to {len(classes)} and {IGNORE}"
-        reading.add("masks with class indices out of range", line)
-    reading.mask_classes = [i for i in indices if 1 <= i <= len(classes)]
-    if label is not None:
-        names = [classes[i - 1] for i in reading.mask_classes if not label[i - 1]]
-        if names:
-            reading.add(NOT_IN_LABEL, f"{path}: {', '.join(names)}")
-
-
-def _read_saliency(path: Path, reading: Reading) -> None:
-    try:
-        size = image_header(path)[1]
-        read_saliency(path, size)
-    except InputError as error:
-        reading.add("saliency maps that cannot be read", error)
-        return
-    reading.compare_size(SALIENCY_SIZE, path, size)
-
-
-# --- a whole data set -----------------------------------------------------------------------------
-
-
-@dataclass
-class Report:
-    """What a check found, kind by kind, and counts over all photographs."""
-
+    photographs: int = 0
     findings: dict[str, list[str]] = field(default_factory=dict)
     modes: Counter = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     mask_classes: Counter = field(default_factory=Counter)
-    photographs: int = 0
 
-    def add(self, kind: str, line: str) -> None:
-        """Note one finding."""
-        self.findings.setdefault(kind, []).append(line)
+    def add(self, kind: str, *lines: object) -> None:
+        """Note findings."""
+        if lines:
+            self.findings.setdefault(kind, []).extend(map(str, lines))
 
-    def add_reading(self, reading: Reading) -> None:
-        """Note what reading one photograph's files gave."""
-        self.photographs += 1
-        for kind, line in reading.findings:
-            self.add(kind, line)
-        if reading.size is not None:
-            self.modes[reading.mode] += 1
-            self.sizes.append(reading.size)
-        self.mask_classes.update(reading.mask_classes)
+    def add_size(self, kind: str, path: Path, size: tuple[int, int]) -> None:
+        """Note a map of another size than its photograph, if that could be read."""
+        for height, width in self.sizes:
+            if size != (height, width):
+                self.add(kind, f"{path}: {size[0]} x {size[1]}, the photograph {height} x {width}")
+
+    def merge(self, other: "Report") -> None:
+        """Add what reading other photographs gave."""
+        self.photographs += other.photographs
+        for kind, lines in other.findings.items():
+            self.add(kind, *lines)
+        self.modes.update(other.modes)
+        self.sizes += other.sizes
+        self.mask_classes.update(other.mask_classes)
 
     @property
     def problems(self) -> int:
         """The number of findings that are problems."""
         return sum(len(lines) for kind, lines in self.findings.items() if kind not in NOTES)
+
+
+# --- one photograph -------------------------------------------------------------------------------
+
+
+def read_all(files: FilesOfPhotograph) -> Report:
+    """Read all files of one photograph."""
+    report = Report(photographs=1)
+    try:
+        report.modes[image_header(files.photograph)[0]] += 1
+        report.sizes.append(read_photograph(files.photograph).shape[:2])
+    except InputError as error:
+        report.modes.clear()
+        report.add("photographs that cannot be read", error)
+    if files.mask is not None:
+        _read_mask(files, report)
+    if files.saliency is not None:
+        _read_saliency(files.saliency, report)
+    return report
+
+
+def _read_mask(files: FilesOfPhotograph, report: Report) -> None:
+    path, classes, label = files.mask, files.classes, files.label
+    try:
+        mask = read_label_map(path)
+    except InputError as error:
+        report.add("masks that cannot be read", error)
+        return
+    report.add_size("masks of another size than their photograph", path, mask.shape)
+    indices = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
+    outside = [i for i in indices if len(classes) < i != IGNORE]
+    if outside:
+        line = f"{path}: {outside}; allowed are 0 to {len(classes)} and {IGNORE}"
+        report.add("masks with class indices out of range", line)
+    report.mask_classes.update(i for i in indices if 1 <= i <= len(classes))
+    if label is not None:
+        names = [classes[i - 1] for i in report.mask_classes if not label[i - 1]]
+        if names:
+            report.add(NOT_IN_LABEL, f"{path}: {', '.join(names)}")
+
+
+def _read_saliency(path: Path, report: Report) -> None:
+    try:
+        size = image_header(path)[1]
+        read_saliency(path, size)
+    except InputError as error:
+        report.add("saliency maps that cannot be read", error)
+        return
+    report.add_size(SALIENCY_SIZE, path, size)
+
+
+# --- a whole data set -----------------------------------------------------------------------------
 
 
 def check_collections(collections: list[Collection], workers: int) -> Report:
@@ -181,7 +172,7 @@ def check_collections(collections: list[Collection], workers: int) -> Report:
     files = {f.photograph: f for c in collections for f in _files(c, report)}
     readings = in_processes(read_all, files.values(), workers, chunk=16)
     for reading in tqdm(readings, total=len(files), desc="check", unit="img"):
-        report.add_reading(reading)
+        report.merge(reading)
     # Processes finish in any order.
     report.findings = {kind: sorted(set(lines)) for kind, lines in sorted(report.findings.items())}
     return report
@@ -198,8 +189,7 @@ def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph
         ("photographs without image-level label", missing_labels(collection)),
         (no_class, without_class(collection)),
     ):
-        for identifier in ids:
-            report.add(kind, str(collection.images[identifier]))
+        report.add(kind, *(collection.images[identifier] for identifier in ids))
     no_mask, no_saliency = set(without_mask), set(without_saliency)
     for i in collection.ids:
         yield FilesOfPhotograph(
@@ -259,12 +249,8 @@ def _command(args: argparse.Namespace) -> int:
     start = time.perf_counter()
     report = check_collections(collections, args.workers)
     seconds = time.perf_counter() - start
-    for kind, lines in (
-        ("annotations that cannot be read", index.texts(unreadable=True)),
-        ("splits that cannot be used", refused),
-    ):
-        for line in lines:
-            report.add(kind, line)
+    report.add("annotations that cannot be read", *index.texts(unreadable=True))
+    report.add("splits that cannot be used", *refused)
     print(f"{layout.NAME} {root}: {', '.join(splits)}")
     print(format_report(report, collections) + "\n")
     notes = index.texts()

@@ -310,10 +310,10 @@ def render_coco_masks(root: Path, index: Index, workers: int) -> None:
         coco.require_pycocotools()
         start = time.perf_counter()
         done = len(ids) - len(absent)
-        with tqdm(total=len(ids), initial=done, desc=f"masks {split}", unit="img") as bar:
-            tasks = coco.mask_tasks(root, split, absent)
-            for _ in in_processes(coco.render_mask, tasks, workers, chunk=16):
-                bar.update()
+        tasks = coco.mask_tasks(root, split, absent)
+        rendered = in_processes(coco.render_mask, tasks, workers, chunk=16)
+        for _ in tqdm(rendered, f"masks {split}", len(ids), initial=done, unit="img"):
+            pass
         seconds = time.perf_counter() - start
         print(
             f"{split}: {len(absent)} masks rendered in {seconds:.1f} s, "
@@ -336,18 +336,15 @@ def summary(collections: list[Collection]) -> str:
 
 def class_table(collections: list[Collection], in_masks: Counter | None = None) -> list[str]:
     """A table's lines: photographs with each class by their labels, and by their masks if given."""
-    columns = [[c.split, *images_per_class(c)] for c in collections]
     names = collections[0].classes
+    columns = []
+    for c in collections:
+        labels = [c.labels[i] for i in c.ids if i in c.labels]
+        columns.append([c.split, *np.sum([np.zeros(len(names), int), *labels], axis=0)])
     if in_masks is not None:
         columns.append(["in masks", *(in_masks[k] for k in range(1, len(names) + 1))])
     rows = zip(["images per class", *names], *columns, strict=True)
     return [f"{name:<20}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
-
-
-def images_per_class(collection: Collection) -> np.ndarray:
-    """(K,) the number of photographs with each class, by their labels."""
-    labels = [collection.labels[i] for i in collection.ids if i in collection.labels]
-    return np.sum([np.zeros(len(collection.classes), int), *labels], axis=0)
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
