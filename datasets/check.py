@@ -120,10 +120,10 @@ def read_all(files: FilesOfPhotograph) -> Report:
     """Read all files of one photograph."""
     report = Report(photographs=1)
     try:
-        report.modes[image_header(files.photograph)[0]] += 1
+        mode, _ = image_header(files.photograph)
         report.sizes.append(read_photograph(files.photograph).shape[:2])
+        report.modes[mode] += 1
     except InputError as error:
-        report.modes.clear()
         report.add("photographs that cannot be read", error)
     if files.mask is not None:
         _read_mask(files, report)

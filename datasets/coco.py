@@ -52,18 +52,12 @@ class Instances:
     Attributes:
         path: the file.
         images: id -> record of the photograph (`id`, `height`, `width`, `file_name`).
-        annotations: number of the photograph -> records of its objects.
-        class_index: COCO's category id -> class index from 0.
+        objects: number of the photograph -> (class index, record) of its objects.
     """
 
     path: Path
     images: dict[str, dict]
-    annotations: dict[int, list[dict]]
-    class_index: dict[int, int]
-
-    def objects(self, identifier: str) -> list[dict]:
-        """The annotations of a photograph."""
-        return self.annotations.get(self.images[identifier]["id"], [])
+    objects: dict[int, list[tuple[int, dict]]]
 
 
 def sources(root: Path) -> list[Path]:
@@ -83,8 +77,8 @@ def build_index(root: Path, progress: Progress) -> Index:
             notes.append(Note(f"no {path}: there is no split {split}", split))
             continue
         instances = read_instances(path)
-        for identifier in progress(instances.images):
-            found = {instances.class_index[a["category_id"]] for a in instances.objects(identifier)}
+        for identifier, record in progress(instances.images.items()):
+            found = {index - 1 for index, _ in instances.objects[record["id"]]}
             labels[identifier] = label_vector(found, len(classes))
         empty = [i for i in instances.images if not labels[i].any()]
         dropped = set(empty if split == "train" else ())
@@ -158,18 +152,18 @@ def read_instances(path: Path) -> Instances:
             raise InputError(f"{path}: the photograph {identifier!r} has no size")
         images[identifier] = record
     class_index = _class_index(content, path)
-    annotations: dict[int, list[dict]] = {record["id"]: [] for record in images.values()}
-    if len(annotations) < len(images):
+    objects: dict[int, list[tuple[int, dict]]] = {record["id"]: [] for record in images.values()}
+    if len(objects) < len(images):
         raise InputError(f"{path}: two photographs have the same number")
     fields = {"image_id": int, "category_id": int}
     for record in _records(content, "annotations", fields, path):
-        if record["image_id"] not in annotations or record["category_id"] not in class_index:
+        if record["image_id"] not in objects or record["category_id"] not in class_index:
             raise InputError(
                 f"{path}: annotation {_number(record)} names the photograph {record['image_id']} "
                 f"and category {record['category_id']}, and one of them is not in the file"
             )
-        annotations[record["image_id"]].append(record)
-    return Instances(path, images, annotations, class_index)
+        objects[record["image_id"]].append((class_index[record["category_id"]], record))
+    return Instances(path, images, objects)
 
 
 def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> list[dict]:  # noqa: ANN401
@@ -188,7 +182,7 @@ def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> lis
 
 def _class_index(content: dict, path: Path) -> dict[int, int]:
     """Category id -> class index. Ids have gaps (1..90), so the name decides."""
-    position = {name: index for index, name in enumerate(coco_classes())}
+    position = {name: index for index, name in enumerate(coco_classes(), 1)}
     class_index = {}
     for record in _records(content, "categories", {"id": int, "name": str}, path):
         if record["name"] not in position:
@@ -235,10 +229,7 @@ def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[MaskTask]:
             mask_folder(root, split) / f"{identifier}.png",
             instances.path,
             (record["height"], record["width"]),
-            [
-                (instances.class_index[a["category_id"]] + 1, a)
-                for a in instances.objects(identifier)
-            ],
+            instances.objects[record["id"]],
         )
 
 
