@@ -147,7 +147,7 @@ def read_instances(path: Path) -> Instances:
     for record in _records(content, "images", fields, path):
         identifier = check_id(Path(check_id(record["file_name"], path)).stem, path)
         if identifier in images:
-            raise InputError(f"{path}: the photograph {identifier!r} is there twice")
+            raise InputError(f"{path}: the photograph {identifier!r} appears twice")
         if min(record["height"], record["width"]) < 1:
             raise InputError(f"{path}: the photograph {identifier!r} has no size")
         images[identifier] = record
@@ -361,6 +361,6 @@ def require_pycocotools() -> Any:  # noqa: ANN401
     except ImportError:
         raise InputError(
             "COCO's masks are rendered with pycocotools, which is not installed; "
-            "get it with: pip install pycocotools"
+            "install it with: pip install pycocotools"
         ) from None
     return mask

@@ -167,7 +167,7 @@ def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
     seen = set()
     for identifier in ids:
         if identifier in seen:
-            raise InputError(f"{path}: the id {identifier!r} is there twice; remove one")
+            raise InputError(f"{path}: the id {identifier!r} appears twice; remove one")
         seen.add(identifier)
     return ids
 

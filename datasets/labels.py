@@ -122,7 +122,7 @@ def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except Exception as error:  # damaged bytes surface as whatever the step stumbles over
         reason = str(error) or "it ends early"
         raise InputError(
-            f"{path}: truncated or damaged label file ({reason}); get it again"
+            f"{path}: truncated or damaged label file ({reason}); download it again"
         ) from None
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path}: not a label file (no dict of labels in it)")
@@ -130,7 +130,7 @@ def read_published_labels(path: str | os.PathLike) -> dict[str, np.ndarray]:
     for key, value in content.items():
         identifier = _published_id(key, path)
         if identifier in labels:
-            raise InputError(f"{path}: the id {identifier!r} is there twice")
+            raise InputError(f"{path}: the id {identifier!r} appears twice")
         labels[identifier] = _published_vector(identifier, value, path)
     lengths = {len(vector) for vector in labels.values()}
     if len(lengths) > 1:
@@ -197,7 +197,7 @@ class _Array:
             return
         self.values = dtype.numbers(content)
         if shape != self.values.shape:
-            raise ValueError("an array of another shape than its numbers' in it")
+            raise ValueError("an array whose shape does not fit its numbers")
 
 
 class _Labels(dict):
@@ -312,7 +312,7 @@ def read_csv_labels(
     for line, identifier, names in rows:
         if identifier in labels:
             raise InputError(
-                f"{path}, line {line}: the id {identifier!r} is there twice; remove one"
+                f"{path}, line {line}: the id {identifier!r} appears twice; remove one"
             )
         unknown = [name for name in names if name not in position]
         if unknown:
@@ -386,7 +386,7 @@ def read_labels_json(
             labels[check_id(identifier, path)] = label_vector(indices, len(classes))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a label file of prepare ({error}); delete it and run "
+            f"{path}: not a label file that prepare wrote ({error}); delete it and run "
             "python -m datasets.prepare again"
         ) from None
     return tuple(classes), labels

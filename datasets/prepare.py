@@ -83,7 +83,7 @@ def load_collection(
         split: `train`, `val` or `train_aug` (`train` or `val` of COCO).
         saliency: folder of `<id>.png`; by default root/saliency_map if it is there.
         labels_file: a published cls_labels.npy or a CSV, whose labels replace the annotations';
-            by default PUBLISHED_LABELS if it is there, for the photographs in it.
+            by default what PUBLISHED_LABELS names, if it is there, for the photographs in it.
         prepared: folder of what prepare writes; by default the repository's data/prepared.
         quiet: print nothing (a process that is not the first).
 
@@ -170,6 +170,9 @@ def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: 
             there: its labels replace those of the photographs in it, and a note says so.
         layout: the data set.
         index: lists and labels.
+
+    Raises:
+        InputError: the file cannot be read, or knows none of the photographs though it was named.
     """
     if path is not None:
         if not Path(path).is_file():
@@ -186,8 +189,8 @@ def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: 
         return index
     found = _labels_for(default, layout, index)
     text = (
-        f"image-level labels of {len(found)} photographs are those of {default}, not the "
-        "annotations'; move it away if you do not want it"
+        f"image-level labels of {len(found)} photographs come from {default}, not from the "
+        "annotations; to use the annotations, move that file away"
         if found
         else f"{default} is not used: it has none of the data set's photographs"
     )
@@ -355,7 +358,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         type=number(int, 1),
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes (default: one a CPU core)",
+        help="processes (default: one per CPU core)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 

@@ -27,7 +27,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         help="image-level labels from a published cls_labels.npy or a CSV instead of the "
         "annotations' (default: data/voc/cls_labels.npy or data/coco/cls_labels.npy in the "
-        "repository if it is there, for what photographs it knows)",
+        "repository, if it is there, for the photographs that it lists)",
     )
 
 

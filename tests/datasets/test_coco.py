@@ -91,7 +91,7 @@ def changed(content, path, value):
         (["images", 0, "height"], 24.5, r"images\[0\] has no 'height'"),
         (["images", 0, "height"], -24, "has no size"),
         (["images", 0, "file_name"], "../../x.jpg", "not a plain file name"),
-        (["images", 1, "file_name"], "COCO_train2014_000000000001.jpg", "is there twice"),
+        (["images", 1, "file_name"], "COCO_train2014_000000000001.jpg", "appears twice"),
         (["images", 1, "id"], 1, "two photographs have the same number"),
         (["images", 0, "file_name"], "other.jpg", "no photograph for 'other'"),
         (["annotations", 0, "image_id"], 99, "annotation 1 names the photograph 99"),

@@ -229,7 +229,7 @@ def test_ids_cannot_leave_their_folder(identifier):
     [
         ("", "the list is empty"),
         ("\n \n", "the list is empty"),
-        ("a\nb\na\n", "the id 'a' is there twice"),
+        ("a\nb\na\n", "the id 'a' appears twice"),
         ("a\n../b\n", "not a plain file name"),
         ("\udcff", "not a text file"),
     ],

@@ -53,7 +53,7 @@ def test_own_class_list(tmp_path):
     [
         ("", "no class in it"),
         ("background\n", "no class in it"),
-        ("a\nb\na\n", "'a' is there twice"),
+        ("a\nb\na\n", "'a' appears twice"),
         ("a\nb\x07\n", "not a class name"),
         ("\n".join(f"c{i}" for i in range(255)), "255 classes; label maps hold at most 254"),
     ],
@@ -297,7 +297,7 @@ def test_bytes_cannot_multiply(tmp_path):
         ({"a": np.zeros(3, complex)}, "damaged"),
         ({"../a": vector(1)}, "not a plain file name"),
         ({(1, 2): vector(1)}, "neither a string nor an integer"),
-        ({2007000032: vector(1), "2007_000032": vector(1)}, "'2007_000032' is there twice"),
+        ({2007000032: vector(1), "2007_000032": vector(1)}, "'2007_000032' appears twice"),
     ],
 )
 def test_bad_contents(tmp_path, content, message):
@@ -360,7 +360,7 @@ def test_csv(tmp_path):
     [
         ("", "no line of the form id,class"),
         ("id,class\n# nothing\n", "no line of the form id,class"),
-        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' is there twice"),
+        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' appears twice"),
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         (",cat\n", "line 1: the id '' is not a plain"),

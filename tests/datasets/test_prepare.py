@@ -178,8 +178,8 @@ def test_published_labels_are_found_where_the_published_steps_put_them(load, voc
     collection = load("voc12", voc_root)
     assert classes_of(collection) == {"2007_000001": ["cow"], "2007_000002": ["cat"]}
     (note,) = collection.notes
-    assert f"labels of 1 photographs are those of {published}, not the annotations'" in note
-    assert "move it away" in note
+    assert f"labels of 1 photographs come from {published}, not from the annotations" in note
+    assert "move that file away" in note
     published.unlink()  # nothing of it was kept among the prepared labels
     assert classes_of(load("voc12", voc_root))["2007_000001"] == ["dog", "person"]
 
@@ -215,7 +215,7 @@ def test_commands_say_that_published_labels_are_used(
     monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
     dataset = ["voc12", "--out", str(tmp_path / "p")] if command is main else []
     assert command([*dataset, "--voc_root", str(voc_root), "--workers", "1"]) == 0
-    assert f"note: image-level labels of 1 photographs are those of {published}" in (
+    assert f"note: image-level labels of 1 photographs come from {published}" in (
         capsys.readouterr().out
     )
 
