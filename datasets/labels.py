@@ -187,9 +187,6 @@ class _Array:
 
     values: Any = None
 
-    def __init__(self, *_: Any) -> None:  # noqa: ANN401
-        pass
-
     def set_state(self, state: tuple) -> None:
         _, shape, dtype, _, content = state
         if dtype.code == "O8" and shape == ():
@@ -253,8 +250,8 @@ class _LabelUnpickler(pickle._Unpickler):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
             module = "multiarray"
         stand_ins = {
-            "multiarray._reconstruct": _Array,
-            "multiarray.scalar": _scalar,
+            "multiarray._reconstruct": lambda *_: _Array(),
+            "multiarray.scalar": lambda dtype, data: dtype.numbers(data).item(),
             "numpy.ndarray": _Array,
             "numpy.dtype": _Dtype,
             "_codecs.encode": self._encode,
@@ -277,10 +274,6 @@ class _LabelUnpickler(pickle._Unpickler):
         """Set the state of a stand-in; anything else has no such method."""
         state = self.stack.pop()
         self.stack[-1].set_state(state)
-
-
-def _scalar(dtype: _Dtype, data: bytes) -> int | float:
-    return dtype.numbers(data).item()
 
 
 # --- CSV ------------------------------------------------------------------------------------------
