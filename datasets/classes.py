@@ -60,6 +60,6 @@ def check_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:
         if not name or not name.isprintable():
             raise InputError(f"{source}: {name[:80]!r} is not a class name")
         if name in seen:
-            raise InputError(f"{source}: the class {name[:80]!r} is there twice")
+            raise InputError(f"{source}: the class {name[:80]!r} appears twice")
         seen.add(name)
     return tuple(names)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from datasets.classes import coco_classes
-from datasets.collection import Collection, Index, Progress, collect
+from datasets.collection import Collection, Index, Note, Progress, collect
 from datasets.files import (
     IGNORE,
     MAX_PIXELS,
@@ -44,9 +44,6 @@ MAX_OUTLINE = 4_000_000
 """An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about
 80 bytes of memory for each."""
 
-CHUNK = 16
-"""Photographs that are sent to a process at once."""
-
 
 @dataclass(frozen=True)
 class Instances:
@@ -55,18 +52,12 @@ class Instances:
     Attributes:
         path: the file.
         images: id -> record of the photograph (`id`, `height`, `width`, `file_name`).
-        annotations: number of the photograph -> records of its objects.
-        class_index: COCO's category id -> class index from 0.
+        objects: number of the photograph -> (class index, record) of its objects.
     """
 
     path: Path
     images: dict[str, dict]
-    annotations: dict[int, list[dict]]
-    class_index: dict[int, int]
-
-    def objects(self, identifier: str) -> list[dict]:
-        """The annotations of a photograph."""
-        return self.annotations.get(self.images[identifier]["id"], [])
+    objects: dict[int, list[tuple[int, dict]]]
 
 
 def sources(root: Path) -> list[Path]:
@@ -83,18 +74,19 @@ def build_index(root: Path, progress: Progress) -> Index:
     for split in SPLITS:
         path = instances_path(root, split)
         if not path.exists():
-            notes.append(f"no {path}: there is no split {split}")
+            notes.append(Note(f"no {path}: there is no split {split}", split))
             continue
         instances = read_instances(path)
-        for identifier in progress(instances.images):
-            found = {instances.class_index[a["category_id"]] for a in instances.objects(identifier)}
+        for identifier, record in progress(instances.images.items()):
+            found = {index - 1 for index, _ in instances.objects[record["id"]]}
             labels[identifier] = label_vector(found, len(classes))
         empty = [i for i in instances.images if not labels[i].any()]
         dropped = set(empty if split == "train" else ())
         lists[split] = tuple(sorted(instances.images.keys() - dropped))
         if empty:
             what = "left out" if split == "train" else "kept, all background"
-            notes.append(f"{len(empty)} photographs of {split} have no object: {what}")
+            text = f"{len(empty)} photographs of {split} have no object: {what}"
+            notes.append(Note(text, split))
     return Index(classes, lists, labels, tuple(notes))
 
 
@@ -155,30 +147,30 @@ def read_instances(path: Path) -> Instances:
     for record in _records(content, "images", fields, path):
         identifier = check_id(Path(check_id(record["file_name"], path)).stem, path)
         if identifier in images:
-            raise InputError(f"{path}: the photograph {identifier!r} is there twice")
+            raise InputError(f"{path}: the photograph {identifier!r} appears twice")
         if min(record["height"], record["width"]) < 1:
             raise InputError(f"{path}: the photograph {identifier!r} has no size")
         images[identifier] = record
     class_index = _class_index(content, path)
-    annotations: dict[int, list[dict]] = {record["id"]: [] for record in images.values()}
-    if len(annotations) < len(images):
+    objects: dict[int, list[tuple[int, dict]]] = {record["id"]: [] for record in images.values()}
+    if len(objects) < len(images):
         raise InputError(f"{path}: two photographs have the same number")
     fields = {"image_id": int, "category_id": int}
     for record in _records(content, "annotations", fields, path):
-        if record["image_id"] not in annotations or record["category_id"] not in class_index:
+        if record["image_id"] not in objects or record["category_id"] not in class_index:
             raise InputError(
                 f"{path}: annotation {_number(record)} names the photograph {record['image_id']} "
                 f"and category {record['category_id']}, and one of them is not in the file"
             )
-        annotations[record["image_id"]].append(record)
-    return Instances(path, images, annotations, class_index)
+        objects[record["image_id"]].append((class_index[record["category_id"]], record))
+    return Instances(path, images, objects)
 
 
 def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> list[dict]:  # noqa: ANN401
     """The list `key` of a COCO file, every record with these fields."""
     records = content.get(key) if isinstance(content, dict) else None
     if not isinstance(records, list):
-        raise InputError(f"{path}: no list {key!r} in it; this is no instances file of COCO")
+        raise InputError(f"{path}: no list {key!r} in it; not an instances file of COCO")
     for number, record in enumerate(records):
         for field, kind in fields.items():
             if not isinstance(record, dict) or type(record.get(field)) is not kind:
@@ -190,7 +182,7 @@ def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> lis
 
 def _class_index(content: dict, path: Path) -> dict[int, int]:
     """Category id -> class index. Ids have gaps (1..90), so the name decides."""
-    position = {name: index for index, name in enumerate(coco_classes())}
+    position = {name: index for index, name in enumerate(coco_classes(), 1)}
     class_index = {}
     for record in _records(content, "categories", {"id": int, "name": str}, path):
         if record["name"] not in position:
@@ -228,33 +220,26 @@ def masks_to_render(root: Path, split: str, ids: tuple[str, ...]) -> list[str]:
     return [identifier for identifier in ids if identifier not in rendered]
 
 
-def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[list[MaskTask]]:
-    """What render_masks needs, in chunks, so that no process gets the whole file."""
+def mask_tasks(root: Path, split: str, ids: list[str]) -> Iterator[MaskTask]:
+    """What render_mask needs, one by one, so that no process gets the whole file."""
     instances = read_instances(instances_path(root, split))
-    folder = mask_folder(root, split)
-    for start in range(0, len(ids), CHUNK):
-        chunk = []
-        for identifier in ids[start : start + CHUNK]:
-            record = instances.images[identifier]
-            objects = [
-                (instances.class_index[a["category_id"]] + 1, a)
-                for a in instances.objects(identifier)
-            ]
-            size = (record["height"], record["width"])
-            path = folder / f"{identifier}.png"
-            chunk.append(MaskTask(path, instances.path, size, objects))
-        yield chunk
+    for identifier in ids:
+        record = instances.images[identifier]
+        yield MaskTask(
+            mask_folder(root, split) / f"{identifier}.png",
+            instances.path,
+            (record["height"], record["width"]),
+            instances.objects[record["id"]],
+        )
 
 
-def render_masks(tasks: list[MaskTask]) -> int:
-    """Render and write masks as palette PNGs; the number of them."""
-    for task in tasks:
-        try:
-            label_map = paint(task)
-        except InputError as error:
-            raise InputError(f"{task.source}: {error}") from None
-        write_label_map(task.path, label_map, voc_palette())
-    return len(tasks)
+def render_mask(task: MaskTask) -> None:
+    """Render a mask and write it as a palette PNG."""
+    try:
+        label_map = paint(task)
+    except InputError as error:
+        raise InputError(f"{task.source}: {error}") from None
+    write_label_map(task.path, label_map, voc_palette())
 
 
 def paint(task: MaskTask) -> np.ndarray:
@@ -267,7 +252,7 @@ def paint(task: MaskTask) -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        InputError: a segmentation that is none, or that does not fit the photograph.
+        InputError: a segmentation that is missing or does not fit the photograph.
     """
     height, width = task.size
     if height * width > MAX_PIXELS:
@@ -292,16 +277,16 @@ def decode(record: dict, size: tuple[int, int]) -> np.ndarray:
 
     pycocotools' C code trusts its input, so polygons and run lengths are checked before.
     """
-    mask = require_pycocotools()
+    mask_api = require_pycocotools()
     segmentation = record.get("segmentation")
     if isinstance(segmentation, dict):
         if segmentation.get("size") != list(size):
             raise _bad(record, f"its run lengths are not for {size[0]} x {size[1]}")
         counts = _run_lengths(record, segmentation.get("counts"), size)
-        encoded = mask.frPyObjects({"size": list(size), "counts": counts}, *size)
+        encoded = mask_api.frPyObjects({"size": list(size), "counts": counts}, *size)
     else:
-        encoded = mask.merge(mask.frPyObjects(_polygons(record, segmentation, size), *size))
-    return mask.decode(encoded).astype(bool)
+        encoded = mask_api.merge(mask_api.frPyObjects(_polygons(record, segmentation, size), *size))
+    return mask_api.decode(encoded).astype(bool)
 
 
 def _bad(record: dict, what: str) -> InputError:
@@ -327,7 +312,7 @@ def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[li
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise _bad(record, "a polygon needs three points or more, x and y each")
         if not all(type(v) in (int, float) and -reach <= v <= reach for v in polygon):
-            raise _bad(record, "a polygon's point is no number or far outside the photograph")
+            raise _bad(record, "a polygon's point is not a number, or far outside the photograph")
     if sum(map(_outline, segmentation)) > MAX_OUTLINE:
         raise _bad(record, f"its outline is longer than {MAX_OUTLINE} pixels")
     return segmentation
@@ -344,7 +329,7 @@ def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:
     if isinstance(counts, str):
         counts = _decompress(counts)
     if not isinstance(counts, list) or not all(type(c) is int and c >= 0 for c in counts):
-        raise _bad(record, "its run lengths are no list of numbers")
+        raise _bad(record, "its run lengths are not a list of numbers")
     if sum(counts) != size[0] * size[1]:
         raise _bad(record, "its run lengths do not cover the photograph")
     return counts
@@ -376,6 +361,6 @@ def require_pycocotools() -> Any:  # noqa: ANN401
     except ImportError:
         raise InputError(
             "COCO's masks are rendered with pycocotools, which is not installed; "
-            "get it with: pip install pycocotools"
+            "install it with: pip install pycocotools"
         ) from None
     return mask

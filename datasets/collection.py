@@ -22,6 +22,7 @@ class Collection:
         labels: (K,) uint8 a photograph, 1 where the class is in it; empty if labels are unknown.
         masks: folder of `<id>.png` ground-truth label maps, or None if the split has none.
         saliency: folder of `<id>.png` saliency maps, or None.
+        notes: what is missing or was decided about this split, one line each, for the user to read.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Collection:
     labels: dict[str, np.ndarray]
     masks: Path | None = None
     saliency: Path | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -40,15 +42,18 @@ class Collection:
 
     def mask_path(self, identifier: str) -> Path:
         """Where the ground-truth label map of a photograph lies."""
-        if self.masks is None:
-            raise InputError(f"{self.name} {self.split} has no masks")
-        return _png(self.masks, identifier)
+        return self._png("masks", self.masks, identifier)
 
     def saliency_path(self, identifier: str) -> Path:
         """Where the saliency map of a photograph lies."""
-        if self.saliency is None:
-            raise InputError(f"{self.name} {self.split} has no saliency maps")
-        return _png(self.saliency, identifier)
+        return self._png("saliency maps", self.saliency, identifier)
+
+    def _png(self, what: str, folder: Path | None, identifier: str) -> Path:
+        """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
+        if folder is None:
+            raise InputError(f"{self.name} {self.split} has no {what}")
+        usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
+        return upper if not usual.exists() and upper.exists() else usual
 
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
@@ -66,18 +71,23 @@ def png_ids(folder: Path) -> set[str]:
     return list_ids(folder, ".png") | list_ids(folder, ".PNG")
 
 
-def _png(folder: Path, identifier: str) -> Path:
-    """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
-    usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
-    return upper if not usual.exists() and upper.exists() else usual
-
-
 Progress = Callable[[Iterable], Iterable]
 """Wraps what is gone through one by one, so that the caller can show a bar (tqdm)."""
 
 
-class Unreadable(str):
-    """A note on an annotation that cannot be read: which file, and what is wrong with it."""
+@dataclass(frozen=True)
+class Note:
+    """What the user should know of a data set, in one line.
+
+    Attributes:
+        text: the line.
+        split: the only split that it concerns; empty if it concerns all.
+        unreadable: whether it names an annotation that cannot be read, and what is wrong with it.
+    """
+
+    text: str
+    split: str = ""
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,24 +97,19 @@ class Index:
     Attributes:
         classes: names of the K foreground classes.
         lists: the ids of every split.
-        labels: (K,) uint8 a photograph, for the photographs whose labels are known.
-        notes: what is missing or was decided, one line each, for the user to read.
+        labels: (K,) uint8 a photograph, for the photographs whose labels are known; those whose
+            annotation cannot be read are not among them.
+        notes: what is missing or was decided.
     """
 
     classes: tuple[str, ...]
     lists: dict[str, tuple[str, ...]]
     labels: dict[str, np.ndarray]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
-    @property
-    def unreadable(self) -> tuple[str, ...]:
-        """The notes on annotations that cannot be read; their photographs are not in `labels`."""
-        return tuple(note for note in self.notes if isinstance(note, Unreadable))
-
-    @property
-    def plain_notes(self) -> tuple[str, ...]:
-        """The other notes."""
-        return tuple(note for note in self.notes if not isinstance(note, Unreadable))
+    def texts(self, unreadable: bool = False) -> list[str]:
+        """The notes as text: those on annotations that cannot be read, or the others."""
+        return [note.text for note in self.notes if note.unreadable == unreadable]
 
 
 def collect(
@@ -143,7 +148,8 @@ def collect(
         masks = None
     images = {identifier: photographs[identifier] for identifier in ids}
     labels = {i: index.labels[i] for i in ids if i in index.labels}
-    return Collection(name, split, index.classes, ids, images, labels, masks, saliency)
+    notes = tuple(note.text for note in index.notes if note.split in ("", split))
+    return Collection(name, split, index.classes, ids, images, labels, masks, saliency, notes)
 
 
 def _some(ids: list[str], shown: int = 1) -> str:
@@ -182,7 +188,7 @@ def require_labels(collection: Collection) -> None:
     """Refuse a collection that cannot be trained on.
 
     Raises:
-        InputError: a photograph's labels are unknown, or it is without any class.
+        InputError: a photograph's labels are unknown, or it has no class at all.
     """
     where = f"{collection.name} {collection.split}"
     unknown = missing_labels(collection)

@@ -41,12 +41,12 @@ def number(
     return convert
 
 
-def run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """The exit status of `command(options)`: bad input is one line on stderr and status 2."""
+def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    """The exit status of `command(args)`: bad input is one line on stderr and status 2."""
     try:
-        return command(options)
+        return command(args)
     except InputError as error:
-        if options.debug:
+        if args.debug:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2

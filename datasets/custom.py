@@ -14,7 +14,7 @@ import numpy as np
 
 from datasets import voc
 from datasets.classes import read_class_list
-from datasets.collection import Collection, Index, Progress, collect
+from datasets.collection import Collection, Index, Note, Progress, collect
 from datasets.files import InputError, list_photographs, read_id_list
 from datasets.labels import read_csv_labels
 
@@ -51,7 +51,7 @@ def build_collection(root: Path, split: str, index: Index, saliency: Path | None
 
 def _lists(
     root: Path, photographs: dict[str, Path]
-) -> tuple[dict[str, tuple[str, ...]], list[str]]:
+) -> tuple[dict[str, tuple[str, ...]], list[Note]]:
     """The ids of every split, and notes on what the lists leave open."""
     train_path, val_path = (voc.list_path(root, split) for split in ("train", "val"))
     val = read_id_list(val_path) if val_path.exists() else ()
@@ -60,9 +60,10 @@ def _lists(
         # Masks are not what training needs: those who have a few lose no photograph by them.
         masked, notes = voc.augmented_list(root, train, val)
         train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
+        notes = notes if masked == train else []  # on photographs that VOC would leave out
     else:
         train = train_aug = tuple(i for i in photographs if i not in set(val))
-        notes = [f"no {train_path}: train is all {len(train)} photographs outside val"]
+        notes = [Note(f"no {train_path}: train is all {len(train)} photographs outside val")]
         if not train:
             raise InputError(f"{val_path}: it lists every photograph; nothing is left for train")
     lists = {"train": train, "train_aug": train_aug}
@@ -71,7 +72,7 @@ def _lists(
 
 def _labels(
     root: Path, ids: list[str], classes: tuple[str, ...], progress: Progress
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray], list[Note]]:
     """Labels from Annotations, else from labels.csv, and a note on photographs without any."""
     table = root / "labels.csv"
     if (root / "Annotations").is_dir() or not table.exists():
@@ -81,4 +82,4 @@ def _labels(
     labels = {identifier: known[identifier] for identifier in ids if identifier in known}
     if not missing:
         return labels, []
-    return labels, [f"{len(missing)} photographs are not in {table}, such as {missing[0]}"]
+    return labels, [Note(f"{len(missing)} photographs are not in {table}, such as {missing[0]}")]

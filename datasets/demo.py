@@ -28,7 +28,6 @@ from datasets.command_line import Parser, run
 from datasets.files import (
     InputError,
     encode_png,
-    list_folder,
     read_lines,
     write_bytes,
     write_label_map,
@@ -49,27 +48,42 @@ _FILES = {
 }
 """The folders with one file a scene, and the endings of these files."""
 
-# Shapes are signed distances (negative inside) over object coordinates x to the right, y down; one
-# unit is the object's radius, and every shape about fills -1..1. Off the outline the distance need
-# not be exact.
+Field = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""A value at every point, over coordinates x to the right and y down."""
 
 
-def _convex(x: np.ndarray, y: np.ndarray, corners: Sequence[tuple[float, float]]) -> np.ndarray:
-    """Signed distance to a convex polygon whose corners run clockwise on the screen."""
-    distance = np.full(x.shape, -np.inf, np.float32)
-    for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], corners[0]), strict=True):
-        length = np.hypot(x1 - x0, y1 - y0)
-        side = ((y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)) / length
-        np.maximum(distance, side.astype(np.float32), out=distance)
+@dataclass(frozen=True)
+class _Toy:
+    """A class: how it looks.
+
+    Attributes:
+        shape: signed distance to the outline (negative inside) over object coordinates, of which
+            one unit is the object's radius; it about fills -1..1. Off the outline the distance
+            need not be exact.
+        pattern: share of the second colour, 0..1, over coordinates in pattern periods.
+        tilt: largest rotation from upright, in degrees.
+        origin: the pattern's origin in object coordinates; None for a random one.
+        roundness: how much of the shading is a sphere's; the rest is a flat side's.
+    """
+
+    shape: Field
+    pattern: Field
+    tilt: float
+    origin: tuple[float, float] | None = None
+    roundness: float = 0.3
+
+
+def _polygon(*corners: tuple[float, float]) -> Field:
+    """A convex polygon whose corners run clockwise on the screen."""
+
+    def distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        sides = []
+        for (x0, y0), (x1, y1) in zip(corners, (*corners[1:], corners[0]), strict=True):
+            side = (y1 - y0) * (x - x0) - (x1 - x0) * (y - y0)
+            sides.append((side / np.hypot(x1 - x0, y1 - y0)).astype(np.float32))
+        return np.max(sides, axis=0)
+
     return distance
-
-
-def _ball(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.hypot(x, y) - 0.92
-
-
-def _box(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(x) - 0.85, np.abs(y) - 0.78)
 
 
 def _mushroom(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -78,34 +92,15 @@ def _mushroom(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.minimum(cap, stem)
 
 
-def _house(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _convex(x, y, [(-0.8, 0.9), (-0.8, -0.2), (0.0, -1.0), (0.8, -0.2), (0.8, 0.9)])
-
-
-def _kite(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _convex(x, y, [(0.0, -1.0), (0.75, -0.3), (0.0, 1.15), (-0.75, -0.3)])
-
-
 def _shell(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     # A fan that opens upwards from its hinge at (0, 0.85), 60 degrees to either side.
     up = 0.85 - y
     return np.maximum(np.hypot(x, up) - 1.7, np.abs(x) * 0.5 - up * 0.866)
 
 
-# Patterns give the share of the second colour, 0..1, over coordinates in pattern periods.
-
-
 def _sharpen(wave: np.ndarray, slope: float = 2.5) -> np.ndarray:
     """A wave around 0 as a pattern of two colours with soft edges."""
     return np.clip(0.5 + slope * wave, 0, 1)
-
-
-def _stripes(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _sharpen(np.sin(2 * np.pi * x))
-
-
-def _checks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _sharpen(np.sin(np.pi * x) * np.sin(np.pi * y), 4)
 
 
 def _dots(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -121,40 +116,38 @@ def _bricks(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return _sharpen(np.maximum(joint - 0.56, bed - 0.24), 10)
 
 
-def _zigzag(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _sharpen(np.sin(2 * np.pi * (0.9 * y + np.abs(0.8 * x % 1 - 0.5))))
-
-
-def _rings(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    return _sharpen(np.sin(2 * np.pi * np.hypot(x, y)) - 0.45)
-
-
-@dataclass(frozen=True)
-class _Toy:
-    """A class: how it looks.
-
-    Attributes:
-        shape: signed distance to the outline over object coordinates.
-        pattern: share of the second colour over coordinates in periods.
-        tilt: largest rotation from upright, in degrees.
-        origin: the pattern's origin in object coordinates; None for a random one.
-        roundness: how much of the shading is a sphere's; the rest is a flat side's.
-    """
-
-    shape: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    pattern: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    tilt: float
-    origin: tuple[float, float] | None = None
-    roundness: float = 0.3
-
-
 _TOYS = {
-    "ball": _Toy(_ball, _stripes, 30, roundness=1),
-    "box": _Toy(_box, _checks, 20),
-    "mushroom": _Toy(_mushroom, _dots, 15, roundness=0.7),
-    "house": _Toy(_house, _bricks, 10, roundness=0),
-    "kite": _Toy(_kite, _zigzag, 25, roundness=0),
-    "shell": _Toy(_shell, _rings, 30, origin=(0.0, 0.85), roundness=0.6),
+    "ball": _Toy(  # striped
+        lambda x, y: np.hypot(x, y) - 0.92,
+        lambda x, y: _sharpen(np.sin(2 * np.pi * x)),
+        tilt=30,
+        roundness=1,
+    ),
+    "box": _Toy(  # checked
+        lambda x, y: np.maximum(np.abs(x) - 0.85, np.abs(y) - 0.78),
+        lambda x, y: _sharpen(np.sin(np.pi * x) * np.sin(np.pi * y), 4),
+        tilt=20,
+    ),
+    "mushroom": _Toy(_mushroom, _dots, tilt=15, roundness=0.7),
+    "house": _Toy(
+        _polygon((-0.8, 0.9), (-0.8, -0.2), (0.0, -1.0), (0.8, -0.2), (0.8, 0.9)),
+        _bricks,
+        tilt=10,
+        roundness=0,
+    ),
+    "kite": _Toy(  # in zigzag
+        _polygon((0.0, -1.0), (0.75, -0.3), (0.0, 1.15), (-0.75, -0.3)),
+        lambda x, y: _sharpen(np.sin(2 * np.pi * (0.9 * y + np.abs(0.8 * x % 1 - 0.5)))),
+        tilt=25,
+        roundness=0,
+    ),
+    "shell": _Toy(  # ringed
+        _shell,
+        lambda x, y: _sharpen(np.sin(2 * np.pi * np.hypot(x, y)) - 0.45),
+        tilt=30,
+        origin=(0.0, 0.85),
+        roundness=0.6,
+    ),
 }
 
 CLASSES = tuple(_TOYS)
@@ -162,7 +155,7 @@ CLASSES = tuple(_TOYS)
 
 
 @dataclass(frozen=True)
-class Item:
+class VisibleObject:
     """A visible object of a scene.
 
     Attributes:
@@ -192,7 +185,7 @@ class Scene:
     image: np.ndarray
     labels: np.ndarray
     saliency: np.ndarray
-    items: tuple[Item, ...]
+    items: tuple[VisibleObject, ...]
 
 
 @dataclass(frozen=True)
@@ -204,7 +197,11 @@ class _Placed:
     y: np.ndarray
     radius: float
     distance: np.ndarray
-    cut: bool
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, its pixels, hidden ones too."""
+        return self.distance < 0
 
 
 def _colour_pair(rng: np.random.Generator) -> np.ndarray:
@@ -230,6 +227,12 @@ def _distinct_pair(rng: np.random.Generator, others: list[np.ndarray]) -> np.nda
     return max(pairs, key=lambda p: min(np.abs(p.mean(0) - mean).sum() for mean in means))
 
 
+def _blend(pair: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Two colours mixed by the share (H, W) of the second one: (H, W, 3)."""
+    share = share[..., None]
+    return pair[0] * (1 - share) + pair[1] * share
+
+
 def _noise(rng: np.random.Generator, shape: tuple[int, int], cell: float) -> np.ndarray:
     """Smooth noise with features of about `cell` pixels: (H, W) float32, about 0..1."""
     grid = (int(shape[0] / cell) + 3, int(shape[1] / cell) + 3)
@@ -245,7 +248,7 @@ def _leaves(rng: np.random.Generator, shape: tuple[int, int], scale: float) -> n
     for _ in range(rng.integers(40, 90)):
         centre = rng.random(2) * (shape[1], shape[0])
         axes = scale * rng.uniform(0.03, 0.09) * np.array([1.0, rng.uniform(0.3, 0.7)])
-        cv2.ellipse(canvas, (tuple(centre), tuple(2 * axes), rng.uniform(0, 180)), rng.random(), -1)
+        cv2.ellipse(canvas, (centre, 2 * axes, rng.uniform(0, 180)), rng.random(), -1)
     return canvas
 
 
@@ -265,8 +268,7 @@ def _background(
         rows, columns = np.indices(shape, np.float32) / max(shape)
         along = np.cos(angle) * (columns - 0.5) + np.sin(angle) * (rows - 0.5)
         mix = 0.5 + along + 0.3 * (_noise(rng, shape, scale * 0.12) - 0.5)
-    mix = np.clip(mix, 0, 1)[..., None]
-    return pair[0] * (1 - mix) + pair[1] * mix
+    return _blend(pair, np.clip(mix, 0, 1))
 
 
 def _place(rng: np.random.Generator, index: int, shape: tuple[int, int]) -> _Placed:
@@ -283,16 +285,14 @@ def _place(rng: np.random.Generator, index: int, shape: tuple[int, int]) -> _Pla
     x = np.cos(angle) * right + np.sin(angle) * down
     y = np.cos(angle) * down - np.sin(angle) * right
     distance = toy.shape(x, y)
-    inside = distance < 0
-    cut = inside[0].any() or inside[-1].any() or inside[:, 0].any() or inside[:, -1].any()
-    return _Placed(index, x, y, radius, distance, bool(cut))
+    return _Placed(index, x, y, radius, distance)
 
 
 def _visible(placed: list[_Placed], shape: tuple[int, int]) -> np.ndarray:
     """Which object is seen at each pixel: (H, W) uint8, 0 for none, i + 1 for placed[i]."""
     seen = np.zeros(shape, np.uint8)
     for number, item in enumerate(placed, 1):
-        seen[item.distance < 0] = number
+        seen[item.mask] = number
     return seen
 
 
@@ -308,7 +308,7 @@ def _arrange(rng: np.random.Generator, first: int, shape: tuple[int, int]) -> li
             break
         trial = [*placed, _place(rng, int(rng.integers(len(CLASSES))), shape)]
         seen = np.bincount(_visible(trial, shape).ravel(), minlength=len(trial) + 1)[1:]
-        whole = [np.count_nonzero(item.distance < 0) for item in trial]
+        whole = [np.count_nonzero(item.mask) for item in trial]
         if all(part >= 0.55 * area for part, area in zip(seen, whole, strict=True)):
             placed = trial
     return placed
@@ -325,11 +325,9 @@ def _paint(
     """`image` with an object and its shadow on it: (H, W, 3) float32 in 0..1."""
     toy = _TOYS[CLASSES[item.index]]
     period = scale * rng.uniform(0.07, 0.095)
-    origin = rng.random(2) if toy.origin is None else np.array(toy.origin)
-    mix = toy.pattern(
-        (item.x - origin[0]) * item.radius / period, (item.y - origin[1]) * item.radius / period
-    )[..., None]
-    colours = pair[0] * (1 - mix) + pair[1] * mix
+    left, top = rng.random(2) if toy.origin is None else np.array(toy.origin)
+    x, y = ((item.x - left) * item.radius / period, (item.y - top) * item.radius / period)
+    colours = _blend(pair, toy.pattern(x, y))
 
     # Light falls on a sphere's or a flat side's surface; the rim is darker, as outlines are.
     towards = light[0] * item.x + light[1] * item.y
@@ -341,9 +339,7 @@ def _paint(
 
     alpha = np.clip(0.5 - item.distance * item.radius, 0, 1).astype(np.float32)
     offset = -light * item.radius * 0.15
-    moved = cv2.warpAffine(
-        alpha, np.array([[1, 0, offset[0]], [0, 1, offset[1]]]), alpha.shape[::-1]
-    )
+    moved = cv2.warpAffine(alpha, np.column_stack([np.eye(2), offset]), alpha.shape[::-1])
     shadow = 1 - 0.5 * cv2.GaussianBlur(moved, (0, 0), item.radius * 0.08)
     return image * (shadow * (1 - alpha))[..., None] + colours * alpha[..., None]
 
@@ -362,12 +358,7 @@ def _saliency(rng: np.random.Generator, seen: np.ndarray, count: int) -> np.ndar
     """What a saliency detector might make of the scene: (H, W) uint8.
 
     Borders are blobby, an object is sometimes missed or half missed, background is sometimes
-    found, and no value is saturated.
-
-    Args:
-        rng: the scene's generator.
-        seen: (H, W) uint8, 0 background, i for the i-th object.
-        count: the number of objects.
+    found, and no value is saturated. `seen` is (H, W) uint8: 0 background, i the i-th of `count`.
     """
     shape, scale = seen.shape, max(seen.shape)
     belief = np.zeros(shape, np.float32)
@@ -383,13 +374,26 @@ def _saliency(rng: np.random.Generator, seen: np.ndarray, count: int) -> np.ndar
         centre = rng.random(2) * (shape[1], shape[0])
         axes = scale * rng.uniform(0.2, 0.45, 2)
         blob = np.zeros(shape, np.float32)
-        cv2.ellipse(blob, (tuple(centre), tuple(axes), rng.uniform(0, 180)), 1.0, -1)
+        cv2.ellipse(blob, (centre, axes, rng.uniform(0, 180)), 1.0, -1)
         belief = np.maximum(belief, blob * rng.uniform(0.55, 0.95))
     soft = cv2.GaussianBlur(belief, (0, 0), scale * rng.uniform(0.02, 0.05))
     soft += 0.45 * (_noise(rng, shape, scale * 0.09) - 0.5)
     values = 1 / (1 + np.exp(-7 * (soft - 0.45)))
     values = cv2.GaussianBlur(values, (0, 0), scale * 0.012)
     return (255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
+def _describe(item: _Placed, visible: np.ndarray) -> VisibleObject:
+    """What the annotation says of an object of which the pixels `visible` (H, W) bool are seen."""
+    left, top, width, height = cv2.boundingRect(visible.astype(np.uint8))
+    box = (left, top, left + width - 1, top + height - 1)
+    border = np.pad(item.mask[1:-1, 1:-1], 1)
+    return VisibleObject(
+        CLASSES[item.index],
+        box,
+        truncated=bool((item.mask & ~border).any()),
+        occluded=bool((item.mask & ~visible).any()),
+    )
 
 
 def make_scene(entropy: Sequence[int], first: int, size: int = 112) -> Scene:
@@ -415,38 +419,33 @@ def make_scene(entropy: Sequence[int], first: int, size: int = 112) -> Scene:
 
     seen = _visible(placed, shape)
     labels = np.array([0, *(item.index + 1 for item in placed)], np.uint8)[seen]
-    items = []
-    for number, item in enumerate(placed, 1):
-        rows, columns = np.nonzero(seen == number)
-        box = (int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max()))
-        hidden = bool(((item.distance < 0) & (seen != number)).any())
-        items.append(Item(CLASSES[item.index], box, item.cut, hidden))
+    items = tuple(_describe(item, seen == number) for number, item in enumerate(placed, 1))
     saliency = _saliency(rng, seen, len(placed))
-    return Scene(_photograph(rng, image), labels, saliency, tuple(items))
+    return Scene(_photograph(rng, image), labels, saliency, items)
 
 
 def annotation_xml(identifier: str, scene: Scene) -> str:
     """The annotation of a scene as VOC writes it; box corners are inclusive and count from 1."""
     height, width = scene.labels.shape
-    lines = [
-        "<annotation>",
-        f"\t<filename>{identifier}.jpg</filename>",
-        f"\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>",
-        "\t<segmented>1</segmented>",
-    ]
+    objects = ""
     for item in scene.items:
-        corners = zip(("xmin", "ymin", "xmax", "ymax"), item.box, strict=True)
-        box = "".join(f"<{name}>{value + 1}</{name}>" for name, value in corners)
-        lines += [
-            "\t<object>",
-            f"\t\t<name>{item.name}</name>",
-            f"\t\t<truncated>{item.truncated:d}</truncated>",
-            f"\t\t<occluded>{item.occluded:d}</occluded>",
-            "\t\t<difficult>0</difficult>",
-            f"\t\t<bndbox>{box}</bndbox>",
-            "\t</object>",
-        ]
-    return "\n".join([*lines, "</annotation>", ""])
+        left, top, right, bottom = (corner + 1 for corner in item.box)
+        objects += f"""\
+\t<object>
+\t\t<name>{item.name}</name>
+\t\t<truncated>{item.truncated:d}</truncated>
+\t\t<occluded>{item.occluded:d}</occluded>
+\t\t<difficult>0</difficult>
+\t\t<bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox>
+\t</object>
+"""
+    return f"""\
+<annotation>
+\t<filename>{identifier}.jpg</filename>
+\t<size><width>{width}</width><height>{height}</height><depth>3</depth></size>
+\t<segmented>1</segmented>
+{objects}</annotation>
+"""
 
 
 def generate(
@@ -474,37 +473,36 @@ def generate(
     Raises:
         InputError: an argument out of range, a root that holds other data, or not writable.
     """
-    for name, value, low in (
-        ("images", images, 1),
-        ("validation", validation, 0),
-        ("seed", seed, 0),
+    for name, value, low, high in (
+        ("images", images, 1, None),
+        ("validation", validation, 0, None),
+        ("seed", seed, 0, None),
+        ("size", size, MIN_SIZE, MAX_SIZE),
     ):
-        if value < low:
-            raise InputError(f"{name} {value}: must be at least {low}")
-    if not MIN_SIZE <= size <= MAX_SIZE:
-        raise InputError(f"size {size}: must be {MIN_SIZE} to {MAX_SIZE} pixels")
+        if value < low or (high is not None and value > high):
+            bounds = f"at least {low}" if high is None else f"{low} to {high} pixels"
+            raise InputError(f"{name} {value}: must be {bounds}")
     root = Path(root)
     _claim(root)
-
-    counts = {"train": ("scene", images), "val": ("val", validation)}
-    numbered = [
-        (f"{prefix}_{number + 1:04d}", stream, number)
-        for stream, (prefix, count) in enumerate(counts.values())
-        for number in range(count)
-    ]
-    _remove_others(root, {identifier for identifier, *_ in numbered})
-    for identifier, stream, number in tqdm(numbered, "scenes", disable=not progress):
-        scene = make_scene((seed, stream, number), number % len(CLASSES), size)
-        _write_scene(root, identifier, scene)
-    for split, (prefix, count) in counts.items():
-        text = "".join(f"{prefix}_{number + 1:04d}\n" for number in range(count))
-        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
+    lists = {
+        "train": [f"scene_{number:04d}" for number in range(1, images + 1)],
+        "val": [f"val_{number:04d}" for number in range(1, validation + 1)],
+    }
+    _remove_others(root, {*lists["train"], *lists["val"]})
+    with tqdm(total=images + validation, desc="scenes", disable=not progress) as bar:
+        for stream, (split, identifiers) in enumerate(lists.items()):
+            for number, identifier in enumerate(identifiers):
+                scene = make_scene((seed, stream, number), number % len(CLASSES), size)
+                _write_scene(root, identifier, scene)
+                bar.update()
+            text = "".join(f"{identifier}\n" for identifier in identifiers)
+            write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
 
 
 def _claim(root: Path) -> None:
     """Mark `root` as this generator's by its labels.txt; other people's data is left alone."""
     if root.exists() and not root.is_dir():
-        raise InputError(f"{root}: is not a folder")
+        raise InputError(f"{root}: not a folder")
     labels = root / "labels.txt"
     if labels.exists():
         foreign = tuple(read_lines(labels)) != CLASSES
@@ -518,14 +516,11 @@ def _claim(root: Path) -> None:
 def _remove_others(root: Path, identifiers: set[str]) -> None:
     """Remove scenes of an earlier, larger set: train_aug is whatever has a mask and is not val."""
     for folder, ending in _FILES.items():
-        names = list_folder(root / folder) if (root / folder).is_dir() else []
-        for name in names:
-            ours = re.fullmatch(rf"((?:scene|val)_\d{{4,}}){re.escape(ending)}", name)
-            if ours and ours[1] not in identifiers:
+        for path in (root / folder).glob(f"*{ending}"):
+            if re.fullmatch(r"(scene|val)_\d{4,}", path.stem) and path.stem not in identifiers:
                 try:
-                    (root / folder / name).unlink(missing_ok=True)
+                    path.unlink(missing_ok=True)
                 except OSError as error:
-                    path = root / folder / name
                     raise InputError(f"cannot remove {path}: {error.strerror}") from error
 
 
@@ -540,12 +535,12 @@ def _write_scene(root: Path, identifier: str, scene: Scene) -> None:
     write_bytes(path["saliency_map"], encode_png(scene.saliency))
 
 
-def _command(options: argparse.Namespace) -> int:
-    generate(options.root, options.images, options.validation, options.size, options.seed, True)
-    crop = -(-options.size // 16) * 16
+def _command(args: argparse.Namespace) -> int:
+    generate(args.root, args.images, args.validation, args.size, args.seed, progress=True)
+    crop = -(-args.size // 16) * 16
     print(
-        f"{options.images} training and {options.validation} validation scenes are in "
-        f"{options.root}; next: python train_scn.py --dataset custom --root {options.root} "
+        f"{args.images} training and {args.validation} validation scenes are in {args.root}; "
+        f"next: python train_scn.py --dataset custom --root {args.root} "
         f"--crop {crop} --long_side {crop} {crop + 16}"
     )
     return 0

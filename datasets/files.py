@@ -4,7 +4,7 @@ photographs, label maps and saliency maps."""
 import io
 import json
 import os
-import tempfile
+import secrets
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,28 +48,24 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", durable: bool = False
         InputError: the file cannot be written (permissions, full disk).
     """
     path = Path(path)
-    temporary = None
+    temporary = path.with_name(f".{path.name[:64]}.{secrets.token_hex(8)}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(UNFINISHED, f".{path.name[:64]}.", path.parent)
-        # mkstemp makes private files; these are results that others may read, as open() gives.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        with os.fdopen(descriptor, mode, encoding=None if "b" in mode else "utf-8") as file:
+        # "x" makes a file that was not there, with the permissions that open() always gives.
+        encoding = None if "b" in mode else "utf-8"
+        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-        temporary = None
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}; make room, or name another folder"
         ) from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):  # gone after a success
+            temporary.unlink()
 
 
 def write_bytes(path: str | os.PathLike, data: bytes, durable: bool = False) -> None:
@@ -171,7 +167,7 @@ def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
     seen = set()
     for identifier in ids:
         if identifier in seen:
-            raise InputError(f"{path}: the id {identifier!r} is there twice; remove one")
+            raise InputError(f"{path}: the id {identifier!r} appears twice; remove one")
         seen.add(identifier)
     return ids
 
@@ -359,15 +355,17 @@ def encode_png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
     picture = Image.fromarray(image)
     if palette is not None:
         picture.putpalette(np.asarray(palette, np.uint8).tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
+    return _encoded(picture, "PNG")
 
 
 def encode_jpeg(image: np.ndarray) -> bytes:
     """An image (H, W, 3) uint8 as JPEG, of a quality for looking at."""
+    return _encoded(Image.fromarray(image), "JPEG", quality=90)
+
+
+def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=90)
+    picture.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -7,6 +7,7 @@ batches with any number of workers, and can go on from any step.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -237,35 +238,25 @@ def _batch(items: list[dict]) -> dict[str, Any]:
     return {**batch, "skipped": skipped} if skipped else batch
 
 
+def _loader(dataset: Dataset, workers: int, pin: bool, **how: Any) -> DataLoader:  # noqa: ANN401
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # so that reading leaves torch's random state alone
+        timeout=LOADER_TIMEOUT if workers else 0,
+        **how,
+    )
+
+
 def training_loader(
     crops: TrainingCrops, batches: ShuffledBatches, workers: int, pin: bool
 ) -> DataLoader:
     """All batches of a training, in order."""
-    return DataLoader(
-        crops,
-        batch_sampler=batches,
-        collate_fn=_batch,
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # so that reading leaves torch's random state alone
-        timeout=LOADER_TIMEOUT if workers else 0,
-    )
-
-
-def _only(items: list[dict]) -> dict:
-    return items[0]
+    return _loader(crops, workers, pin, batch_sampler=batches, collate_fn=_batch)
 
 
 def photograph_loader(photographs: Photographs, workers: int, pin: bool) -> DataLoader:
     """Photographs one at a time, in order, read ahead by the workers."""
-    return DataLoader(
-        photographs,
-        batch_size=1,
-        collate_fn=_only,
-        num_workers=workers,
-        pin_memory=pin,
-        worker_init_fn=_start_worker,
-        generator=torch.Generator(),  # so that reading leaves torch's random state alone
-        timeout=LOADER_TIMEOUT if workers else 0,
-    )
+    return _loader(photographs, workers, pin, batch_size=1, collate_fn=itemgetter(0))

@@ -9,11 +9,7 @@ def voc_palette() -> np.ndarray:
     The colour of an index interleaves its bits over the high bits of red, green and blue, as in
     the VOC development kit.
     """
-    index = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((index >> (3 * bit + channel) & 1) << (7 - bit)).astype(
-                np.uint8
-            )
-    return palette
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    # Bit 3 i + c of the index is bit 7 - i of channel c.
+    of_channels = np.pad(bits, ((0, 0), (0, 1))).reshape(256, 3, 3).swapaxes(1, 2)
+    return np.packbits(of_channels, axis=2)[..., 0]

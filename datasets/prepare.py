@@ -13,14 +13,12 @@ still holds and otherwise makes them on the spot.
 
 import argparse
 import hashlib
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,6 +31,7 @@ from datasets.classes import DATA
 from datasets.collection import (
     Collection,
     Index,
+    Note,
     missing_labels,
     missing_masks,
     missing_saliency,
@@ -46,9 +45,15 @@ from datasets.labels import (
     read_published_labels,
     write_labels_json,
 )
-from datasets.workers import end_with_parent
+from datasets.workers import in_processes
 
 PREPARED = DATA / "prepared"
+
+PUBLISHED_LABELS = {
+    voc.NAME: DATA / "voc" / "cls_labels.npy",
+    coco.NAME: DATA / "coco" / "cls_labels.npy",
+}
+"""Where the published steps of the method put image-level labels."""
 
 LAYOUTS = {layout.NAME: layout for layout in (voc, coco, custom)}
 """The data sets. Each module has EXPECTED, ROOT_OPTION, SALIENCY_OPTION, sources, build_index and
@@ -77,7 +82,8 @@ def load_collection(
         root: the data set's folder.
         split: `train`, `val` or `train_aug` (`train` or `val` of COCO).
         saliency: folder of `<id>.png`; by default root/saliency_map if it is there.
-        labels_file: a published cls_labels.npy or a CSV, whose labels replace the annotations'.
+        labels_file: a published cls_labels.npy or a CSV, whose labels replace the annotations';
+            by default what PUBLISHED_LABELS names, if it is there, for the photographs in it.
         prepared: folder of what prepare writes; by default the repository's data/prepared.
         quiet: print nothing (a process that is not the first).
 
@@ -87,8 +93,7 @@ def load_collection(
     layout = find_layout(dataset)
     root = check_root(layout, root)
     index = load_index(layout, root, Path(prepared or PREPARED), quiet)
-    if labels_file is not None:
-        index = with_labels_of(Path(labels_file), layout, index)
+    index = with_labels_file(labels_file, layout, index)
     return layout.build_collection(root, split, index, saliency_folder(layout, root, saliency))
 
 
@@ -133,7 +138,7 @@ def saliency_folder(
 def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> Index:
     """The lists and labels of a root: those that were prepared if they still hold, else new."""
     folder = prepared_folder(layout, root, prepared)
-    meta = fingerprint(layout, root)
+    meta = sources_state(layout, root)
     index = _read_prepared(folder, meta)
     if index is not None:
         return index
@@ -141,43 +146,76 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
         print(f"{layout.NAME}: {root} is not prepared yet, or has changed; preparing it now")
     index = build_index(layout, root, quiet)
     require_annotations(index)
+    notes = index.texts()
     try:
         write_index(folder, index, meta)
     except InputError as error:  # an installation that the user may not write to still works
-        if not quiet:
-            print(f"note: {error}; lists and labels are made anew each time")
+        notes.insert(0, f"{error}; lists and labels are made anew each time")
     if not quiet:
-        for note in index.notes:
-            print(f"note: {note}")
+        print_notes(notes)
     return index
 
 
-def with_labels_of(path: Path, layout: ModuleType, index: Index) -> Index:
-    """The index with the labels in a published file or a CSV instead of its own."""
-    if not path.is_file():
-        raise InputError(f"--labels_file {path}: no such file; name a cls_labels.npy or a CSV")
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what the user should know, a line each."""
+    for note in notes:
+        print(f"note: {note}")
+
+
+def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: Index) -> Index:
+    """The index with the labels of a published file or a CSV instead of its own.
+
+    Args:
+        path: the file; its labels replace all. None for what PUBLISHED_LABELS names, if it is
+            there: its labels replace those of the photographs in it, and a note says so.
+        layout: the data set.
+        index: lists and labels.
+
+    Raises:
+        InputError: the file cannot be read, or knows none of the photographs though it was named.
+    """
+    if path is not None:
+        if not Path(path).is_file():
+            raise InputError(f"--labels_file {path}: no such file; name a cls_labels.npy or a CSV")
+        found = _labels_for(Path(path), layout, index)
+        if not found:
+            raise InputError(
+                f"{path}: it has none of the data set's photographs; "
+                "name the data set that it belongs to"
+            )
+        return replace(index, labels=found)
+    default = PUBLISHED_LABELS.get(layout.NAME)
+    if default is None or not default.is_file():
+        return index
+    found = _labels_for(default, layout, index)
+    text = (
+        f"image-level labels of {len(found)} photographs come from {default}, not from the "
+        "annotations; to use the annotations, move that file away"
+        if found
+        else f"{default} is not used: it has none of the data set's photographs"
+    )
+    return replace(index, labels={**index.labels, **found}, notes=(*index.notes, Note(text)))
+
+
+def _labels_for(path: Path, layout: ModuleType, index: Index) -> dict[str, np.ndarray]:
+    """The labels that a published file or a CSV has for the photographs in the lists."""
     if path.suffix == ".npy":
         labels = read_published_labels(path)
-        found = len(next(iter(labels.values())))
-        if found != len(index.classes):
+        length = len(next(iter(labels.values())))
+        if length != len(index.classes):
             raise InputError(
-                f"{path}: labels of {found} classes, but the data set has {len(index.classes)}; "
+                f"{path}: labels of {length} classes, but the data set has {len(index.classes)}; "
                 "name the data set that it belongs to"
             )
     else:
         _, labels = read_csv_labels(path, index.classes)
-    chosen = {}
+    found = {}
     for identifier in {i for ids in index.lists.values() for i in ids}:
         keys = coco.published_ids(identifier) if layout is coco else (identifier,)
         known = [key for key in keys if key in labels]
         if known:
-            chosen[identifier] = labels[known[0]]
-    if not chosen:
-        raise InputError(
-            f"{path}: it has none of the data set's photographs; "
-            "name the data set that it belongs to"
-        )
-    return replace(index, labels=chosen)
+            found[identifier] = labels[known[0]]
+    return found
 
 
 # --- preparing ------------------------------------------------------------------------------------
@@ -198,10 +236,11 @@ def require_annotations(index: Index) -> None:
     Raises:
         InputError: naming the first and how many there are.
     """
-    if index.unreadable:
-        more = len(index.unreadable) - 1
+    unreadable = index.texts(unreadable=True)
+    if unreadable:
+        more = len(unreadable) - 1
         raise InputError(
-            f"{index.unreadable[0]}{f' (and {more} more annotations)' if more else ''}; correct "
+            f"{unreadable[0]}{f' (and {more} more annotations)' if more else ''}; correct "
             "the file or leave the photograph out (python -m datasets.check lists all such files)"
         )
 
@@ -211,7 +250,7 @@ def write_index(folder: Path, index: Index, meta: dict[str, Any]) -> None:
     for split, ids in index.lists.items():
         write_text(folder / f"{split}.txt", "".join(f"{identifier}\n" for identifier in ids))
     write_labels_json(folder / "labels.json", index.classes, index.labels)
-    splits_and_notes = {"splits": list(index.lists), "notes": list(index.notes)}
+    splits_and_notes = {"splits": list(index.lists), "notes": [asdict(n) for n in index.notes]}
     write_json(folder / "meta.json", {**meta, **splits_and_notes})
 
 
@@ -221,28 +260,29 @@ def prepared_folder(layout: ModuleType, root: Path, prepared: Path) -> Path:
     return prepared / f"{layout.NAME}-{digest[:12]}"
 
 
-def fingerprint(layout: ModuleType, root: Path) -> dict[str, Any]:
+def sources_state(layout: ModuleType, root: Path) -> dict[str, Any]:
     """What lists and labels depend on: the root, and size and time of every source.
 
     A folder's time changes when a file in it is added, removed or replaced; of annotations, which
     may be edited in place, the newest counts too.
     """
-    sources = {}
-    for path in layout.sources(root):
-        try:
-            status = path.stat()
-            newest = status.st_mtime_ns
-            if path.name == "Annotations":
-                with os.scandir(path) as entries:
-                    newest = max((entry.stat().st_mtime_ns for entry in entries), default=newest)
-            sources[str(path.relative_to(root))] = [
-                status.st_size,
-                status.st_mtime_ns,
-                newest,
-            ]
-        except OSError:
-            sources[str(path.relative_to(root))] = None
-    return {"dataset": layout.NAME, "root": str(root), "sources": sources}
+    return {
+        "dataset": layout.NAME,
+        "root": str(root),
+        "sources": {str(path.relative_to(root)): _state(path) for path in layout.sources(root)},
+    }
+
+
+def _state(path: Path) -> list[int] | None:
+    try:
+        status = path.stat()
+        newest = status.st_mtime_ns
+        if path.name == "Annotations":
+            with os.scandir(path) as entries:
+                newest = max((entry.stat().st_mtime_ns for entry in entries), default=newest)
+        return [status.st_size, status.st_mtime_ns, newest]
+    except OSError:
+        return None
 
 
 def _read_prepared(folder: Path, meta: dict[str, Any]) -> Index | None:
@@ -253,7 +293,10 @@ def _read_prepared(folder: Path, meta: dict[str, Any]) -> Index | None:
             return None
         lists = {split: read_id_list(folder / f"{split}.txt") for split in written["splits"]}
         classes, labels = read_labels_json(folder / "labels.json")
-        return Index(classes, lists, labels, tuple(written["notes"]))
+        notes = tuple(Note(**note) for note in written["notes"])
+        if any(not isinstance(note.text, str) for note in notes):
+            return None
+        return Index(classes, lists, labels, notes)
     except (InputError, KeyError, TypeError):
         return None
 
@@ -270,46 +313,15 @@ def render_coco_masks(root: Path, index: Index, workers: int) -> None:
         coco.require_pycocotools()
         start = time.perf_counter()
         done = len(ids) - len(absent)
-        with tqdm(total=len(ids), initial=done, desc=f"masks {split}", unit="img") as bar:
-            tasks = coco.mask_tasks(root, split, absent)
-            for count in in_processes(coco.render_masks, tasks, workers):
-                bar.update(count)
+        tasks = coco.mask_tasks(root, split, absent)
+        rendered = in_processes(coco.render_mask, tasks, workers, chunk=16)
+        for _ in tqdm(rendered, f"masks {split}", len(ids), initial=done, unit="img"):
+            pass
         seconds = time.perf_counter() - start
         print(
             f"{split}: {len(absent)} masks rendered in {seconds:.1f} s, "
             f"{len(absent) / seconds:.1f} images/s ({workers} processes)"
         )
-
-
-def in_processes(function: Callable, tasks: Iterable, workers: int) -> Iterator:
-    """`function(task)` of every task, as they are done, in `workers` processes (here, if 1).
-
-    Tasks are taken from the iterable only as fast as they are worked off, so that memory stays
-    bounded.
-
-    Raises:
-        InputError: a process was killed.
-    """
-    if workers <= 1:
-        yield from map(function, tasks)
-        return
-    # spawn: the processes share nothing with this one, which may hold gigabytes of annotations.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent)
-    running = set()
-    try:
-        for task in tasks:
-            running.add(pool.submit(function, task))
-            if len(running) >= 2 * workers:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        yield from (future.result() for future in as_completed(running))
-    except BrokenProcessPool:
-        raise InputError(
-            "a worker process was killed, perhaps for want of memory; try fewer --workers"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def summary(collections: list[Collection]) -> str:
@@ -322,17 +334,20 @@ def summary(collections: list[Collection]) -> str:
             f"{c.split:<12}{images:>10}{images - len(missing_labels(c)):>14}"
             f"{images - len(missing_masks(c)):>14}{images - len(missing_saliency(c)):>16}"
         )
-    lines += ["", f"{'images per class':<20}" + "".join(f"{c.split:>12}" for c in collections)]
-    counts = [images_per_class(c) for c in collections]
-    for k, name in enumerate(collections[0].classes):
-        lines.append(f"{name:<20}" + "".join(f"{count[k]:>12}" for count in counts))
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *class_table(collections)])
 
 
-def images_per_class(collection: Collection) -> np.ndarray:
-    """(K,) the number of photographs with each class, by their labels."""
-    labels = [collection.labels[i] for i in collection.ids if i in collection.labels]
-    return np.sum([np.zeros(len(collection.classes), int), *labels], axis=0)
+def class_table(collections: list[Collection], in_masks: Counter | None = None) -> list[str]:
+    """A table's lines: photographs with each class by their labels, and by their masks if given."""
+    names = collections[0].classes
+    columns = []
+    for c in collections:
+        labels = [c.labels[i] for i in c.ids if i in c.labels]
+        columns.append([c.split, *np.sum([np.zeros(len(names), int), *labels], axis=0)])
+    if in_masks is not None:
+        columns.append(["in masks", *(in_masks[k] for k in range(1, len(names) + 1))])
+    rows = zip(["images per class", *names], *columns, strict=True)
+    return [f"{name:<20}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:
@@ -343,43 +358,40 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
         type=number(int, 1),
         default=os.cpu_count() or 1,
         metavar="N",
-        help="processes (default: one a CPU core)",
+        help="processes (default: one per CPU core)",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def roots_of(options: argparse.Namespace) -> tuple[ModuleType, Path, Path | None]:
+def open_layout(args: argparse.Namespace) -> tuple[ModuleType, Path, Path | None]:
     """The layout, its root and its saliency folder, as options and dataset_root.py say."""
-    layout = find_layout(options.dataset)
-    root, saliency = roots.chosen(options)
+    layout = find_layout(args.dataset)
+    root, saliency = roots.chosen(args)
     root = check_root(layout, root)
     return layout, root, saliency_folder(layout, root, saliency)
 
 
-def _command(options: argparse.Namespace) -> int:
-    layout, root, saliency = roots_of(options)
-    folder = prepared_folder(layout, root, options.out)
-    meta = fingerprint(layout, root)
-    index = build_index(layout, root)
-    require_annotations(index)
-    annotated = index
-    if options.labels_file is not None:
-        index = with_labels_of(Path(options.labels_file), layout, index)
+def _command(args: argparse.Namespace) -> int:
+    layout, root, saliency = open_layout(args)
+    folder = prepared_folder(layout, root, args.out)
+    meta = sources_state(layout, root)
+    annotated = build_index(layout, root)
+    require_annotations(annotated)
+    index = with_labels_file(args.labels_file, layout, annotated)
     write_index(folder, annotated, meta)
     if layout is coco:
-        render_coco_masks(root, index, options.workers)
+        render_coco_masks(root, index, args.workers)
     collections = [layout.build_collection(root, s, index, saliency) for s in index.lists]
     print(f"{layout.NAME} {root}: lists and labels are in {folder}\n")
-    print(summary(collections))
-    print()
-    for note in index.notes:
-        print(f"note: {note}")
+    print(summary(collections) + "\n")
+    notes = index.texts()
     for c in collections:
         empty = [] if layout is coco else without_class(c)
         if empty:
-            print(f"note: {len(empty)} photographs of {c.split} have no class, such as {empty[0]}")
+            notes.append(f"{len(empty)} photographs of {c.split} have no class, such as {empty[0]}")
     if saliency is None:
-        print(f"note: no saliency maps; {layout.SALIENCY_OPTION} or {root / 'saliency_map'}")
+        notes.append(f"no saliency maps; {layout.SALIENCY_OPTION} or {root / 'saliency_map'}")
+    print_notes(notes)
     return 0
 
 

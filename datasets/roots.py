@@ -25,15 +25,17 @@ def add_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--labels_file",
         metavar="FILE",
-        help="image-level labels from a published cls_labels.npy or a CSV instead of the XML files",
+        help="image-level labels from a published cls_labels.npy or a CSV instead of the "
+        "annotations' (default: data/voc/cls_labels.npy or data/coco/cls_labels.npy in the "
+        "repository, if it is there, for the photographs that it lists)",
     )
 
 
-def chosen(options: argparse.Namespace) -> tuple[str | None, str | None]:
-    """(root, saliency folder or None) of `options.dataset`."""
+def chosen(args: argparse.Namespace) -> tuple[str | None, str | None]:
+    """(root, saliency folder or None) of `args.dataset`."""
     root, saliency = {
-        "voc12": (options.voc_root, options.voc_sal_root),
-        "coco": (options.coco_root, options.coco_sal_root),
-        "custom": (options.root, options.sal_root),
-    }[options.dataset]
+        "voc12": (args.voc_root, args.voc_sal_root),
+        "coco": (args.coco_root, args.coco_sal_root),
+        "custom": (args.root, args.sal_root),
+    }[args.dataset]
     return root, saliency or None

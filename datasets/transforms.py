@@ -10,8 +10,8 @@ Box = tuple[int, int, int, int]
 """Top, left, bottom, right, pixels, ends exclusive."""
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resize (H, W) or (H, W, D) uint8, bilinearly; areas are averaged when shrinking a lot.
+def resize_photograph(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resize (H, W) or (H, W, D) uint8 bilinearly; areas are averaged when shrinking a lot.
 
     Bilinear without antialiasing is what inference does too, and three times as fast.
     """
@@ -102,9 +102,9 @@ def augment(
         (image (crop, crop, 3), saliency (crop, crop) or None, where the photograph lies in them).
     """
     size = random_long_side(image.shape[:2], long_side, rng)
-    layers = [(resize(image, *size), PADDING_COLOUR)]
+    layers = [(resize_photograph(image, *size), PADDING_COLOUR)]
     if saliency is not None:
-        layers.append((resize(saliency, *size), 0))
+        layers.append((resize_photograph(saliency, *size), 0))
     squares, box = random_crop(layers, crop, rng)
     if rng.random() < 0.5:
         squares, box = mirror(squares, box)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.classes import voc_classes
-from datasets.collection import Collection, Index, Progress, Unreadable, collect, png_ids
+from datasets.collection import Collection, Index, Note, Progress, collect, png_ids
 from datasets.files import InputError, list_ids, list_photographs, read_id_list
 from datasets.labels import xml_labels
 
@@ -63,24 +63,24 @@ def mask_folder(root: Path) -> Path | None:
 
 def augmented_list(
     root: Path, train: tuple[str, ...], val: tuple[str, ...]
-) -> tuple[tuple[str, ...], list[str]]:
+) -> tuple[tuple[str, ...], list[Note]]:
     """The ids of train_aug, and a note where it is not what its name says."""
-    augmented = png_ids(root / "SegmentationClassAug") - set(val)
     folder = root / "SegmentationClassAug"
+    augmented = png_ids(folder) - set(val)
     if not augmented:
-        return train, [f"no masks <id>.png in {folder}: train_aug is the train list"]
+        text = f"no masks <id>.png in {folder}: train_aug is the train list"
+        return train, [Note(text, "train_aug")]
     left_out = len(set(train) - augmented)
-    notes = [f"{left_out} photographs of train have no mask in {folder}: not in train_aug"]
-    return tuple(sorted(augmented)), notes if left_out else []
+    text = f"{left_out} photographs of train have no mask in {folder}: not in train_aug"
+    return tuple(sorted(augmented)), [Note(text, "train_aug")] if left_out else []
 
 
 def read_annotations(
     root: Path, ids: Iterable[str], classes: tuple[str, ...], progress: Progress
-) -> tuple[dict[str, np.ndarray], list[str]]:
+) -> tuple[dict[str, np.ndarray], list[Note]]:
     """Labels of the photographs that have an XML file, and notes.
 
-    The notes are one on the photographs that have none, and an Unreadable for every file that
-    cannot be read.
+    There is a note on the photographs that have none, and one on every file that cannot be read.
     """
     folder = root / "Annotations"
     annotated = list_ids(folder, ".xml")
@@ -90,8 +90,9 @@ def read_annotations(
         try:
             labels[identifier] = xml_labels(folder / f"{identifier}.xml", classes)
         except InputError as error:
-            notes.append(Unreadable(error))
+            notes.append(Note(str(error), unreadable=True))
     missing = [identifier for identifier in ids if identifier not in annotated]
     if missing:
-        notes.append(f"{len(missing)} photographs have no XML in {folder}, such as {missing[0]}")
+        text = f"{len(missing)} photographs have no XML in {folder}, such as {missing[0]}"
+        notes.append(Note(text))
     return labels, notes

@@ -91,7 +91,7 @@ def changed(content, path, value):
         (["images", 0, "height"], 24.5, r"images\[0\] has no 'height'"),
         (["images", 0, "height"], -24, "has no size"),
         (["images", 0, "file_name"], "../../x.jpg", "not a plain file name"),
-        (["images", 1, "file_name"], "COCO_train2014_000000000001.jpg", "is there twice"),
+        (["images", 1, "file_name"], "COCO_train2014_000000000001.jpg", "appears twice"),
         (["images", 1, "id"], 1, "two photographs have the same number"),
         (["images", 0, "file_name"], "other.jpg", "no photograph for 'other'"),
         (["annotations", 0, "image_id"], 99, "annotation 1 names the photograph 99"),
@@ -126,7 +126,7 @@ def test_damaged_instances_are_rendered_or_refused(tmp_path, mask_api, mutated, 
     path.write_bytes(data.draw(mutated(json.dumps(content).encode())))
     try:
         ids = list(coco.read_instances(path).images)
-        for (task,) in ([t] for chunk in coco.mask_tasks(tmp_path, "train", ids) for t in chunk):
+        for task in coco.mask_tasks(tmp_path, "train", ids):
             assert coco.paint(task).shape == task.size
     except InputError:
         pass
@@ -235,15 +235,15 @@ HUGE = [[0, 0, 1e9, 0, 1e9, 1e9]]
         ("segmentation", [], "neither polygons nor run lengths"),
         ("segmentation", [[1, 1, 5, 5]], "three points or more"),
         ("segmentation", [[1, 1, 5, 5, 3, 3, 3]], "three points or more"),
-        ("segmentation", [[1, 1, 5, 5, 3, "3"]], "no number"),
-        ("segmentation", [[1, 1, 5, 5, 3, float("nan")]], "no number"),
+        ("segmentation", [[1, 1, 5, 5, 3, "3"]], "not a number"),
+        ("segmentation", [[1, 1, 5, 5, 3, float("nan")]], "not a number"),
         ("segmentation", HUGE, "far outside the photograph"),
         ("segmentation", {"size": [9, 9], "counts": [81]}, "not for 24 x 32"),
         ("segmentation", {"size": [24, 32], "counts": [800]}, "do not cover"),
-        ("segmentation", {"size": [24, 32], "counts": [-32, 800]}, "no list of numbers"),
+        ("segmentation", {"size": [24, 32], "counts": [-32, 800]}, "not a list of numbers"),
         ("segmentation", {"size": [24, 32], "counts": "P6"}, "do not cover"),
         ("segmentation", {"size": [24, 32], "counts": "\u2603"}, "run lengths"),
-        ("segmentation", {"size": [24, 32]}, "no list of numbers"),
+        ("segmentation", {"size": [24, 32]}, "not a list of numbers"),
         ("segmentation", {"size": [24, 32], "counts": "o" * 1_000_000}, "do not cover"),
         ("segmentation", [[-60, -60, 60, 60] * 20_000], "outline is longer"),
         ("area", None, "no finite number under 'area'"),

@@ -61,6 +61,7 @@ def test_photographs_without_masks_are_trained_on(load, custom_root, write_mask)
     write_file(lists / "train.txt", "z\na b\nx.y\n")
     write_mask(custom_root / "SegmentationClassAug" / "z.png", (1,))
     assert load("train_aug").ids == load("train").ids == ("z", "a b", "x.y")
+    assert load("train_aug").notes == ()  # nobody was left out
 
 
 def test_xml_labels_come_before_the_csv(load, custom_root):
@@ -83,12 +84,12 @@ def test_without_labels(load, custom_root):
     "name, text, message",
     [
         ("labels.txt", "", "labels.txt: no class in it"),
-        ("labels.txt", "leaf\nleaf\n", "labels.txt: the class 'leaf' is there twice"),
+        ("labels.txt", "leaf\nleaf\n", "labels.txt: the class 'leaf' appears twice"),
         ("labels.txt", "leaf\n", "labels.csv, line 3: unknown class 'stem'"),
         ("labels.csv", "a,leaf\n", "no image-level label for 'IMG-1' and 3 more"),
         ("ImageSets/Segmentation/train.txt", "\n", "train.txt: the list is empty"),
         ("ImageSets/Segmentation/train.txt", "q\n", "no photograph for 'q' of the list"),
-        ("ImageSets/Segmentation/val.txt", "z\nz\n", "val.txt: the id 'z' is there twice"),
+        ("ImageSets/Segmentation/val.txt", "z\nz\n", "val.txt: the id 'z' appears twice"),
         ("Annotations/z.xml", annotation("bark"), "z.xml: unknown class 'bark'; .* leaf, stem"),
         ("JPEGImages/z.jpg", "", "z.jpg and z.tif have the same id 'z'; rename"),
     ],

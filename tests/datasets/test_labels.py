@@ -53,7 +53,7 @@ def test_own_class_list(tmp_path):
     [
         ("", "no class in it"),
         ("background\n", "no class in it"),
-        ("a\nb\na\n", "'a' is there twice"),
+        ("a\nb\na\n", "'a' appears twice"),
         ("a\nb\x07\n", "not a class name"),
         ("\n".join(f"c{i}" for i in range(255)), "255 classes; label maps hold at most 254"),
     ],
@@ -107,7 +107,7 @@ def test_bad_xml(tmp_path, text, message):
 def test_missing_and_huge_xml(tmp_path):
     with pytest.raises(InputError, match="a.xml: no such file"):
         xml_labels(tmp_path / "a.xml", CLASSES)
-    with pytest.raises(InputError, match="no annotation of one photograph"):
+    with pytest.raises(InputError, match="too many for one photograph's annotation"):
         labels_of_xml(tmp_path / "a.xml", b" " * 10_000_001)
 
 
@@ -238,6 +238,12 @@ LONG = (3000).to_bytes(4, "little") + b"\x7f" * 3000  # 7000 digits, which Pytho
         b"\x80\x02(ios\nsystem\n.",
         b"\x80\x02]r\xff\xff\xff\xff.",  # a memo index that makes Python's unpickler allocate 32 GB
         b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns.",  # a key whose hash overflows the C stack
+        b"\x80\x02}(" + b")" + b"\x85" * 200_000 + b"Nu.",
+        b"\x80\x02]K\x00}" + b")" + b"\x85" * 200_000 + b"Nss.",
+        b"\x80\x04\x8d" + b"\xff" * 7 + b"\x7f" + b"a.",  # a text of 2**63 - 1 bytes
+        b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f" + b"N.",  # a frame of as many
+        b"\x80\x02cnumpy\nndarray\nN}X\x06\x00\x00\x00valuesNs\x86b.",  # would change a class
+        b"\x80\x02c_codecs\nencode\n}X\x0c\x00\x00\x00__defaults__)sb.",
         b"\x80\x02X\x04\x00\x00\x00evilN\x86b.",
         b"\x80\x05" + b"(" * 50_000 + b".",
         b"\x80\x02\x8a\xff" + b"\x7f" * 255 + b".",
@@ -282,16 +288,16 @@ def test_bytes_cannot_multiply(tmp_path):
         ({"a": vector(1) - 0.5}, "label of a has values other than 0 and 1"),
         ({"a": vector(1), "b": vector(1)[:5]}, "labels of 5 and of 20 classes"),
         ({"a": vector(1).reshape(4, 5)}, "shape"),
-        ({"a": np.zeros(0, np.float32)}, "label of a is no vector"),
-        ({"a": np.zeros(300, np.float32)}, "label of a is no vector"),
-        ({"a": 1}, "label of a is no vector"),
-        ({"a": [0, 1]}, "label of a is no vector"),
+        ({"a": np.zeros(0, np.float32)}, "label of a is not a vector"),
+        ({"a": np.zeros(300, np.float32)}, "label of a is not a vector"),
+        ({"a": 1}, "label of a is not a vector"),
+        ({"a": [0, 1]}, "label of a is not a vector"),
         ({"a": np.array(["0", "1"])}, "damaged"),
         ({"a": np.array([None, None])}, "damaged"),
         ({"a": np.zeros(3, complex)}, "damaged"),
         ({"../a": vector(1)}, "not a plain file name"),
         ({(1, 2): vector(1)}, "neither a string nor an integer"),
-        ({2007000032: vector(1), "2007_000032": vector(1)}, "'2007_000032' is there twice"),
+        ({2007000032: vector(1), "2007_000032": vector(1)}, "'2007_000032' appears twice"),
     ],
 )
 def test_bad_contents(tmp_path, content, message):
@@ -352,9 +358,9 @@ def test_csv(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "no line of id,class"),
-        ("id,class\n# nothing\n", "no line of id,class"),
-        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' is there twice"),
+        ("", "no line of the form id,class"),
+        ("id,class\n# nothing\n", "no line of the form id,class"),
+        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' appears twice"),
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         (",cat\n", "line 1: the id '' is not a plain"),

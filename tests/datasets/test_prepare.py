@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets import check
 from datasets import prepare as module
 from datasets.collection import require_labels
 from datasets.files import InputError
-from datasets.prepare import in_processes, load_collection, main
+from datasets.prepare import load_collection, main
+from datasets.workers import in_processes
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -149,6 +151,97 @@ def test_labels_files(load, voc_root, tmp_path):
     assert [collection.classes[k] for k in collection.labels["2007_000001"].nonzero()[0]] == ["cow"]
     with pytest.raises(InputError, match="no image-level label for '2007_000002'"):
         require_labels(collection)
+
+
+def published_file(path, labels):
+    path.parent.mkdir(exist_ok=True)
+    np.save(path, np.array(labels, dtype=object), allow_pickle=True)
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Where the published steps put VOC's label file; nothing is there yet."""
+    path = tmp_path / "data" / "voc" / "cls_labels.npy"
+    path.parent.mkdir(parents=True)
+    monkeypatch.setitem(module.PUBLISHED_LABELS, "voc12", path)
+    return path
+
+
+def classes_of(collection):
+    names = collection.classes
+    return {i: [names[k] for k in v.nonzero()[0]] for i, v in collection.labels.items()}
+
+
+def test_published_labels_are_found_where_the_published_steps_put_them(load, voc_root, published):
+    assert load("voc12", voc_root).notes == ()
+    published_file(published, {"2007_000001": np.eye(20)[9], "2010_999999": np.eye(20)[0]})
+    collection = load("voc12", voc_root)
+    assert classes_of(collection) == {"2007_000001": ["cow"], "2007_000002": ["cat"]}
+    (note,) = collection.notes
+    assert f"labels of 1 photographs come from {published}, not from the annotations" in note
+    assert "move that file away" in note
+    published.unlink()  # nothing of it was kept among the prepared labels
+    assert classes_of(load("voc12", voc_root))["2007_000001"] == ["dog", "person"]
+
+
+def test_a_labels_file_comes_before_the_published_one(load, voc_root, published, tmp_path):
+    published_file(published, {"2007_000001": np.eye(20)[9]})
+    (tmp_path / "l.csv").write_text("2007_000001,bus\n2007_000002,bus\n")
+    collection = load("voc12", voc_root, labels_file=tmp_path / "l.csv")
+    assert classes_of(collection) == {"2007_000001": ["bus"], "2007_000002": ["bus"]}
+    assert collection.notes == ()
+
+
+def test_published_labels_are_enough(load, voc_root, published):
+    (voc_root / "Annotations").rename(voc_root / "elsewhere")
+    published_file(published, {f"2007_00000{k}": np.eye(20)[k] for k in range(1, 6)})
+    require_labels(load("voc12", voc_root, "train_aug"))
+
+
+def test_published_labels_that_cannot_be_read_or_belong_elsewhere(load, voc_root, published):
+    published_file(published, {"2010_999999": np.eye(20)[0]})
+    (note,) = load("voc12", voc_root).notes
+    assert note == f"{published} is not used: it has none of the data set's photographs"
+    published.write_bytes(b"")
+    with pytest.raises(InputError, match="cls_labels.npy: not a label file"):
+        load("voc12", voc_root)
+
+
+@pytest.mark.parametrize("command", [main, check.main])
+def test_commands_say_that_published_labels_are_used(
+    command, voc_root, published, tmp_path, capsys, monkeypatch
+):
+    published_file(published, {"2007_000001": np.eye(20)[9]})
+    monkeypatch.setattr(module, "PREPARED", tmp_path / "prepared")
+    dataset = ["voc12", "--out", str(tmp_path / "p")] if command is main else []
+    assert command([*dataset, "--voc_root", str(voc_root), "--workers", "1"]) == 0
+    assert f"note: image-level labels of 1 photographs come from {published}" in (
+        capsys.readouterr().out
+    )
+
+
+def test_notes_are_those_of_the_split_and_are_kept(load, voc_root, capsys):
+    (voc_root / "SegmentationClassAug").rename(voc_root / "SegmentationClass")
+    (voc_root / "Annotations" / "2007_000002.xml").unlink()
+    for _ in range(2):  # prepared, then read back
+        train_aug, val = (load("voc12", voc_root, split) for split in ("train_aug", "val"))
+        assert ["train_aug is the train list" in note for note in train_aug.notes] == [True, False]
+        assert len(val.notes) == 1 and "1 photographs have no XML" in val.notes[0]
+        assert train_aug.subset(train_aug.ids[:1]).notes == train_aug.notes
+        assert isinstance(train_aug.notes, tuple)
+    assert capsys.readouterr().out.count("train_aug is the train list") == 1
+
+
+@pytest.mark.parametrize("notes", ["[7]", '["text"]', "null", '[{"text": 7}]', '[{"other": "a"}]'])
+def test_preparations_with_other_notes_are_made_anew(load, voc_root, tmp_path, notes):
+    """As an earlier version of this project wrote them, or damaged."""
+    load("voc12", voc_root, quiet=True)
+    (path,) = (tmp_path / "prepared").rglob("meta.json")
+    text = path.read_text()
+    path.write_text(text.replace('"notes": []', f'"notes": {notes}'))
+    assert path.read_text() != text
+    assert load("voc12", voc_root, quiet=True).notes == ()
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_photograph_without_any_object(load, voc_root):
     "name, text, message",
     [
         ("ImageSets/Segmentation/train.txt", "", "train.txt: the list is empty"),
-        ("ImageSets/Segmentation/val.txt", "a\na\n", "val.txt: the id 'a' is there twice"),
+        ("ImageSets/Segmentation/val.txt", "a\na\n", "val.txt: the id 'a' appears twice"),
         ("ImageSets/Segmentation/train.txt", "no\n", "no photograph for 'no' of the list"),
         ("ImageSets/Segmentation/train.txt", "../no\n", "not a plain file name"),
         ("Annotations/2007_000001.xml", annotation("zebra"), "000001.xml: unknown class 'zebra'"),

@@ -70,8 +70,8 @@ def instances(path, folder):
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(path.read_bytes())
     ids = list(coco.read_instances(target).images)
-    for tasks in coco.mask_tasks(folder, "train", ids):
-        coco.render_masks(tasks)
+    for task in coco.mask_tasks(folder, "train", ids):
+        coco.render_mask(task)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_damaged_files(tmp_path, damage):
         ("dcr", torch.ones(3), "'dcr' is neither true nor false"),
         ("classes", 3, "'classes' is no list of names"),
         ("classes", ["cat", 7, "dog"], "'classes' is no list of names"),
-        ("classes", ["cat", "cat"], "'cat' is there twice"),
+        ("classes", ["cat", "cat"], "'cat' appears twice"),
         ("threshold", "0.3", "'threshold' is no number from 0 to 1"),
         ("threshold", float("nan"), "'threshold' is no number from 0 to 1"),
         ("scn", {"conv0a.0.weight": 3}, "holds no weights"),
