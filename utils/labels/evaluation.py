@@ -23,8 +23,7 @@ from utils.labels import export_deeplab as deeplab
 from utils.labels.labelling import PLAIN, PREDICTED, REFINED, Outcome, gallery_of, infer_and_write
 from utils.labels.pseudo_labels import CAM_FORMATS, label_path
 from utils.pictures.contact_sheet import labelled_sheet
-from utils.pictures.report import write_report
-from utils.pictures.report_scores import Evaluation
+from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed, options
 from utils.runs.run import Run
 from utils.scores.tables import score_table

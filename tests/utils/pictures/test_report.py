@@ -11,8 +11,7 @@ from datasets.files import InputError, read_label_map, read_photograph, write_la
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.pictures.gallery import MOST_CAMS, SIDE, Gallery
-from utils.pictures.report import image_iou, write_report
-from utils.pictures.report_scores import Evaluation, escaped
+from utils.pictures.report import Evaluation, image_iou, write_report
 
 SHAPE = (30, 40)
 HOSTILE_ID = "<img src=x onerror=alert(1)> \"'&{{cards}}"
@@ -111,10 +110,6 @@ def test_nothing_from_outside_becomes_markup(tmp_path, made):
     assert "/runs/\\udcff<i>&/best.pt" in page.texts
     assert "{{title}}" in page.texts
     assert [name for name in HOSTILE_CLASSES if name not in page.texts] == []
-
-
-def test_escaped():
-    assert escaped("<a href='x'>\"&") == "&lt;a href=&#x27;x&#x27;&gt;&quot;&amp;"
 
 
 def test_the_page_fetches_nothing(tmp_path, made):
@@ -251,7 +246,7 @@ def test_photographs_without_good_thumbnails_are_left_out(tmp_path, made, damage
     text, left_out = report(tmp_path, collection, gallery, evaluation())
     assert left_out == 1
     assert [card["data-id"] for card in Page(text).all("article")] == ["a", "c"]
-    assert "1 more are left out" in text
+    assert "1 more is left out" in text
 
 
 def test_photographs_without_labels_are_left_out(tmp_path, made):
