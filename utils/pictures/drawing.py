@@ -63,8 +63,8 @@ def boundary_layer(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Transparency has three steps: more would be five times the size of the file.
     """
     small = resized(boundaries(ids).astype(np.uint8) * 255, size)
-    alpha = (small / 127.5).round() * 127.5
-    return np.dstack([np.full((*small.shape, 3), BOUNDARY, np.uint8), alpha.astype(np.uint8)])
+    alpha = np.uint8((small / 127.5).round() * 80)
+    return np.dstack([np.full((*small.shape, 3), BOUNDARY, np.uint8), alpha])
 
 
 def label_layer(labels: np.ndarray, size: tuple[int, int], palette: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ python -m utils.pictures.summary experiments/eval_image experiments/eval_sal
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from datasets.files import InputError, encode_png, read_json, read_photograph, write_bytes
+from utils.pictures.drawing import caption
 from utils.runs.options import parser
 from utils.runs.start import start
 
@@ -39,10 +39,7 @@ def stacked_sheets(folders: list[str]) -> np.ndarray:
     sheets = []
     for folder in folders:
         sheet = read_photograph(Path(folder) / "contact_sheet.png")
-        title = np.full((34, sheet.shape[1], 3), 225, np.uint8)
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(title, Path(folder).name, (6, 23), font, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
-        sheets += [title, sheet]
+        sheets += [caption(Path(folder).name, sheet.shape[1], height=34, paper=225), sheet]
     return np.vstack(sheets)
 
 
@@ -66,13 +63,13 @@ def read_result(folder: str) -> dict:
     return found
 
 
-def summarise(given: argparse.Namespace) -> None:
+def summarise(args: argparse.Namespace) -> None:
     """Print the table and write the contact sheet."""
-    results = {folder: read_result(folder) for folder in given.runs}
+    results = {folder: read_result(folder) for folder in args.runs}
     print(table(results))
-    if given.sheet:
-        write_bytes(given.sheet, encode_png(stacked_sheets(given.runs)))
-        print(f"contact sheet: {given.sheet}")
+    if args.sheet:
+        write_bytes(args.sheet, encode_png(stacked_sheets(args.runs)))
+        print(f"contact sheet: {args.sheet}")
 
 
 if __name__ == "__main__":
