@@ -8,14 +8,7 @@ import torch
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.inference.superpixels import superpixels
-from utils.pictures.drawing import (
-    caption,
-    heat_map,
-    overlay,
-    resized,
-    size_within,
-    with_boundaries,
-)
+from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
 TILE, GAP = 200, 6
 """Longer side of a picture in a contact sheet, and the space to its right, pixels."""
@@ -52,11 +45,10 @@ def _pictures(
 ) -> list[np.ndarray | None]:
     """Photo, superpixels, CAM, pseudo label and ground truth, None where there is no mask."""
     image, palette = found.image.permute(1, 2, 0).numpy(), voc_palette()
-    cam = found.cams.max(0, initial=0)
     return [
         image,
         with_boundaries(image, superpixel_ids),
-        heat_map(image, cam),
+        heat_map(image, found.cams.max(0, initial=0)),
         overlay(image, labels, palette),
         None if found.mask is None else overlay(image, found.mask, palette),
     ]

@@ -42,17 +42,14 @@ def curve_of(thresholds: Sequence[float], mious: Mapping[str, Sequence[float]]) 
     def y(miou: float) -> float:
         return float(np.interp(miou, up[[0, -1]], (Curve.BOTTOM, Curve.TOP)))
 
+    def line(values: Sequence[float]) -> list[tuple[float, float, float, float]]:
+        points = sorted(zip(thresholds, values, strict=True))
+        return [(x(t), y(miou), t, miou) for t, miou in points if not math.isnan(miou)]
+
     return Curve(
         x_ticks=[(x(tick), tick) for tick in across],
         y_ticks=[(y(tick), tick) for tick in up],
-        lines={
-            kind: [
-                (x(threshold), y(miou), threshold, miou)
-                for threshold, miou in sorted(zip(thresholds, values, strict=True))
-                if not math.isnan(miou)
-            ]
-            for kind, values in mious.items()
-        },
+        lines={kind: line(values) for kind, values in mious.items()},
     )
 
 

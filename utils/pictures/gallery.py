@@ -40,36 +40,6 @@ class Thumbnails:
     cams: tuple[tuple[int, str], ...]
 
 
-def thumbnails_of(
-    image: np.ndarray,
-    classes: Sequence[int],
-    cams: Sequence[np.ndarray] = (),
-    superpixel_ids: np.ndarray | None = None,
-) -> Thumbnails:
-    """The thumbnails of one photograph.
-
-    Args:
-        image: the photograph, (H, W, 3) uint8.
-        classes: 0-based foreground classes in it.
-        cams: of these classes, (H, W) in 0..1 each; or none.
-        superpixel_ids: (H, W) integers; or None.
-    """
-    size = size_within(image.shape, SIDE)
-    strongest = np.argsort([-cam.mean() for cam in cams], kind="stable")[:MOST_CAMS]
-    return Thumbnails(
-        size=size,
-        classes=tuple(int(k) for k in classes),
-        photo=webp_base64(resized(image, size), 65),
-        superpixels=(
-            None if superpixel_ids is None else webp_base64(boundary_layer(superpixel_ids, size))
-        ),
-        cams=tuple(
-            (int(classes[i]), webp_base64(heat(resized(cams[i], size)), 50))
-            for i in sorted(strongest)
-        ),
-    )
-
-
 class Gallery:
     """The thumbnails of some photographs: `<id>.pic` files (JSON) in a folder.
 
@@ -106,10 +76,32 @@ class Gallery:
         cams: Sequence[np.ndarray] = (),
         superpixel_ids: np.ndarray | None = None,
     ) -> None:
-        """`add` for a photograph without cams or superpixels too; see `thumbnails_of`."""
-        if identifier in self._ids:
-            thumbnails = thumbnails_of(image, classes, cams, superpixel_ids)
-            write_json(self._path(identifier), asdict(thumbnails))
+        """`add` for a photograph that may be without cams and superpixels.
+
+        Args:
+            identifier: of the photograph.
+            image: (H, W, 3) uint8.
+            classes: 0-based foreground classes in it.
+            cams: of these classes, (H, W) in 0..1 each; or none.
+            superpixel_ids: (H, W) integers; or None.
+        """
+        if identifier not in self._ids:
+            return
+        size, layer = size_within(image.shape, SIDE), None
+        if superpixel_ids is not None:
+            layer = webp_base64(boundary_layer(superpixel_ids, size))
+        strongest = np.argsort([-cam.mean() for cam in cams], kind="stable")[:MOST_CAMS]
+        thumbnails = Thumbnails(
+            size=size,
+            classes=tuple(int(k) for k in classes),
+            photo=webp_base64(resized(image, size), 65),
+            superpixels=layer,
+            cams=tuple(
+                (int(classes[i]), webp_base64(heat(resized(cams[i], size)), 50))
+                for i in sorted(strongest)
+            ),
+        )
+        write_json(self._path(identifier), asdict(thumbnails))
 
     def read(self, identifier: str) -> Thumbnails | None:
         """The thumbnails of a photograph.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
@@ -23,8 +24,6 @@ from utils.pictures.drawing import heat, label_layer
 from utils.pictures.gallery import MOST_CAMS, Gallery, Thumbnails, webp_base64
 from utils.scores.confusion import class_scores, confusion_matrix
 from utils.scores.tables import percent
-
-TEMPLATE = Path(__file__).with_name("report_template.html")
 
 
 @dataclass(frozen=True)
@@ -56,9 +55,10 @@ class Evaluation:
     @property
     def matrix(self) -> np.ndarray | None:
         """The confusion matrix (C, C) of the labels that the gallery shows."""
-        if not self.confusion or self.threshold is None:
-            return self.confusion.get(self.shown)
-        return self.confusion[self.shown][list(self.thresholds).index(self.threshold)]
+        if not self.confusion:
+            return None
+        found = self.confusion[self.shown]
+        return found if self.threshold is None else found[self.thresholds.index(self.threshold)]
 
     @property
     def mious(self) -> dict[str, list[float]]:
@@ -70,17 +70,8 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True)
-class Card:
-    """One photograph of the gallery; layers are WebP in base64.
-
-    Attributes:
-        id: of the photograph.
-        thumbnails: its pictures.
-        labels: the layer of its labels.
-        truth: that of its ground truth, or None.
-        iou: see `image_iou`; None without a ground truth.
-    """
+class Card(NamedTuple):
+    """One photograph of the gallery; the layers of its labels and ground truth in base64."""
 
     id: str
     thumbnails: Thumbnails
@@ -132,7 +123,7 @@ def write_report(
 
 def _template() -> Template:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATE.parent),
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -141,7 +132,7 @@ def _template() -> Template:
     environment.globals["zip"] = zip
     environment.filters["percent"] = partial(percent, nothing="–")
     environment.tests["nan"] = math.isnan
-    return environment.get_template(TEMPLATE.name)
+    return environment.get_template("report_template.html")
 
 
 def _css(colour: np.ndarray) -> str:
@@ -161,13 +152,15 @@ def _cards(
         if thumbnails is None or not path.is_file():
             left_out.append(identifier)
             continue
-        label_map, iou, layer = read_label_map(path), None, None
+        label_map, truth, iou = read_label_map(path), None, None
         if identifier not in unmasked:
             truth = read_ground_truth(collection, identifier, label_map.shape)
             iou = image_iou(truth, label_map, collection.num_classes)
-            layer = webp_base64(label_layer(truth, thumbnails.size, palette))
-        shown = webp_base64(label_layer(label_map, thumbnails.size, palette))
-        yield Card(identifier, thumbnails, shown, layer, iou)
+        layers = [
+            None if one is None else webp_base64(label_layer(one, thumbnails.size, palette))
+            for one in (label_map, truth)
+        ]
+        yield Card(identifier, thumbnails, *layers, iou)
 
 
 def image_iou(truth: np.ndarray, label_map: np.ndarray, num_classes: int) -> float:
