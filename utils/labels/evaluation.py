@@ -32,8 +32,7 @@ from utils.labels.labelling import (
 )
 from utils.labels.photographs import open_photographs
 from utils.pictures.contact_sheet import labelled_sheet
-from utils.pictures.report import write_report
-from utils.pictures.report_scores import Evaluation
+from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.run import Run
 from utils.scores.tables import ScoreTable, score_table

@@ -2,69 +2,16 @@
 
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.inference.superpixels import superpixels
-from utils.pictures.drawing import heat_map, overlay, size_within, with_boundaries
+from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
-TILE = 200
-"""Longer side of a picture in a contact sheet, pixels."""
-
-
-def fit(image: np.ndarray, side: int) -> np.ndarray:
-    """A picture resized to a longer side, centred on a white square of that side."""
-    size = size_within(image.shape, side)
-    shrinks = max(image.shape[:2]) > side
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    square = np.full((side, side, 3), 255, np.uint8)
-    top, left = (side - size[1]) // 2, (side - size[0]) // 2
-    square[top : top + size[1], left : left + size[0]] = small
-    return square
-
-
-def _caption(text: str, width: int, height: int = 24) -> np.ndarray:
-    strip = np.full((height, width, 3), 255, np.uint8)
-    cv2.putText(strip, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-    return strip
-
-
-def contact_sheet(titles: Sequence[str], rows: Sequence[tuple[str, Sequence]]) -> np.ndarray:
-    """Rows of pictures under titles.
-
-    Args:
-        titles: of the columns.
-        rows: (caption, pictures (H, W, 3) uint8 of any size or None for an empty place).
-
-    Returns:
-        (H, W, 3) uint8.
-    """
-    gap = np.full((TILE, 6, 3), 255, np.uint8)
-    blank = np.full((TILE, TILE, 3), 235, np.uint8)
-    width = len(titles) * (TILE + gap.shape[1])
-    lines = [np.hstack([_caption(title, TILE + gap.shape[1]) for title in titles])]
-    for caption, pictures in rows:
-        tiles = [blank if picture is None else fit(picture, TILE) for picture in pictures]
-        lines.append(np.hstack([part for tile in tiles for part in (tile, gap)]))
-        lines.append(_caption(caption, width))
-    return np.vstack(lines)
-
-
-def sheet_row(found: Inferred, scn: torch.nn.Module, labels: np.ndarray) -> list[np.ndarray | None]:
-    """Photo, superpixel boundaries, CAM, pseudo label and ground truth of one photograph."""
-    image = found.image.permute(1, 2, 0).numpy()
-    palette = voc_palette()
-    cam = found.cams.max(0) if len(found.cams) else np.zeros(image.shape[:2], np.float32)
-    return [
-        image,
-        with_boundaries(image, superpixels(found.image, scn)),
-        heat_map(image, cam),
-        overlay(image, labels, palette),
-        None if found.mask is None else overlay(image, found.mask, palette),
-    ]
+TILE, GAP = 200, 6
+"""Longer side of a picture in a contact sheet, and the space to its right, pixels."""
 
 
 def labelled_sheet(
@@ -74,7 +21,7 @@ def labelled_sheet(
     title: str,
     classes: Sequence[str],
 ) -> np.ndarray:
-    """The pictures of some photographs as one, (H, W, 3) uint8.
+    """Some photographs and what was inferred for them as one picture, (H, W, 3) uint8.
 
     Args:
         shown: the photographs.
@@ -83,12 +30,53 @@ def labelled_sheet(
         title: of the pseudo labels.
         classes: names of the foreground classes.
     """
-    titles = ("photo", "superpixels", "CAM", title, "ground truth")
     rows = [
         (
             f"{found.id}: {', '.join(classes[k] for k in found.classes)}",
-            sheet_row(found, scn, labels(found)),
+            _pictures(found, superpixels(found.image, scn), labels(found)),
         )
         for found in shown
     ]
-    return contact_sheet(titles, rows)
+    return contact_sheet(("photo", "superpixels", "CAM", title, "ground truth"), rows)
+
+
+def _pictures(
+    found: Inferred, superpixel_ids: np.ndarray, labels: np.ndarray
+) -> list[np.ndarray | None]:
+    """Photo, superpixels, CAM, pseudo label and ground truth, None where there is no mask."""
+    image, palette = found.image.permute(1, 2, 0).numpy(), voc_palette()
+    return [
+        image,
+        with_boundaries(image, superpixel_ids),
+        heat_map(image, found.cams.max(0, initial=0)),
+        overlay(image, labels, palette),
+        None if found.mask is None else overlay(image, found.mask, palette),
+    ]
+
+
+def contact_sheet(
+    titles: Sequence[str], rows: Sequence[tuple[str, Sequence[np.ndarray | None]]]
+) -> np.ndarray:
+    """Rows of pictures under titles, (H, W, 3) uint8.
+
+    Args:
+        titles: of the columns.
+        rows: (caption, pictures (H, W, 3) uint8 of any size or None for an empty place).
+    """
+    lines = [np.hstack([caption(title, TILE + GAP) for title in titles])]
+    for text, pictures in rows:
+        lines.append(np.hstack([_tile(picture) for picture in pictures]))
+        lines.append(caption(text, lines[0].shape[1]))
+    return np.vstack(lines)
+
+
+def _tile(picture: np.ndarray | None) -> np.ndarray:
+    """A picture in the middle of a white tile, grey where there is none, and the gap beside it."""
+    tile = np.full((TILE, TILE + GAP, 3), 255, np.uint8)
+    if picture is None:
+        tile[:, :TILE] = 235
+        return tile
+    width, height = size_within(picture.shape, TILE)
+    top, left = (TILE - height) // 2, (TILE - width) // 2
+    tile[top : top + height, left : left + width] = resized(picture, (width, height))
+    return tile

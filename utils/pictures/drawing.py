@@ -1,4 +1,4 @@
-"""Pictures for people: superpixel boundaries, heat maps, label overlays, contact sheets.
+"""Pictures for people: region boundaries, heat maps, label overlays, captions.
 
 Layers are pictures that a browser draws over a photograph; they are small and compress well.
 """
@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from PIL import Image
-from skimage.segmentation import find_boundaries
+
+from utils.scores.superpixels import boundaries
 
 BOUNDARY = (255, 230, 0)
 """Colour of superpixel boundaries."""
@@ -20,15 +21,21 @@ LABEL_ALPHA = 166
 
 def with_boundaries(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """A photograph (H, W, 3) uint8 with the boundaries of regions (H, W) drawn on it."""
-    drawn = image.copy()
-    drawn[find_boundaries(ids, mode="inner")] = BOUNDARY
-    return drawn
+    return np.where(boundaries(ids)[..., None], np.uint8(BOUNDARY), image)
+
+
+def heat(cam: np.ndarray) -> np.ndarray:
+    """A map (H, W) in 0..1 in colours: (H, W, 3) uint8.
+
+    From dark blue to yellow they grow steadily lighter, so they read without colour vision too.
+    """
+    values = (cam.clip(0, 1) * 255).round().astype(np.uint8)
+    return np.ascontiguousarray(cv2.applyColorMap(values, cv2.COLORMAP_PLASMA)[..., ::-1])
 
 
 def heat_map(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
-    """A photograph (H, W, 3) uint8 under a map (H, W) in 0..1, blue to red."""
-    colours = cv2.applyColorMap((cam * 255).round().astype(np.uint8), cv2.COLORMAP_JET)
-    return cv2.addWeighted(image, 0.45, np.ascontiguousarray(colours[..., ::-1]), 0.55, 0)
+    """A photograph (H, W, 3) uint8 under the colours of a map (H, W) in 0..1."""
+    return cv2.addWeighted(image, 0.45, heat(cam), 0.55, 0)
 
 
 def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
@@ -37,9 +44,17 @@ def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.nd
     return np.where((labels == 0)[..., None], image, blended)
 
 
-def thumbnail(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A photograph (H, W, 3) uint8 resized to `size` = (width, height)."""
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+def caption(text: str, width: int, height: int = 24, paper: int = 255) -> np.ndarray:
+    """A line of text on a grey strip, (height, width, 3) uint8.
+
+    OpenCV 5 has letters of every script, OpenCV 4 draws `?` for all outside ASCII; Pillow's own
+    font lacks even accents.
+    """
+    strip = np.full((height, width, 3), paper, np.uint8)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")  # names that are not UTF-8
+    font, size, place = cv2.FONT_HERSHEY_SIMPLEX, height / 57, (5, round(height * 0.67))
+    cv2.putText(strip, text, place, font, size, (30, 30, 30), 1, cv2.LINE_AA)
+    return strip
 
 
 def boundary_layer(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -47,29 +62,27 @@ def boundary_layer(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Transparency has three steps: more would be five times the size of the file.
     """
-    drawn = np.zeros(ids.shape, np.uint8)
-    drawn[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-    drawn[1:] |= ids[1:] != ids[:-1]
-    small = cv2.resize(drawn * 255, size, interpolation=cv2.INTER_AREA)
-    alpha = (small / 127.5).round() * 127.5
-    return np.dstack([np.full((*small.shape, 3), BOUNDARY, np.uint8), alpha.astype(np.uint8)])
+    small = resized(boundaries(ids).astype(np.uint8) * 255, size)
+    alpha = np.uint8((small / 127.5).round() * 80)
+    return np.dstack([np.full((*small.shape, 3), BOUNDARY, np.uint8), alpha])
 
 
 def label_layer(labels: np.ndarray, size: tuple[int, int], palette: np.ndarray) -> np.ndarray:
     """A label map (H, W) as a layer of `size` = (width, height), background clear: (h, w, 4)."""
     small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-    alpha = np.where(small == 0, 0, LABEL_ALPHA).astype(np.uint8)
-    return np.dstack([palette[small], alpha])
+    return np.dstack([palette[small], np.where(small == 0, 0, LABEL_ALPHA).astype(np.uint8)])
 
 
-def heat_layer(cam: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (H, W) in 0..1 as an opaque layer of `size` = (width, height): (h, w, 3) uint8.
+def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture (H, W, ..) of `size` = (width, height), by averages where it shrinks."""
+    shrinks = size[0] < picture.shape[1]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
-    Its colours, dark blue to yellow, grow steadily lighter, so they read without colour vision too.
-    """
-    small = cv2.resize(cam, size, interpolation=cv2.INTER_AREA)
-    values = (small.clip(0, 1) * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(values, cv2.COLORMAP_PLASMA)[..., ::-1])
+
+def size_within(shape: Sequence[int], side: int) -> tuple[int, int]:
+    """(width, height) of a picture of a shape (H, W, ..) resized to a longer side, in pixels."""
+    scale = side / max(shape[:2])
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
 def encode_webp(image: np.ndarray, quality: int | None = None) -> bytes:
@@ -78,9 +91,3 @@ def encode_webp(image: np.ndarray, quality: int | None = None) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "WEBP", **options)
     return buffer.getvalue()
-
-
-def size_within(shape: Sequence[int], side: int) -> tuple[int, int]:
-    """(width, height) of a picture of a shape (H, W, ..) resized to a longer side, in pixels."""
-    scale = side / max(shape[:2])
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from datasets.files import InputError, read_json, write_json
 from utils.inference.collection_cams import Inferred
-from utils.pictures.drawing import boundary_layer, encode_webp, heat_layer, size_within, thumbnail
+from utils.pictures.drawing import boundary_layer, encode_webp, heat, resized, size_within
 
 SIDE = 224
 """Longer side of a thumbnail, pixels."""
@@ -29,37 +29,15 @@ class Thumbnails:
         size: (width, height) of the pictures, pixels.
         classes: 0-based foreground classes in the photograph.
         photo: the photograph.
-        superpixels: a layer with their boundaries.
+        superpixels: a layer with their boundaries, or None.
         cams: layers, as (class, picture).
     """
 
     size: tuple[int, int]
     classes: tuple[int, ...]
     photo: str
-    superpixels: str
+    superpixels: str | None
     cams: tuple[tuple[int, str], ...]
-
-
-def thumbnails_of(found: Inferred, superpixel_ids: np.ndarray) -> Thumbnails:
-    """The thumbnails of one photograph.
-
-    Args:
-        found: by inference.
-        superpixel_ids: (H, W) integers.
-    """
-    image = found.image.permute(1, 2, 0).numpy()
-    size = size_within(image.shape, SIDE)
-    strongest = np.argsort(-found.cams.mean((1, 2)), kind="stable")[:MOST_CAMS]
-    return Thumbnails(
-        size=size,
-        classes=tuple(found.classes.tolist()),
-        photo=in_base64(encode_webp(thumbnail(image, size), quality=65)),
-        superpixels=in_base64(encode_webp(boundary_layer(superpixel_ids, size))),
-        cams=tuple(
-            (int(found.classes[i]), in_base64(encode_webp(heat_layer(found.cams[i], size), 50)))
-            for i in sorted(strongest)
-        ),
-    )
 
 
 class Gallery:
@@ -87,8 +65,43 @@ class Gallery:
         Raises:
             InputError: the file cannot be written.
         """
-        if found.id in self._ids:
-            write_json(self._path(found.id), asdict(thumbnails_of(found, superpixel_ids)))
+        image = found.image.permute(1, 2, 0).numpy()
+        self.add_photograph(found.id, image, found.classes, found.cams, superpixel_ids)
+
+    def add_photograph(
+        self,
+        identifier: str,
+        image: np.ndarray,
+        classes: Sequence[int],
+        cams: Sequence[np.ndarray] = (),
+        superpixel_ids: np.ndarray | None = None,
+    ) -> None:
+        """`add` for a photograph that may be without cams and superpixels.
+
+        Args:
+            identifier: of the photograph.
+            image: (H, W, 3) uint8.
+            classes: 0-based foreground classes in it.
+            cams: of these classes, (H, W) in 0..1 each; or none.
+            superpixel_ids: (H, W) integers; or None.
+        """
+        if identifier not in self._ids:
+            return
+        size, layer = size_within(image.shape, SIDE), None
+        if superpixel_ids is not None:
+            layer = webp_base64(boundary_layer(superpixel_ids, size))
+        strongest = np.argsort([-cam.mean() for cam in cams], kind="stable")[:MOST_CAMS]
+        thumbnails = Thumbnails(
+            size=size,
+            classes=tuple(int(k) for k in classes),
+            photo=webp_base64(resized(image, size), 65),
+            superpixels=layer,
+            cams=tuple(
+                (int(classes[i]), webp_base64(heat(resized(cams[i], size)), 50))
+                for i in sorted(strongest)
+            ),
+        )
+        write_json(self._path(identifier), asdict(thumbnails))
 
     def read(self, identifier: str) -> Thumbnails | None:
         """The thumbnails of a photograph.
@@ -99,11 +112,12 @@ class Gallery:
         try:
             found = read_json(self._path(identifier))
             width, height = (_below(side, SIDE + 1) for side in found["size"])
+            layer = found["superpixels"]
             return Thumbnails(
                 size=(max(1, width), max(1, height)),
                 classes=tuple(_below(k, self.num_foreground) for k in found["classes"]),
                 photo=_checked(found["photo"]),
-                superpixels=_checked(found["superpixels"]),
+                superpixels=None if layer is None else _checked(layer),
                 cams=tuple(
                     (_below(k, self.num_foreground), _checked(cam)) for k, cam in found["cams"]
                 ),
@@ -116,9 +130,9 @@ class Gallery:
         return self.folder / f"{identifier}.pic"
 
 
-def in_base64(data: bytes) -> str:
-    """Bytes as text, for data: URLs."""
-    return base64.b64encode(data).decode("ascii")
+def webp_base64(image: np.ndarray, quality: int | None = None) -> str:
+    """A picture as `encode_webp` makes it, as text for data: URLs."""
+    return base64.b64encode(encode_webp(image, quality)).decode("ascii")
 
 
 def _checked(data: str) -> str:

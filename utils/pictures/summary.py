@@ -6,10 +6,10 @@ python -m utils.pictures.summary experiments/eval_image experiments/eval_sal
 import argparse
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from datasets.files import InputError, encode_png, read_json, read_photograph, write_bytes
+from utils.pictures.drawing import caption
 from utils.runs.options import new_parser
 from utils.runs.start import start
 
@@ -39,10 +39,7 @@ def stacked_sheets(folders: list[str]) -> np.ndarray:
     sheets = []
     for folder in folders:
         sheet = read_photograph(Path(folder) / "contact_sheet.png")
-        title = np.full((34, sheet.shape[1], 3), 225, np.uint8)
-        font = cv2.FONT_HERSHEY_SIMPLEX
-        cv2.putText(title, Path(folder).name, (6, 23), font, 0.6, (20, 20, 20), 1, cv2.LINE_AA)
-        sheets += [title, sheet]
+        sheets += [caption(Path(folder).name, sheet.shape[1], height=34, paper=225), sheet]
     return np.vstack(sheets)
 
 

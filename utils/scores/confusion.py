@@ -38,7 +38,7 @@ class Scores:
         return float(np.nanmean(self.iou)) if np.isfinite(self.iou).any() else float("nan")
 
 
-def scores(confusion: np.ndarray) -> Scores:
+def class_scores(confusion: np.ndarray) -> Scores:
     """IoU, precision and recall of every class from a confusion matrix (C, C), rows truth."""
     hit = np.diag(confusion).astype(np.float64)
     truth, predicted = confusion.sum(1), confusion.sum(0)

@@ -1,6 +1,7 @@
 """How well superpixels follow a ground truth: ASA, boundary recall, undersegmentation error.
 
-All three take two partitions of the same pixels, whose ids mean nothing beyond "the same region".
+All three take two partitions of the same pixels, (H, W) integers each, whose ids mean nothing
+beyond "the same region"; a `ValueError` says that their shapes differ or that there is no pixel.
 With superpixels s, true regions g and N pixels:
 
 - achievable segmentation accuracy (ASA): the best accuracy that a segmentation made of whole
@@ -19,6 +20,7 @@ from collections import Counter
 import cv2
 import numpy as np
 from skimage.measure import label as components_of
+from skimage.segmentation import find_boundaries
 
 TOLERANCE = 2
 """Chebyshev distance, pixels, at which a superpixel boundary still recalls a true one."""
@@ -32,15 +34,8 @@ def _check(labels: np.ndarray, truth: np.ndarray) -> None:
 def overlaps(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """How many pixels each superpixel shares with each true region.
 
-    Args:
-        labels: superpixel of every pixel, (H, W) integers.
-        truth: region of every pixel, (H, W) integers.
-
     Returns:
         (superpixels, regions) int64; ids that do not occur have no row or column.
-
-    Raises:
-        ValueError: the shapes differ, or are not (H, W) with at least one pixel.
     """
     _check(labels, truth)
     superpixels, rows = np.unique(labels, return_inverse=True)
@@ -51,20 +46,12 @@ def overlaps(labels: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def asa(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Achievable segmentation accuracy in 0..1 of superpixels (H, W) against a truth (H, W).
-
-    Raises:
-        ValueError: see `overlaps`.
-    """
+    """Achievable segmentation accuracy of superpixels in 0..1."""
     return float(overlaps(labels, truth).max(1).sum() / labels.size)
 
 
 def undersegmentation_error(labels: np.ndarray, truth: np.ndarray) -> float:
-    """Undersegmentation error of Neubert and Protzel, 0 at best; see `asa` for the arguments.
-
-    Raises:
-        ValueError: see `overlaps`.
-    """
+    """Undersegmentation error of Neubert and Protzel, 0 at best."""
     shared = overlaps(labels, truth)
     without = shared.sum(1, keepdims=True) - shared
     return float(np.minimum(shared, without).sum() / labels.size)
@@ -72,13 +59,7 @@ def undersegmentation_error(labels: np.ndarray, truth: np.ndarray) -> float:
 
 def boundaries(labels: np.ndarray) -> np.ndarray:
     """The pixels one of whose four neighbours has another id: (H, W) -> (H, W) bool."""
-    edges = np.zeros(labels.shape, bool)
-    across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
-    edges[:, :-1] |= across
-    edges[:, 1:] |= across
-    edges[:-1] |= down
-    edges[1:] |= down
-    return edges
+    return find_boundaries(labels, connectivity=1)
 
 
 def boundary_recall(labels: np.ndarray, truth: np.ndarray, tolerance: int = TOLERANCE) -> float:
@@ -91,9 +72,6 @@ def boundary_recall(labels: np.ndarray, truth: np.ndarray, tolerance: int = TOLE
 
     Returns:
         In 0..1; 1 where the truth has no boundary.
-
-    Raises:
-        ValueError: see `overlaps`.
     """
     _check(labels, truth)
     wanted = boundaries(truth)

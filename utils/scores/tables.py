@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.scores.confusion import Scores, best_of, scores
+from utils.scores.confusion import Scores, best_of, class_scores
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ class ScoreTable:
         return "\n".join(lines)
 
 
-def percent(value: float, width: int) -> str:
-    """A share in percent, right-aligned; `-` for NaN."""
-    return f"{'-':>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
+def percent(value: float, width: int = 0, nothing: str = "-") -> str:
+    """A share in 0..1 in percent with one digit, right-aligned; `nothing` for NaN."""
+    return f"{nothing:>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
 
 
 def _mean(values: np.ndarray) -> float:
@@ -113,6 +113,6 @@ def score_table(
     return ScoreTable(
         classes=("background", *classes),
         thresholds=tuple(thresholds),
-        scores=tuple(scores(matrix) for matrix in confusion),
+        scores=tuple(class_scores(matrix) for matrix in confusion),
         confusion=confusion,
     )

@@ -15,7 +15,7 @@ from utils.inference.collection_cams import InferenceSettings, Inferred, infer_c
 from utils.runs import distributed
 from utils.runs.progress import progress
 from utils.scores.average_precision import average_precision
-from utils.scores.confusion import best_of, scores
+from utils.scores.confusion import best_of, class_scores
 from utils.scores.threshold_sweep import ThresholdSweep
 
 
@@ -65,7 +65,7 @@ def validate(
             shown.append(found)
     sweep.counts = distributed.total_counts(sweep.counts)
     ranking = merged(ranking)
-    mious = [scores(matrix).miou for matrix in sweep.result()]
+    mious = [class_scores(matrix).miou for matrix in sweep.result()]
     best = best_of(mious)
     mean_ap = mean_average_precision(collection, ranking)
     shown = [found for part in distributed.gather(shown) for found in part]

@@ -1,5 +1,6 @@
 import json
 import re
+import tracemalloc
 from html.parser import HTMLParser
 
 import numpy as np
@@ -11,8 +12,8 @@ from datasets.files import InputError, read_label_map, read_photograph, write_la
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.pictures.gallery import MOST_CAMS, SIDE, Gallery
-from utils.pictures.report import image_iou, write_report
-from utils.pictures.report_scores import Evaluation, escaped
+from utils.pictures.report import Evaluation, image_iou, write_report
+from utils.scores.confusion import class_scores
 
 SHAPE = (30, 40)
 HOSTILE_ID = "<img src=x onerror=alert(1)> \"'&{{cards}}"
@@ -111,10 +112,6 @@ def test_nothing_from_outside_becomes_markup(tmp_path, made):
     assert "/runs/\\udcff<i>&/best.pt" in page.texts
     assert "{{title}}" in page.texts
     assert [name for name in HOSTILE_CLASSES if name not in page.texts] == []
-
-
-def test_escaped():
-    assert escaped("<a href='x'>\"&") == "&lt;a href=&#x27;x&#x27;&gt;&quot;&amp;"
 
 
 def test_the_page_fetches_nothing(tmp_path, made):
@@ -216,6 +213,50 @@ def test_without_masks(tmp_path, made):
     assert not any("IoU" in option for option in page.texts if "first" in option)
 
 
+def test_of_a_segmentation_network(tmp_path, made):
+    """No threshold, no cams, no superpixels: one confusion matrix, and labels of another name."""
+    collection, _ = made(["a", "b"])
+    gallery = Gallery(tmp_path / "photographs", ["a", "b"], 3)
+    for identifier in "ab":
+        gallery.add_photograph(identifier, np.zeros((*SHAPE, 3), np.uint8), [1])
+    matrix = matrices(4)[0]
+    given = Evaluation(
+        title="Segmentation: a run",
+        headline={"photographs": 2},
+        details={},
+        confusion={"predictions": matrix},
+        shown="predictions",
+        label="prediction",
+    )
+    text, left_out = report(tmp_path, collection, gallery, given)
+    page, texts = Page(text), [text for text in Page(text).texts if text]
+    assert left_out == 0 and len(page.all("article")) == 2
+    assert not page.all("svg") and "#curve" not in [a["href"] for a in page.all("a")]
+    assert "background threshold" not in texts and "at threshold" not in text
+    assert "pseudo label" not in text
+    assert len(page.all("table", "classes")) == len(page.all("table", "confusion")) == 1
+    assert texts[texts.index("mIoU (%)") + 1] == f"{100 * class_scores(matrix).miou:.1f}"
+    captions = ("photo", "superpixels", "CAM: dog", "prediction", "ground truth")
+    assert [t for t in texts if t in captions] == ["photo", "prediction", "ground truth"] * 2
+    assert [card["data-classes"] for card in page.all("article")] == ["1", "1"]
+
+
+def test_memory_does_not_grow_with_the_photographs(tmp_path, made):
+    ids = [f"p{i:03}" for i in range(120)]
+    collection, full = made(ids)
+    peaks = []
+    for shown in (ids[:20], ids):
+        gallery = Gallery(full.folder, shown, 3)
+        tracemalloc.start()
+        write_report(
+            tmp_path / "report.html", evaluation(), collection, gallery, tmp_path / "labels"
+        )
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    cards = (tmp_path / "report.html").stat().st_size * 100 / 120
+    assert peaks[1] - peaks[0] < cards / 4
+
+
 def test_not_one_scored_pixel(tmp_path, made):
     collection, gallery = made(["a"])
     nothing = np.zeros((2, 4, 4), np.int64)
@@ -251,7 +292,7 @@ def test_photographs_without_good_thumbnails_are_left_out(tmp_path, made, damage
     text, left_out = report(tmp_path, collection, gallery, evaluation())
     assert left_out == 1
     assert [card["data-id"] for card in Page(text).all("article")] == ["a", "c"]
-    assert "1 more are left out" in text
+    assert "1 more is left out" in text
 
 
 def test_photographs_without_labels_are_left_out(tmp_path, made):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from utils.inference.label_maps import label_map
 from utils.scores.average_precision import average_precision
-from utils.scores.confusion import confusion_matrix, scores
+from utils.scores.confusion import class_scores, confusion_matrix
 from utils.scores.threshold_sweep import ThresholdSweep
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
@@ -76,7 +76,7 @@ def test_sweep_refuses_what_does_not_fit():
 
 def test_scores():
     matrix = np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]])
-    result = scores(matrix)
+    result = class_scores(matrix)
     np.testing.assert_allclose(result.iou, [6 / 9, 3 / 6, np.nan])
     np.testing.assert_allclose(result.precision, [6 / 7, 3 / 5, np.nan])
     np.testing.assert_allclose(result.recall, [6 / 8, 3 / 4, np.nan])
