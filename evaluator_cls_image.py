@@ -1,7 +1,7 @@
 """Class activation maps, pseudo labels and mIoU of the network trained by train_cls_image.py.
 
 Step 5a. Every photograph is inferred at several scales, plain and mirrored; the cams become
-pseudo labels for every background threshold. METHOD section 3.
+pseudo labels for every background threshold. docs/method.md, section 3.
 
     python evaluator_cls_image.py --voc_root VOC2012 --checkpoint experiments/cls_image/best.pt
 """

@@ -1,7 +1,7 @@
 """Train the classification network with the image itself as supervision of the IPC loss.
 
 Step 4a. In every patch the normalised image, pooled to superpixels, is reconstructed from one
-prototype a class; affinity propagation (AP) acts in training too. METHOD section 2.
+prototype a class; affinity propagation (AP) acts in training too. docs/method.md, section 2.
 
     python train_cls_image.py --voc_root VOC2012 --scn experiments/scn/last.pt
 """

@@ -2,7 +2,7 @@
 
 Step 4b. The saliency map and its complement, pooled to superpixels, are reconstructed from one
 prototype a class over the whole image; affinity propagation (AP) acts in inference only.
-METHOD section 2.
+docs/method.md, section 2.
 
     python train_cls_sal.py --voc_root VOC2012 --voc_sal_root SALIENCY --scn experiments/scn/last.pt
 """

@@ -1,8 +1,8 @@
 """Train the superpixel segmentation network (SCN), without any labels.
 
 Step 3. The network learns to reconstruct colour (CIE-Lab) and position of every pixel from the
-means of its superpixels (METHOD section 1), or, with `--objective clustering`, to assign every
-pixel as clustering by colour and position would, which takes far fewer steps.
+means of its superpixels, or, with `--objective clustering`, to assign every pixel as clustering by
+colour and position would, which takes far fewer steps. docs/method.md, section 1.
 
     python train_scn.py --voc_root VOC2012
     python train_scn.py --images DIR        # all photographs of a folder

@@ -75,7 +75,7 @@ class Workload:
         loss.backward()
 
     def our_step(self) -> None:
-        """Forward and backward pass as utils.classification trains."""
+        """Forward and backward pass as utils.training.classifier trains."""
         self.network.zero_grad(set_to_none=True)
         self.objective(self.batch)["loss"].backward()
 

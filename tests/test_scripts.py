@@ -428,7 +428,7 @@ def test_help(script, capsys):
     with pytest.raises(SystemExit) as stop:
         call(script, "--help")
     out = capsys.readouterr().out
-    assert stop.value.code == 0 and "METHOD section" in out and "(default: " in out
+    assert stop.value.code == 0 and "docs/method.md, section" in out and "(default: " in out
 
 
 def test_a_batch_can_be_split_as_data_parallel_splits_it():

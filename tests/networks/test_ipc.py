@@ -8,7 +8,7 @@ from networks.ipc import cut_patches, ipc_loss
 
 
 def loop_ipc(fg_cam, target, patches, threshold):
-    """METHOD section 2, IPC, step by step over patches and positions."""
+    """docs/method.md, section 2, IPC, step by step over patches and positions."""
     side = round(patches**0.5)
     samples = []
     for cam, goal in zip(fg_cam, target, strict=True):

@@ -1,4 +1,4 @@
-"""Writing and scoring pseudo labels; what the two evaluators share. METHOD section 3."""
+"""Writing and scoring pseudo labels; what the two evaluators share. docs/method.md, section 3."""
 
 import argparse
 import time

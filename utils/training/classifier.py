@@ -1,4 +1,7 @@
-"""Training the classification network; what the two train_cls scripts share. METHOD section 2."""
+"""Training the classification network; what the two train_cls scripts share.
+
+docs/method.md, section 2.
+"""
 
 import argparse
 import math
