@@ -31,6 +31,7 @@ from networks.normalisation import channels_first, inside, normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints
 from utils.checkpoints import resuming
+from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.inference.collection_cams import Inferred, Settings, infer_collection, labels_at
 from utils.inference.folding import fold
 from utils.inference.label_maps import USUAL_THRESHOLD
@@ -430,12 +431,12 @@ def train_classifier(given: argparse.Namespace, supervision: Supervision, evalua
     with distributed.first_goes_ahead():  # it may fetch weights
         networks = build_networks(given, collection.num_classes)
     made_from = {
-        "photographs": resuming.fingerprint(collection),
-        "--scn": resuming.fingerprint(networks[1].state_dict()),
+        "photographs": fingerprint(collection),
+        "--scn": fingerprint(networks[1].state_dict()),
     }
     if "saliency" in supervision.layers:
         paths = map(collection.saliency_path, collection.ids)
-        made_from["saliency maps"] = resuming.sizes(paths)
+        made_from["saliency maps"] = sizes(paths)
     saved = resuming.find(given)
     if saved is not None:
         saved.refuse_changes(given, made_from)
