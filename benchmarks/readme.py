@@ -1,17 +1,18 @@
-"""Puts the results of the quality benchmarks into README.md, as tables and figures.
+"""Puts the results of the quality benchmarks into the pages, as tables and figures.
 
     python -m benchmarks.readme            # after benchmarks.superpixels, .ablation, .photographs
-    python -m benchmarks.readme --check    # exit status 1 if README.md says something else
+    python -m benchmarks.readme --check    # exit status 1 if a page says something else
 
-The tables stand between `<!-- results: NAME -->` and `<!-- end of results -->`; what is between is
-replaced. Figures go to data/NAME.svg.
+docs/results.md gets all of them, README.md a summary. The tables stand between
+`<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. Figures go to
+data/NAME.svg.
 """
 
 import argparse
 import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -110,8 +111,40 @@ def miou_figure(content: dict) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-def replaced(text: str, name: str, table: str) -> str:
-    """README's text with another table between the marks of `name`.
+SUMMARY = {
+    "photographs": ("234 photographs, ImageNet features", "image method"),
+    "ablation": ("240 generated scenes, from scratch", "DCR, IPC by the image, one patch"),
+}
+"""Rows of the summary: what a benchmark measures, and which of its trainings is the method."""
+
+SUMMARY_COLUMNS = {
+    "plain CAM": (False, "bilinear"),
+    "plain CAM, superpixels": (False, "superpixels"),
+    "image method": (True, "superpixels"),
+    "image method, AP": (True, "superpixels, AP gamma 0.6"),
+}
+"""Columns of the summary: whether trained by the method, and the inference."""
+
+
+def summary_table(contents: Mapping[str, dict]) -> str:
+    """Mean mIoU of plain CAM and of the method; a row for each benchmark, by its name."""
+    rows = []
+    for name, content in contents.items():
+        title, method = SUMMARY[name]
+        means = {
+            (training, inference): statistics.mean(mious)
+            for training, inference, mious in spread(content)
+        }
+        chosen = [
+            means[method if ours else "plain CAM", inference]
+            for ours, inference in SUMMARY_COLUMNS.values()
+        ]
+        rows.append([title, *(f"{mean:.1f}" for mean in chosen)])
+    return markdown(["mIoU (%)", *SUMMARY_COLUMNS], rows)
+
+
+def replaced(text: str, name: str, table: str, path: Path) -> str:
+    """A page's text with another table between the marks of `name`.
 
     Raises:
         InputError: the marks are missing.
@@ -119,46 +152,49 @@ def replaced(text: str, name: str, table: str) -> str:
     start, end = f"<!-- results: {name} -->", "<!-- end of results -->"
     pattern = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise InputError(f"README.md: no line {start} with {end} after it; put them back")
+        raise InputError(f"{path}: no line {start} with {end} after it; put them back")
     return pattern.sub(lambda _: f"{start}\n\n{table}\n\n{end}", text, count=1)
 
 
 TABLES = {"superpixels": superpixel_table, "ablation": miou_table, "photographs": miou_table}
-"""How the results of each benchmark are told."""
+"""How the results of each benchmark are told in docs/results.md."""
+
+
+def pages(root: Path, contents: Mapping[str, dict]) -> dict[Path, str]:
+    """What pages and figures should hold, by their paths."""
+    path = root / "docs" / "results.md"
+    text, out = read_text(path), {}
+    for name, content in contents.items():
+        text = replaced(text, name, TABLES[name](content), path)
+        if TABLES[name] is miou_table:
+            out[root / "data" / f"{name}.svg"] = miou_figure(content)
+    summarised = {name: contents[name] for name in SUMMARY if name in contents}
+    readme = root / "README.md"
+    summary = replaced(read_text(readme), "summary", summary_table(summarised), readme)
+    return {**out, path: text, readme: summary}
 
 
 def update(options: argparse.Namespace) -> int:
-    """Write README.md and figures, or compare; the exit status."""
-    path = options.readme
-    before = text = read_text(path)
-    figures: dict[Path, str] = {}
-    for name, table in TABLES.items():
-        results = options.results / f"{name}.json"
-        if not results.is_file():
-            continue
-        content = read_json(results)
-        text = replaced(text, name, table(content))
-        if table is miou_table:
-            figures[path.parent / "data" / f"{name}.svg"] = miou_figure(content)
+    """Write pages and figures, or compare; the exit status."""
+    files = {name: options.results / f"{name}.json" for name in TABLES}
+    contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
+    wanted = pages(options.root, contents)
     if not options.check:
-        for file, content in {path: text, **figures}.items():
-            write_text(file, content)
+        for path, text in wanted.items():
+            write_text(path, text)
         return 0
-    old = [file for file, figure in figures.items() if _read(file) != figure]
-    old += [path] * (text != before)
-    print(f"out of date: {', '.join(map(str, old))}" if old else "README.md and figures fit")
+    old = [path for path, text in wanted.items() if not path.is_file() or read_text(path) != text]
+    print(f"out of date: {', '.join(map(str, old))}" if old else "pages and figures fit")
     return int(bool(old))
-
-
-def _read(path: Path) -> str | None:
-    return read_text(path) if path.is_file() else None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
     parser = Parser(prog="python -m benchmarks.readme", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--readme", type=Path, default=REPOSITORY / "README.md", metavar="FILE")
+    parser.add_argument(
+        "--root", type=Path, default=REPOSITORY, metavar="DIR", help="holds README.md and docs"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR")
     parser.add_argument("--check", action="store_true", help="change nothing, compare")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

@@ -2,7 +2,7 @@
 
     python -m benchmarks.superpixels --bsds BSDS500 --scn data/scn_bsds500.pt
 
-Scores of utils.superpixel_scores on BSDS500's validation images, against every annotator of an
+Scores of utils.scores.superpixels on BSDS500's validation images, against every annotator of an
 image: the mean over its annotators, then over the images. The network sees an image resized to a
 grid of 20 x 31 cells; its most probable superpixels are resized back and made connected (pieces
 under 64 pixels join a neighbour). SLIC is scikit-image's at each compactness, with its own

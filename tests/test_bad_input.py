@@ -1,5 +1,5 @@
-"""README's table "When something is wrong", row by row: a script meets a data set that is broken in
-one way, and answers with the row's message in one line on stderr and exit status 2."""
+"""The table in docs/errors.md, row by row: a script meets a data set that is broken in one way, and
+answers with the row's message in one line on stderr and exit status 2."""
 
 import argparse
 import errno
@@ -162,7 +162,7 @@ def nothing(_):
 class Case:
     """A way to break something, and who meets it.
 
-    `name` is the first column of the row in README's table; `damage` is called with root / `file`;
+    `name` is the first column of the row in docs/errors.md; `damage` is called with root / `file`;
     `named` is in the answer: the file or option. `options` are added to the command.
     """
 
@@ -354,9 +354,9 @@ def half_written(folder):
 
 
 def table():
-    """What one sees, by what is wrong, of README's table."""
-    section = (REPOSITORY / "README.md").read_text().partition("## When something is wrong")[2]
-    rows = re.findall(r"(?m)^\| ([^|]+) \| `([^|]+)` \|", section.partition("\n## ")[0])
+    """What one sees, by what is wrong, of the table in docs/errors.md."""
+    page = (REPOSITORY / "docs/errors.md").read_text()
+    rows = re.findall(r"(?m)^\| ([^|]+) \| `([^|]+)` \|", page)
     assert len(rows) == len(dict(rows)) > 20
     return dict(rows)
 

@@ -7,18 +7,29 @@ from benchmarks import readme
 
 MARKS = "<!-- results: {} -->\n{}\n<!-- end of results -->\n"
 ENTRIES = {
-    f"plain <CAM> seed {seed}": {
+    f"plain CAM seed {seed}": {
         "settings": {},
-        "scores": {"none": {"miou": 20 + seed}, "AP": {"miou": 30.04}},
+        "scores": {"bilinear": {"miou": 20 + seed}, "superpixels": {"miou": 30.04}},
     }
     for seed in range(3)
-} | {"DCR seed 0": {"settings": {}, "scores": {"none": {"miou": 25.0}}}}
+} | {
+    "DCR, IPC by the image, one patch seed 0": {
+        "settings": {},
+        "scores": {
+            "superpixels": {"miou": 25.0},
+            "superpixels, AP gamma 0.6": {"miou": 26.5},
+        },
+    },
+    "<DCR> seed 0": {"settings": {}, "scores": {"superpixels": {"miou": 24.0}}},
+}
 
 
 @pytest.fixture
 def folder(tmp_path):
     text = "before\n" + "".join(MARKS.format(name, "old") for name in readme.TABLES) + "after\n"
-    (tmp_path / "README.md").write_text(text)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/results.md").write_text(text)
+    (tmp_path / "README.md").write_text("short\n" + MARKS.format("summary", "old"))
     (tmp_path / "ablation.json").write_text(json.dumps(ENTRIES))
     summary = [
         {"method": "scn", "asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
@@ -29,38 +40,52 @@ def folder(tmp_path):
 
 
 def call(folder, *more):
-    return readme.main(["--readme", str(folder / "README.md"), "--results", str(folder), *more])
+    return readme.main(["--root", str(folder), "--results", str(folder), *more])
 
 
 def test_numbers_come_from_the_files(folder):
+    page = folder / "docs/results.md"
     assert call(folder, "--check") == 1
-    assert "old" in (folder / "README.md").read_text()
+    assert "old" in page.read_text()
     assert call(folder) == 0
-    text = (folder / "README.md").read_text()
-    assert "| plain <CAM> | 21.0 (20.0 to 22.0) | 30.0 (30.0 to 30.0) | 3 |" in text
-    assert "| DCR | 25.0 |  | 1 |" in text
+    text = page.read_text()
+    assert "| plain CAM | 21.0 (20.0 to 22.0) | 30.0 (30.0 to 30.0) |  | 3 |" in text
+    assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
     assert text.count("old") == 1  # photographs has no results: its table stays
     figure = minidom.parse(str(folder / "data/ablation.svg"))
-    assert len(figure.getElementsByTagName("rect")) == 1 + 3
+    assert len(figure.getElementsByTagName("rect")) == 1 + 5
     assert call(folder, "--check") == 0
     (folder / "data/ablation.svg").write_text("<svg/>")
     assert call(folder, "--check") == 1
 
 
+def test_the_summary_compares_the_method_with_plain_cam(folder):
+    assert call(folder) == 0
+    text = (folder / "README.md").read_text()
+    assert "| 240 generated scenes, from scratch | 21.0 | 30.0 | 25.0 | 26.5 |" in text
+    assert text.startswith("short\n") and "photographs" not in text
+    (folder / "README.md").write_text(text.replace("26.5", "62.5"))
+    assert call(folder, "--check") == 1
+
+
 def test_seeds_of_different_budgets_are_not_averaged(folder, capsys):
-    mixed = {"DCR seed 1": {"settings": {"arguments": ["--epochs", "3"]}, "scores": {}}}
-    (folder / "ablation.json").write_text(json.dumps(ENTRIES | mixed))
+    other = {"settings": {"arguments": ["--epochs", "3"]}, "scores": {}}
+    (folder / "ablation.json").write_text(json.dumps(ENTRIES | {"<DCR> seed 1": other}))
     assert call(folder) == 2
-    assert "DCR seed 1: measured otherwise" in capsys.readouterr().err
+    assert "<DCR> seed 1: measured otherwise" in capsys.readouterr().err
 
 
-def test_missing_marks_are_named(folder, capsys):
-    (folder / "README.md").write_text("nothing")
+@pytest.mark.parametrize(
+    ("page", "name"), [("docs/results.md", "superpixels"), ("README.md", "summary")]
+)
+def test_missing_marks_are_named(folder, capsys, page, name):
+    (folder / page).write_text("nothing")
     assert call(folder) == 2
-    assert "<!-- results: superpixels -->" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert page in error and f"<!-- results: {name} -->" in error
 
 
-def test_this_projects_readme_is_up_to_date(capsys):
+def test_this_projects_pages_are_up_to_date(capsys):
     assert readme.main(["--check"]) == 0, capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Multi-scale, mirrored inference of class activation maps. METHOD section 3."""
+"""Multi-scale, mirrored inference of class activation maps. docs/method.md, section 3."""
 
 from collections.abc import Sequence
 
@@ -118,7 +118,7 @@ def infer(
     """Class activation maps of one photograph.
 
     Every scale is taken plain and mirrored; the logits, upsampled with the superpixels of that
-    scale, are summed and normalised. METHOD section 3.
+    scale, are summed and normalised. docs/method.md, section 3.
 
     Args:
         image: ImageNet-normalised, (3, H, W); any size.

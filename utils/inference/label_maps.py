@@ -1,4 +1,4 @@
-"""From cams to label maps. METHOD section 3."""
+"""From cams to label maps. docs/method.md, section 3."""
 
 from collections.abc import Sequence
 

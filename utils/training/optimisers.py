@@ -1,4 +1,7 @@
-"""The optimisers of the two training stages and their learning rate schedule. METHOD section 2."""
+"""The optimisers of the two training stages and their learning rate schedule.
+
+docs/method.md, sections 1 and 2.
+"""
 
 from collections.abc import Iterable
 
