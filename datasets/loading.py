@@ -5,7 +5,7 @@ comes from (seed, epoch, index), and the order from (seed, epoch): the same run 
 batches with any number of workers, and can go on from any step.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -19,41 +19,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.collection import Collection, missing_masks
 from datasets.files import InputError, read_label_map, read_photograph, read_saliency
-from datasets.transforms import augment
+from datasets.transforms import augment, augment_labelled
 from datasets.workers import outlive_signals
 
 LOADER_TIMEOUT = 600
 """Seconds after which a worker that delivers nothing counts as hung."""
 
 
-class TrainingCrops(Dataset):
+class Crops(Dataset):
     """Augmented crops of a collection; an item is asked for by (epoch, index).
-
-    An item is a dict: `image` (S, S, 3) uint8 RGB, `box` (4,) int64 (where the photograph lies in
-    the crop: top, left, bottom, right), and, where asked for, `labels` (K,) float32, `saliency`
-    (S, S, 1) uint8 and `lab` (S, S, 3) uint8 (OpenCV's 8-bit CIE-Lab).
 
     Args:
         collection: the photographs.
         crop: side of a crop, pixels.
-        long_side: range of the longer side after random resizing, pixels.
         seed: of all random numbers.
-        layers: which of `labels`, `saliency` and `lab` an item holds.
         skip_bad: in the place of a photograph that cannot be read stands the next that can; the
             item then also holds `skipped`, messages. Batches keep their sizes so.
     """
 
     def __init__(
-        self,
-        collection: Collection,
-        crop: int,
-        long_side: tuple[int, int],
-        seed: int,
-        layers: tuple[str, ...] = (),
-        skip_bad: bool = False,
+        self, collection: Collection, crop: int, seed: int, skip_bad: bool = False
     ) -> None:
-        self.collection, self.crop, self.long_side = collection, crop, long_side
-        self.seed, self.layers, self.skip_bad = seed, layers, skip_bad
+        self.collection, self.crop, self.seed, self.skip_bad = collection, crop, seed, skip_bad
 
     def __len__(self) -> int:
         return len(self.collection.ids)
@@ -78,13 +65,49 @@ class TrainingCrops(Dataset):
         Raises:
             InputError: a file cannot be read.
         """
+        raise NotImplementedError
+
+    def random(self, epoch: int, index: int) -> np.random.Generator:
+        """The random numbers of one crop."""
+        return np.random.default_rng((self.seed, epoch, index))
+
+
+class TrainingCrops(Crops):
+    """Crops for superpixels and classification.
+
+    An item is a dict: `image` (S, S, 3) uint8 RGB, `box` (4,) int64 (where the photograph lies in
+    the crop: top, left, bottom, right), and, where asked for, `labels` (K,) float32, `saliency`
+    (S, S, 1) uint8 and `lab` (S, S, 3) uint8 (OpenCV's 8-bit CIE-Lab).
+
+    Args:
+        collection: the photographs.
+        crop: side of a crop, pixels.
+        long_side: range of the longer side after random resizing, pixels.
+        seed: of all random numbers.
+        layers: which of `labels`, `saliency` and `lab` an item holds.
+        skip_bad: see Crops.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        crop: int,
+        long_side: tuple[int, int],
+        seed: int,
+        layers: tuple[str, ...] = (),
+        skip_bad: bool = False,
+    ) -> None:
+        super().__init__(collection, crop, seed, skip_bad)
+        self.long_side, self.layers = long_side, layers
+
+    def crop_of(self, epoch: int, index: int) -> dict[str, Tensor]:  # noqa: D102
         identifier = self.collection.ids[index]
         image = _read(read_photograph, self.collection.images[identifier])
         saliency = None
         if "saliency" in self.layers:
             path = self.collection.saliency_path(identifier)
             saliency = _read(read_saliency, path, image.shape[:2])
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = self.random(epoch, index)
         image, saliency, box = augment(image, saliency, self.crop, self.long_side, rng)
         item = {"image": torch.from_numpy(image), "box": torch.tensor(box)}
         if saliency is not None:
@@ -96,6 +119,40 @@ class TrainingCrops(Dataset):
         return item
 
 
+class SegmentationCrops(Crops):
+    """Crops with a label for every pixel. docs/method.md, section 5.
+
+    An item is a dict: `image` (S, S, 3) uint8 RGB and `mask` (S, S) uint8, 255 where no label
+    counts, as in the padding.
+
+    Args:
+        collection: the photographs; its masks are the labels.
+        crop: side of a crop, pixels.
+        scales: of a photograph's sides; one is drawn for every crop.
+        seed: of all random numbers.
+        skip_bad: see Crops.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        crop: int,
+        scales: Sequence[float],
+        seed: int,
+        skip_bad: bool = False,
+    ) -> None:
+        super().__init__(collection, crop, seed, skip_bad)
+        self.scales = tuple(scales)
+
+    def crop_of(self, epoch: int, index: int) -> dict[str, Tensor]:  # noqa: D102
+        identifier = self.collection.ids[index]
+        image = _read(read_photograph, self.collection.images[identifier])
+        mask = read_ground_truth(self.collection, identifier, image.shape[:2])
+        rng = self.random(epoch, index)
+        image, mask = augment_labelled(image, mask, self.crop, self.scales, rng)
+        return {"image": torch.from_numpy(image), "mask": torch.from_numpy(mask)}
+
+
 @dataclass(frozen=True)
 class Plan:
     """How long a training takes.
@@ -103,17 +160,25 @@ class Plan:
     Attributes:
         images: in the collection.
         batch: images a step.
-        epochs: passes over the collection.
+        epochs: how often the network is scored and saved; passes over the collection, unless
+            `length` says otherwise.
+        length: steps of an epoch, None for one pass over the collection.
     """
 
     images: int
     batch: int
     epochs: int
+    length: int | None = None
+
+    @property
+    def steps_per_pass(self) -> int:
+        """Full batches a pass; one smaller batch if there are fewer images than that."""
+        return max(1, self.images // self.batch)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Full batches an epoch; one smaller batch if there are fewer images than that."""
-        return max(1, self.images // self.batch)
+        """Steps from one scoring to the next."""
+        return self.length or self.steps_per_pass
 
     @property
     def steps(self) -> int:
@@ -122,7 +187,7 @@ class Plan:
 
 
 class ShuffledBatches(Sampler):
-    """All batches of a whole training, as lists of (epoch, index).
+    """All batches of a whole training, as lists of (pass, index).
 
     One pass of a DataLoader over it is the whole training, so workers start once and read ahead
     across epochs.
@@ -145,12 +210,12 @@ class ShuffledBatches(Sampler):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         plan = self.plan
         for step in range(self.start, plan.steps):
-            epoch, position = divmod(step, plan.steps_per_epoch)
+            number, position = divmod(step, plan.steps_per_pass)
             if position == 0 or step == self.start:
-                order = np.random.default_rng((self.seed, epoch)).permutation(plan.images)
+                order = np.random.default_rng((self.seed, number)).permutation(plan.images)
             first = position * plan.batch
             batch = order[first : first + plan.batch]
-            yield [(epoch, int(index)) for index in batch[self.part[0] :: self.part[1]]]
+            yield [(number, int(index)) for index in batch[self.part[0] :: self.part[1]]]
 
 
 class Photographs(Dataset):
@@ -158,7 +223,7 @@ class Photographs(Dataset):
 
     An item is a dict: `id`, `image` (3, H, W) uint8 (channels last in memory),
     `labels` (K,) uint8 tensor or None, `mask`
-    (H, W) uint8 array or None where there is none; or `error` as in TrainingCrops.
+    (H, W) uint8 array or None where there is none; or `error` as in Crops.
     """
 
     def __init__(self, collection: Collection) -> None:
@@ -250,9 +315,7 @@ def _loader(dataset: Dataset, workers: int, pin: bool, **how: Any) -> DataLoader
     )
 
 
-def training_loader(
-    crops: TrainingCrops, batches: ShuffledBatches, workers: int, pin: bool
-) -> DataLoader:
+def training_loader(crops: Crops, batches: ShuffledBatches, workers: int, pin: bool) -> DataLoader:
     """All batches of a training, in order."""
     return _loader(crops, workers, pin, batch_sampler=batches, collate_fn=_batch)
 

@@ -1,7 +1,11 @@
 """Random resizing, mirroring and cropping of 8-bit photographs and what lies on them."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+
+from datasets.files import IGNORE
 
 PADDING_COLOUR = (124, 116, 104)
 """ImageNet's mean colour: what 0 in the normalised image looks like."""
@@ -109,3 +113,39 @@ def augment(
     if rng.random() < 0.5:
         squares, box = mirror(squares, box)
     return squares[0], squares[1] if saliency is not None else None, box
+
+
+def augment_labelled(
+    image: np.ndarray,
+    mask: np.ndarray,
+    crop: int,
+    scales: Sequence[float],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The augmentation of the segmentation network: random scale, random crop, random mirror.
+
+    What is smaller than the crop is padded right and below.
+
+    Args:
+        image: (H, W, 3) uint8.
+        mask: (H, W) uint8 class indices.
+        crop: side of the crop, pixels.
+        scales: of the sides; one is drawn.
+        rng: random numbers.
+
+    Returns:
+        (image (crop, crop, 3), mask (crop, crop), 255 in the padding).
+    """
+    scale = scales[rng.integers(len(scales))]
+    height, width = (max(1, round(side * scale)) for side in mask.shape)
+    y, x = (int(rng.integers(max(0, side - crop) + 1)) for side in (height, width))
+    window = np.s_[y : y + crop, x : x + crop]
+    # The nearest pixel by its centre, as the loss takes it too.
+    resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)[window]
+    labels = np.full((crop, crop), IGNORE, np.uint8)
+    labels[: resized.shape[0], : resized.shape[1]] = resized
+    pixels = np.full((crop, crop, 3), PADDING_COLOUR, np.uint8)
+    pixels[: resized.shape[0], : resized.shape[1]] = resize_photograph(image, height, width)[window]
+    if rng.random() < 0.5:
+        pixels, labels = cv2.flip(pixels, 1), cv2.flip(labels, 1)
+    return pixels, labels

@@ -15,10 +15,12 @@ convolutions behind it look twice as far, and the values at the old positions st
 import torch
 from torch import Tensor, nn
 
-from networks.backbone import ResNetStages
+from networks.backbone import ResNetBackbone, ResNetStages
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
 
 KINDS = ("torchvision", "caffe")
+
+STRIDES = (8, 16)
 
 CAFFE_MEAN = (104.008, 116.669, 122.675)
 """What the Caffe kind subtracts from its images: blue, green, red in 0..255."""
@@ -77,8 +79,10 @@ def _dilate(stage: nn.Sequential, dilation: int) -> None:
             conv.stride = (1, 1)
 
 
-def build_trunk(name: str, kind: str = "torchvision", weights: str = "none") -> DilatedResNet:
-    """A ResNet at stride 8.
+def build_trunk(
+    name: str, kind: str = "torchvision", weights: str = "none", stride: int = 8
+) -> ResNetStages:
+    """A ResNet for the segmentation network.
 
     Args:
         name: resnet18, resnet34, resnet50 or resnet101.
@@ -86,16 +90,22 @@ def build_trunk(name: str, kind: str = "torchvision", weights: str = "none") -> 
         weights: `imagenet` fetches torchvision's file (or takes it from torch.hub's cache), for its
             own kind; `none` is for training from scratch: batch statistics are learnt, residual
             branches start at zero. (For a file, see utils.checkpoints.load_trunk.)
+        stride: 8, or 16 for the classifier's trunk, of torchvision's kind: about a third of the
+            work, for a CPU.
 
     Raises:
-        ValueError: no such ResNet, kind or weights.
+        ValueError: no such ResNet, kind, weights or stride.
         OSError: the ImageNet weights could not be fetched.
     """
     if weights not in ("imagenet", "none"):
         raise ValueError(f"weights must be imagenet or none, got {weights!r}")
     if weights == "imagenet" and kind != "torchvision":
         raise ValueError("ImageNet weights are fetched for torchvision's kind; give caffe a file")
-    trunk = DilatedResNet(name, kind)
+    if stride not in STRIDES or (stride == 16 and kind != "torchvision"):
+        raise ValueError(
+            f"no stride {stride} of the {kind} kind; there are 8, and torchvision's 16"
+        )
+    trunk = DilatedResNet(name, kind) if stride == 8 else ResNetBackbone(name)
     if weights == "imagenet":
         trunk.load_imagenet()
     return trunk

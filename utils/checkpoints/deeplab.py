@@ -6,6 +6,7 @@ A file of ours holds
     backbone  resnet18, resnet34, resnet50 or resnet101
     trunk     torchvision or caffe: the kind of ResNet (networks/dilated.py)
     head      v2 or v3
+    stride    8 (also where it is not said), or 16
     classes   names of the foreground classes
     model     the state dict of networks.deeplab.DeepLab
 
@@ -26,7 +27,7 @@ from datasets.classes import MAX_CLASSES
 from datasets.files import InputError
 from networks.backbone import WEIGHTS
 from networks.deeplab import HEADS, DeepLab
-from networks.dilated import KINDS, build_trunk
+from networks.dilated import KINDS, STRIDES, build_trunk
 from utils.checkpoints.files import read
 from utils.checkpoints.trained import classes_of
 from utils.checkpoints.weights import _weights, fill
@@ -96,7 +97,9 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
             f"{path}: names {len(held.classes)} classes, but its head has {len(last) - 1} "
             "besides background; name the file as train_seg.py wrote it"
         )
-    network = DeepLab(build_trunk(held.backbone, held.trunk), len(last), held.head)
+    network = DeepLab(
+        build_trunk(held.backbone, held.trunk, stride=held.stride), len(last), held.head
+    )
     what = f"{held.backbone} of the {held.trunk} kind with a {held.head} head"
     fill(network, held.weights, path, what)
     network.trunk.freeze_statistics()
@@ -154,6 +157,7 @@ class _Held:
     trunk: str
     head: str = "v2"
     classes: tuple[str, ...] | None = None
+    stride: int = 8
 
 
 def _read(path: str | os.PathLike) -> _Held:
@@ -185,8 +189,8 @@ def _read(path: str | os.PathLike) -> _Held:
 
 def _described(
     content: Mapping[str, Any], path: str | os.PathLike
-) -> tuple[str, str, str, tuple[str, ...] | None]:
-    """What a file of ours says of its network: backbone, trunk, head and classes.
+) -> tuple[str, str, str, tuple[str, ...] | None, int]:
+    """What a file of ours says of its network: backbone, trunk, head, classes and stride.
 
     Raises:
         InputError: one of them is something else.
@@ -195,7 +199,14 @@ def _described(
     for key, names in known.items():
         if type(content.get(key)) is not str or content[key] not in names:
             raise InputError(f"{path}: {key!r} is none of {', '.join(names)}")
-    return *(content[key] for key in known), classes_of(content, path)
+    stride = content.get("stride", 8)
+    if (
+        type(stride) is not int
+        or stride not in STRIDES
+        or (stride, content["trunk"]) == (16, "caffe")
+    ):
+        raise InputError(f"{path}: 'stride' is neither 8 nor 16")
+    return *(content[key] for key in known), classes_of(content, path), stride
 
 
 def _our_name(published: str) -> str:

@@ -4,17 +4,19 @@ Everything is read with `weights_only=True`: no code in a file is ever executed.
 """
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from datasets.files import InputError
-from networks.backbone import ResNetBackbone
+from networks.backbone import WEIGHTS, ResNetBackbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.checkpoints.files import read
+
+Network = TypeVar("Network", bound=nn.Module)
 
 PUBLISHED_NAMES = {
     "model.": "backbone.",
@@ -135,6 +137,28 @@ def _our_name(published: str) -> str:
         if published.startswith(theirs):
             return ours + published.removeprefix(theirs)
     return published
+
+
+def fetched(build: Callable[[str], Network], backbone: str, weights: str) -> Network:
+    """A network whose weights are fetched, or that is trained from scratch.
+
+    Args:
+        build: makes it with `imagenet` or `none` weights.
+        backbone: name of its ResNet.
+        weights: `imagenet`; all else gives `none`.
+
+    Raises:
+        InputError: the weights cannot be fetched; says where to get them.
+    """
+    try:
+        return build("imagenet" if weights == "imagenet" else "none")
+    except (OSError, RuntimeError) as error:
+        url = WEIGHTS[backbone].url
+        raise InputError(
+            f"--backbone_weights imagenet: the weights cannot be fetched ({error}); get {url} "
+            f"on another machine and give --backbone_weights {url.rsplit('/', 1)[-1]}, or train "
+            "from scratch with --backbone_weights none"
+        ) from None
 
 
 def load_backbone(model: ResNetBackbone, path: str | os.PathLike) -> None:

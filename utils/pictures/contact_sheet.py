@@ -7,6 +7,7 @@ import torch
 
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
+from utils.inference.segmentation import Segmented
 from utils.inference.superpixels import superpixels
 from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
@@ -52,6 +53,23 @@ def _pictures(
         overlay(image, labels, palette),
         None if found.mask is None else overlay(image, found.mask, palette),
     ]
+
+
+def segmentation_sheet(shown: Sequence[Segmented], classes: Sequence[str]) -> np.ndarray:
+    """Some photographs, their predicted and true labels as one picture, (H, W, 3) uint8.
+
+    Args:
+        shown: the photographs.
+        classes: names of the foreground classes.
+    """
+    names, palette = ("background", *classes), voc_palette()
+    rows = []
+    for found in shown:
+        image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+        truth = None if found.mask is None else overlay(image, found.mask, palette)
+        there = ", ".join(names[k] for k in np.unique(found.labels) if k)
+        rows.append((f"{found.id}: {there}", [image, overlay(image, found.labels, palette), truth]))
+    return contact_sheet(("photo", "prediction", "ground truth"), rows)
 
 
 def contact_sheet(

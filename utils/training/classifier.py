@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 
 from datasets.collection import Collection, missing_saliency, require_labels
 from datasets.files import InputError
 from datasets.loading import TrainingCrops
-from networks.backbone import WEIGHTS, build_backbone
+from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints
@@ -22,7 +22,7 @@ from utils.runs.run import Run
 from utils.training.classifier_epochs import ClassifierEpochs, photographs_held_back
 from utils.training.classifier_options import ClassifierSettings, NetworkSettings
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.optimisers import classifier_groups, nesterov
+from utils.training.optimisers import classifier_groups, sgd
 from utils.training.supervision import (
     ClassifierLoss,
     SupervisedNetwork,
@@ -87,7 +87,7 @@ def train_networks(
         network, supervision, settings.ipc_weight, settings.patches, settings.ipc_threshold
     )
     groups = classifier_groups(classifier, schedule.lr, settings.weight_decay)
-    optimizer = nesterov(groups, settings.momentum)
+    optimizer = sgd(groups, settings.momentum, nesterov=True)
     kept = ClassifierEpochs(
         run,
         settings,
@@ -172,16 +172,8 @@ def build_networks(
     scn = SuperpixelNet()
     checkpoints.load_scn(scn, scn_file)
     weights = networks.backbone_weights
-    try:
-        source = "imagenet" if weights == "imagenet" else "none"
-        backbone = build_backbone(networks.backbone, source)
-    except (URLError, OSError, RuntimeError) as error:
-        url = WEIGHTS[networks.backbone].url
-        raise InputError(
-            f"--backbone_weights imagenet: the weights cannot be fetched ({error}); get {url} "
-            f"on another machine and give --backbone_weights {url.rsplit('/', 1)[-1]}, or train "
-            "from scratch with --backbone_weights none"
-        ) from None
+    build = partial(build_backbone, networks.backbone)
+    backbone = checkpoints.fetched(build, networks.backbone, weights)
     if weights not in ("imagenet", "none"):
         file = options.existing_file(weights, "--backbone_weights", "give imagenet, none or a file")
         checkpoints.load_backbone(backbone, file)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.files import InputError
-from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from datasets.loading import Crops, Plan, ShuffledBatches, training_loader
 from utils.checkpoints.training_state import GO_ON, TrainingState
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
@@ -48,7 +48,7 @@ class Stage:
     accumulate: int = 1
 
 
-def plan_of(images: int, batch: int, epochs: int) -> Plan:
+def plan_of(images: int, batch: int, epochs: int, length: int | None = None) -> Plan:
     """The plan of a training; every process takes an equal part of each batch.
 
     Raises:
@@ -59,7 +59,7 @@ def plan_of(images: int, batch: int, epochs: int) -> Plan:
         raise InputError(f"--batch {batch}: must be a multiple of the {count} processes")
     if images < count:
         raise InputError(f"{images} photographs are too few for {count} processes")
-    return Plan(images, min(batch, images // count * count), epochs)
+    return Plan(images, min(batch, images // count * count), epochs, length)
 
 
 def to_device(run: Run, batch: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
@@ -96,7 +96,7 @@ Batches = Callable[[int], Iterable[dict[str, Any]]]
 """All batches of a training from a step on, in order."""
 
 
-def batches_of(crops: TrainingCrops, plan: Plan, workers: int, pin: bool) -> Batches:
+def batches_of(crops: Crops, plan: Plan, workers: int, pin: bool) -> Batches:
     """This process's part of all batches of crops, read by `workers` processes."""
     part = (distributed.rank(), distributed.processes())
     return lambda step: training_loader(

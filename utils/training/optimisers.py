@@ -1,4 +1,4 @@
-"""The optimisers of the two training stages and their learning rate schedule.
+"""The optimisers of the training stages and their learning rate schedule.
 
 docs/method.md, sections 1 and 2.
 """
@@ -11,6 +11,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from networks.classifier import Classifier
+from networks.deeplab import DeepLab
 
 
 def classifier_groups(classifier: Classifier, lr: float, weight_decay: float) -> list[dict]:
@@ -34,9 +35,25 @@ def classifier_groups(classifier: Classifier, lr: float, weight_decay: float) ->
     return [group for group in groups.values() if group["params"]]
 
 
-def nesterov(groups: Iterable[dict], momentum: float) -> SGD:
-    """SGD with Nesterov momentum (none at all for momentum 0)."""
-    return SGD(list(groups), lr=0.1, momentum=momentum, nesterov=momentum > 0)
+def segmentation_groups(network: DeepLab, lr: float, weight_decay: float) -> list[dict]:
+    """The three parameter groups of the segmentation network.
+
+    The trunk at lr; the head's weights at 10 lr, its biases at 20 lr without weight decay.
+    """
+    head = list(network.head.named_parameters())
+    weights = [parameter for name, parameter in head if not name.endswith("bias")]
+    biases = [parameter for name, parameter in head if name.endswith("bias")]
+    trunk = list(network.trunk.parameters())
+    return [
+        {"params": trunk, "lr": lr, "weight_decay": weight_decay},
+        {"params": weights, "lr": 10 * lr, "weight_decay": weight_decay},
+        {"params": biases, "lr": 20 * lr, "weight_decay": 0.0},
+    ]
+
+
+def sgd(groups: Iterable[dict], momentum: float, nesterov: bool = False) -> SGD:
+    """SGD whose groups name their learning rates; Nesterov's for `nesterov` and momentum > 0."""
+    return SGD(list(groups), lr=0.1, momentum=momentum, nesterov=nesterov and momentum > 0)
 
 
 def polynomial_decay(

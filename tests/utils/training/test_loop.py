@@ -12,7 +12,7 @@ from utils.runs.options import RunSettings
 from utils.runs.run import Run, duration
 from utils.runs.start import start
 from utils.training.loop import Stage, backward, train
-from utils.training.optimisers import nesterov
+from utils.training.optimisers import sgd
 
 
 def make_run(folder: Path, **changes) -> Run:
@@ -27,7 +27,7 @@ def train_in(folder: Path, plan: Plan, batches, stage: Stage) -> None:
 
 
 def stage_of(model, objective, after_epoch):
-    optimizer = nesterov([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
+    optimizer = sgd([{"params": list(model.parameters()), "lr": 0.1}], 0.0)
     return Stage(model, model, objective, optimizer, after_epoch, power=0.5)
 
 

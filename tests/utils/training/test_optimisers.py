@@ -4,7 +4,7 @@ import torch
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from tests.golden_files import golden
-from utils.training.optimisers import classifier_groups, nesterov, polynomial_decay
+from utils.training.optimisers import classifier_groups, polynomial_decay, sgd
 
 
 def test_trajectory_against_the_golden_one():
@@ -14,7 +14,7 @@ def test_trajectory_against_the_golden_one():
         {"params": [p0], "lr": 0.1, "weight_decay": 4e-5},
         {"params": [p1], "lr": 1.0, "weight_decay": 0.0},
     ]
-    optimizer = nesterov(groups, float(data["momentum"]))
+    optimizer = sgd(groups, float(data["momentum"]), nesterov=True)
     steps = int(data["steps"])
     decay = polynomial_decay(optimizer, steps, float(data["power"]))
     for step in range(steps):

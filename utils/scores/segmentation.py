@@ -1,0 +1,59 @@
+"""How good a segmentation network is on photographs with masks."""
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from datasets.collection import Collection
+from utils.inference.segmentation import SegmentationInference, Segmented, segment_collection
+from utils.runs import distributed
+from utils.scores.confusion import class_scores, confusion_matrix
+
+
+@dataclass(frozen=True)
+class SegmentationValidation:
+    """How good a segmentation network is.
+
+    Attributes:
+        miou: 0..1.
+        shown: photographs that were to be shown; in the first process only.
+    """
+
+    miou: float
+    shown: list[Segmented]
+
+
+def validate_segmentation(
+    collection: Collection,
+    network: nn.Module,
+    device: torch.device,
+    workers: int,
+    bad: Callable[[str], None],
+    show: Container[str] = (),
+) -> SegmentationValidation:
+    """Score a network on a collection with masks, shared by all processes.
+
+    Args:
+        collection: photographs with masks.
+        network: on the device; it is put into evaluation mode.
+        device: of the network.
+        workers: processes that read photographs.
+        bad: told why a photograph is left out; may raise.
+        show: ids of the photographs that are handed out too.
+    """
+    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    confusion = np.zeros((collection.num_classes,) * 2, np.int64)
+    shown: list[Segmented] = []
+    network.eval()
+    settings = SegmentationInference()
+    for found in segment_collection(mine, network, settings, device, workers, bad):
+        confusion += confusion_matrix(found.mask, found.labels, collection.num_classes)
+        if found.id in show:
+            shown.append(found)
+    miou = class_scores(distributed.total_counts(confusion)).miou
+    return SegmentationValidation(
+        miou, [found for part in distributed.gather(shown) for found in part]
+    )

@@ -1,0 +1,220 @@
+"""Step 6, the recipe of the segmentation network. docs/method.md, section 5."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from datasets.collection import Collection, missing_masks
+from datasets.files import InputError, read_json
+from datasets.loading import SegmentationCrops
+from networks.deeplab import DeepLab, segmentation_loss
+from networks.dilated import build_trunk
+from networks.normalisation import channels_first, normalise
+from utils.checkpoints import fetched, load_trunk, trunk_kind
+from utils.checkpoints.fingerprints import fingerprint, sizes
+from utils.checkpoints.training_state import TrainingState
+from utils.runs import devices, distributed, options
+from utils.runs.data import open_split
+from utils.runs.run import Run
+from utils.training.loop import Stage, batches_of, plan_of, train
+from utils.training.losses import Losses
+from utils.training.optimisers import segmentation_groups, sgd
+from utils.training.segmentation_epochs import SegmentationEpochs, photographs_to_score
+from utils.training.segmentation_options import MASKS, SegmentationSettings
+
+DECAY_EVERY = 10
+"""Steps between two decays of the learning rate."""
+
+
+def train_segmentation(settings: SegmentationSettings) -> None:
+    """The recipe: photographs, labels, network, loss, optimiser, loop, what is kept."""
+    device = devices.choose(settings.run.device)
+    photographs = open_split(settings.data)
+    labelled, labels = with_labels(settings, photographs)
+    devices.seed_everything(settings.run.seed)
+    with distributed.first_goes_ahead():  # it may fetch weights
+        network = build_network(settings, photographs.num_classes)
+    made_from = {
+        "photographs": fingerprint(labelled),
+        "labels": sizes(map(labelled.mask_path, labelled.ids)),
+    }
+    state = TrainingState(settings.run, settings.resuming, made_from)
+    with state.open_run(device) as run:
+        epochs = settings.steps // settings.score_every
+        plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)
+        run.say(
+            f"training on {plan.images} photographs of {labelled.name} {labelled.split}, labels "
+            f"from {labels}, {plan.steps} steps of {plan.batch} crops, scored every "
+            f"{plan.steps_per_epoch}, on {devices.describe(device)}; {settings.backbone} from "
+            f"{settings.backbone_weights}; writing to {run.folder}"
+        )
+        say_what_is_missing(run, photographs, labelled)
+        crops = SegmentationCrops(
+            labelled,
+            settings.crop,
+            settings.train_scales,
+            settings.run.seed,
+            settings.run.skip_bad,
+        )
+        loss = SegmentationLoss(network, settings.amp)
+        model = devices.parallel_training(loss, device)
+        groups = segmentation_groups(network, settings.lr, settings.weight_decay)
+        optimizer = sgd(groups, settings.momentum)
+        scored = photographs_to_score(run, settings)
+        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, device)
+        stage = Stage(
+            model,
+            network,
+            Objective(model, loss.names),
+            optimizer,
+            kept.after_epoch,
+            power=settings.power,
+            decay_every=DECAY_EVERY,
+            clip=settings.clip,
+            accumulate=settings.accumulate,
+        )
+        batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
+        train(run, state, plan, batches, stage, device)
+        kept.say_which()
+
+
+class SegmentationLoss(nn.Module):
+    """The network and its loss as one module, so that DataParallel splits both.
+
+    Args:
+        network: learns.
+        amp: the convolutions run in bfloat16.
+
+    Attributes:
+        names: of the losses: the sum, those of every scale, that of the maximum.
+    """
+
+    def __init__(self, network: DeepLab, amp: bool = False) -> None:
+        super().__init__()
+        self.network, self.amp = network, amp
+        each = [f"scale_{scale:g}" for scale in network.scales]
+        self.names = ("loss", *each, "maximum") if len(each) > 1 else ("loss", *each)
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W), labels (B, H, W) -> (1, n): the losses, times B."""
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
+            outputs = self.network(images)
+        return torch.stack(segmentation_loss(outputs, labels))[None] * len(images)
+
+
+class Objective:
+    """The losses of a batch by name.
+
+    Args:
+        model: a SegmentationLoss, perhaps split over devices.
+        names: of its losses.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
+        self.model, self.names = model, names
+
+    def __call__(self, batch: dict[str, Tensor]) -> Losses:
+        """The scalars of a batch on the device."""
+        images = normalise(channels_first(batch["image"]))
+        losses = self.model(images, batch["mask"].long()).sum(0) / len(images)
+        return dict(zip(self.names, losses, strict=True))
+
+
+def with_labels(settings: SegmentationSettings, photographs: Collection) -> tuple[Collection, str]:
+    """The photographs that have a label map, with that folder as their masks.
+
+    Returns:
+        (those photographs, where the labels come from in words).
+
+    Raises:
+        InputError: there are no label maps.
+    """
+    if settings.pseudo_labels == MASKS:
+        folder, words = photographs.masks, "the masks (full supervision)"
+        if folder is None:
+            raise InputError(
+                f"--pseudo_labels masks: {photographs.name} {photographs.split} has no masks"
+            )
+    elif settings.pseudo_labels is not None:
+        folder = Path(settings.pseudo_labels)
+        words = str(folder)
+        if not folder.is_dir():
+            raise InputError(f"--pseudo_labels {folder}: no such folder; make it with an evaluator")
+    else:
+        folder = best_labels(Path(settings.run.experiments) / settings.labels_from)
+        words = f"{folder} (the best of {settings.labels_from})"
+    labelled = replace(photographs, masks=folder)
+    missing = set(missing_masks(labelled))
+    labelled = labelled.subset([i for i in photographs.ids if i not in missing])
+    if not labelled.ids:
+        raise InputError(
+            f"{folder}: holds no label map <id>.png of {photographs.name} {photographs.split}; "
+            "evaluate that split, or name another with --pseudo_labels"
+        )
+    return labelled, words
+
+
+def best_labels(folder: Path) -> Path:
+    """The folder of an evaluation's best pseudo labels, as its result.json says.
+
+    Raises:
+        InputError: it holds no finished evaluation.
+    """
+    if not (folder / "result.json").is_file():
+        raise InputError(
+            f"{folder}: holds no finished evaluation; run evaluator_cls_image.py on the training "
+            "split, or name labels with --labels_from RUN or --pseudo_labels DIR"
+        )
+    found = read_json(folder / "result.json")
+    try:
+        if "thresholds" not in found:
+            kinds = [
+                name for name in ("pseudo_labels_crf", "pseudo_labels") if (folder / name).is_dir()
+            ]
+            return folder / kinds[0] / f"{found['threshold']:g}"
+        best, name = found["best"], "pseudo_labels"
+        if "crf" in found and found["crf"]["best"]["miou"] > best["miou"]:
+            best, name = found["crf"]["best"], "pseudo_labels_crf"
+        return folder / name / f"{best['threshold']:g}"
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise InputError(
+            f"{folder}: its result.json is not what an evaluator wrote; run it again"
+        ) from None
+
+
+def say_what_is_missing(run: Run, photographs: Collection, labelled: Collection) -> None:
+    """Say how many photographs are left out for want of a label map, and what else to know."""
+    for note in photographs.notes:
+        run.say(f"note: {note}")
+    there = set(labelled.ids)
+    missing = [identifier for identifier in photographs.ids if identifier not in there]
+    if missing:
+        run.say(
+            f"note: {len(missing)} of {len(photographs.ids)} photographs have no label map, such "
+            f"as {missing[0]}: trained without them"
+        )
+
+
+def build_network(settings: SegmentationSettings, num_classes: int) -> DeepLab:
+    """The network to be trained, from ImageNet weights, a file, or from scratch.
+
+    Raises:
+        InputError: the weights cannot be read or fetched.
+    """
+    weights, backbone = settings.backbone_weights, settings.backbone
+
+    def build(source: str, kind: str = "torchvision") -> DeepLab:
+        trunk = build_trunk(backbone, kind, source, settings.stride)
+        return DeepLab(trunk, num_classes, settings.head)
+
+    if weights in ("imagenet", "none"):
+        return fetched(build, backbone, weights)
+    file = options.existing_file(weights, "--backbone_weights", "give imagenet, none or a file")
+    kind = trunk_kind(file)
+    if kind == "caffe" and settings.stride != 8:
+        raise InputError(f"--stride {settings.stride}: {file} is of the Caffe kind, which has 8")
+    network = build("none", kind)
+    load_trunk(network, file)
+    return network
