@@ -192,7 +192,7 @@ def test_sigterm_to_everything_keeps_the_state(files, tmp_path, processes):
     state = torch.load(tmp_path / "scn/training.pt", weights_only=True)
     place = f"{state['position']} of epoch {state['epoch'] + 1}; "
     inside = f"{tmp_path}/scn/training.pt holds everything up to step {place}"
-    between = f"the training of epoch {state['epoch'] + 1} is kept; "  # it was being scored
+    between = f"the training of epoch {state['epoch'] + 1} is saved; "  # it was being scored
     assert len(said) == 1
     assert said[0] in (inside + training_state.GO_ON, between + training_state.GO_ON)
 

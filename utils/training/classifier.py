@@ -129,6 +129,8 @@ def announce(
         f"steps, on {devices.describe(device)}; {networks.backbone} from "
         f"{networks.backbone_weights}, superpixel network {scn_file}; writing to {run.folder}"
     )
+    for note in photographs.notes:
+        run.say(f"note: {note}")
     if networks.scn is None:
         about_superpixels(run, scn_file, photographs)
     side = settings.schedule.crop // CELL // math.isqrt(settings.patches)

@@ -170,10 +170,9 @@ def best_labels(folder: Path) -> Path:
     found = read_json(folder / "result.json")
     try:
         if "thresholds" not in found:
-            kinds = [
-                name for name in ("pseudo_labels_crf", "pseudo_labels") if (folder / name).is_dir()
-            ]
-            return folder / kinds[0] / f"{found['threshold']:g}"
+            refined = (folder / "pseudo_labels_crf").is_dir()
+            name = "pseudo_labels_crf" if refined else "pseudo_labels"
+            return folder / name / f"{found['threshold']:g}"
         best, name = found["best"], "pseudo_labels"
         if "crf" in found and found["crf"]["best"]["miou"] > best["miou"]:
             best, name = found["crf"]["best"], "pseudo_labels_crf"

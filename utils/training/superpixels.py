@@ -136,6 +136,8 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
             f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on "
             f"{devices.describe(device)}; writing to {run.folder}"
         )
+        for note in photographs.notes:
+            run.say(f"note: {note}")
         crops = TrainingCrops(
             photographs,
             schedule.crop,

@@ -1,0 +1,218 @@
+"""train_seg.py from end to end: labels, resuming, processes, errors."""
+
+import json
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.demo import generate
+from datasets.files import read_label_map, write_label_map
+from datasets.loading import SegmentationCrops
+from datasets.palette import voc_palette
+from datasets.prepare import load_collection
+from datasets.transforms import PADDING_COLOUR, augment_labelled
+from tests.calling import call
+from utils.checkpoints import open_deeplab
+from utils.checkpoints.training_state import TrainingState
+from utils.training.segmentation import best_labels
+
+SMALL = (
+    "--device cpu --workers 0 --steps 4 --score_every 2 --batch 4 --accumulate 2 --crop 48 "
+    "--backbone resnet18 --backbone_weights none --stride 16 --lr 0.01 --score_images 2"
+)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    generate(root, images=8, validation=3, size=64, seed=1)
+    return root
+
+
+def arguments(scenes, runs, more="--pseudo_labels masks"):
+    return f"--dataset custom --root {scenes} --split train --experiments {runs} {SMALL} {more}"
+
+
+@pytest.fixture(scope="module")
+def whole(scenes, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("whole")
+    call("train_seg.py", arguments(scenes, runs))
+    return runs / "seg"
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["model"]
+
+
+def stopped(line):
+    with pytest.raises(SystemExit) as stop:
+        call("train_seg.py", line)
+    return stop.value.code
+
+
+def test_what_a_training_writes(whole):
+    content = torch.load(whole / "last.pt", weights_only=True)
+    assert (content["kind"], content["step"], content["stride"]) == ("segmentation", 4, 16)
+    assert content["miou"] is None  # the last checkpoint uses no masks
+    assert torch.load(whole / "best.pt", weights_only=True)["miou"] > 0
+    log = (whole / "log.txt").read_text()
+    assert "labels from the masks (full supervision)" in log
+    assert "step 4/4: loss " in log and "photographs of custom val" in log
+    network = open_deeplab(whole / "best.pt")
+    assert network(torch.zeros(1, 3, 40, 50)).shape[2:] == (3, 4)
+
+
+def test_resumed_bit_for_bit(scenes, whole, tmp_path, monkeypatch):
+    real, seen = TrainingState.after_step, []
+
+    def after_step(state, epoch, position):
+        seen.append(position)
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(state, epoch, position)
+
+    monkeypatch.setattr(TrainingState, "after_step", after_step)
+    assert stopped(arguments(scenes, tmp_path)) == 128 + signal.SIGTERM
+    monkeypatch.undo()
+    call("train_seg.py", arguments(scenes, tmp_path, "--pseudo_labels masks --resume"))
+    one, other = weights(whole / "last.pt"), weights(tmp_path / "seg/last.pt")
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def evaluation(folder, scenes, left_out=()):
+    """What an evaluator leaves of the training photographs: labels at two thresholds."""
+    masks = sorted((scenes / "SegmentationClassAug").glob("*.png"))
+    for threshold in ("0.2", "0.3"):
+        for path in masks:
+            if path.stem not in left_out:
+                target = folder / "pseudo_labels" / threshold / path.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target)
+    result = {"thresholds": [], "best": {"threshold": 0.3, "miou": 0.5}}
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_the_best_labels_are_found_and_missing_ones_counted(scenes, tmp_path, capsys):
+    first = (scenes / "ImageSets/Segmentation/train.txt").read_text().split()[0]
+    evaluation(tmp_path / "eval_image", scenes, left_out=[first])
+    more = "--steps 2 --score_every 2 --score_images 0"
+    call("train_seg.py", arguments(scenes, tmp_path, more))
+    out = capsys.readouterr().out
+    assert f"labels from {tmp_path}/eval_image/pseudo_labels/0.3 (the best of eval_image)" in out
+    assert "training on 7 photographs" in out
+    assert f"1 of 8 photographs have no label map, such as {first}" in out
+
+
+def test_best_labels(tmp_path):
+    result = {"thresholds": [], "best": {"threshold": 0.25, "miou": 0.5}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.25"
+    result["crf"] = {"best": {"threshold": 0.4, "miou": 0.6}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    assert best_labels(tmp_path) == tmp_path / "pseudo_labels_crf/0.4"
+    (tmp_path / "result.json").write_text(json.dumps({"threshold": 0.35}))
+    assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.35"
+
+
+def damaged(scenes, folder, labels):
+    """A folder of label maps, the last of which is `labels`."""
+    for path in sorted((scenes / "SegmentationClassAug").glob("*.png")):
+        truth = read_label_map(path)
+        write_label_map(folder / path.name, labels(truth), voc_palette())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda truth: truth[:-1], "but the photograph has"),
+        (lambda truth: np.where(truth == 0, 99, truth).astype(np.uint8), "holds class 99"),
+    ],
+)
+def test_labels_that_cannot_be(scenes, tmp_path, capsys, labels, message):
+    folder = damaged(scenes, tmp_path / "labels", labels)
+    assert stopped(arguments(scenes, tmp_path, f"--pseudo_labels {folder}")) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("", "eval_image: holds no finished evaluation"),
+        ("--pseudo_labels none_such", "none_such: no such folder"),
+        ("--pseudo_labels .", "holds no label map"),
+        ("--pseudo_labels masks --steps 5", "--steps 5: must be a multiple of --score_every 2"),
+        ("--pseudo_labels masks --backbone_weights none.pth", "none.pth: no such file"),
+    ],
+)
+def test_refused_in_one_line(scenes, tmp_path, capsys, more, message):
+    assert stopped(arguments(scenes, tmp_path, more)) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error
+
+
+def test_labels_that_never_count_train_nothing_but_do_not_fail(scenes, tmp_path):
+    """A crop of ignored pixels gives 0, not NaN."""
+    folder = damaged(scenes, tmp_path / "labels", lambda truth: np.full_like(truth, 255))
+    more = f"--pseudo_labels {folder} --steps 2 --score_every 2 --score_images 0"
+    call("train_seg.py", arguments(scenes, tmp_path, more))
+    state = weights(tmp_path / "seg/last.pt")
+    assert all(torch.isfinite(value).all() for value in state.values())
+    assert "loss 0," in (tmp_path / "seg/log.txt").read_text()
+
+
+def test_a_whole_network_to_begin_with(scenes, whole, tmp_path):
+    more = f"--pseudo_labels masks --backbone_weights {whole}/last.pt --lr 1e-9 --steps 2"
+    call("train_seg.py", arguments(scenes, tmp_path, more))
+    one, other = weights(whole / "last.pt"), weights(tmp_path / "seg/last.pt")
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
+
+
+# --- crops ----------------------------------------------------------------------------------------
+
+
+def test_crops_and_their_labels_lie_on_each_other():
+    """Scaling by 1 or 2 keeps values; the mask is the first channel, so both must agree."""
+    random = np.random.default_rng(0)
+    mask = np.kron(random.integers(0, 21, (20, 30), np.uint8), np.ones((4, 4), np.uint8))
+    image = np.repeat(mask[..., None], 3, axis=2)
+    mirrored = 0
+    for number in range(20):
+        rng = np.random.default_rng(number)
+        pixels, labels = augment_labelled(image, mask, 64, (1.0,), rng)
+        assert pixels.shape == (64, 64, 3) and labels.shape == (64, 64)
+        assert (pixels[..., 0] == labels).all()
+        at = [(labels == mask[y : y + 64, x : x + 64]).all() for y in range(17) for x in range(57)]
+        mirrored += not any(at)
+    assert 4 < mirrored < 16
+
+
+def test_padding_lies_right_and_below_or_left_when_mirrored():
+    mask = np.zeros((20, 30), np.uint8)
+    image = np.zeros((20, 30, 3), np.uint8)
+    for number in range(10):
+        rng = np.random.default_rng(number)
+        pixels, labels = augment_labelled(image, mask, 64, (0.5, 1.5), rng)
+        counting = labels != 255
+        rows, columns = counting.any(1), counting.any(0)
+        size = (int(rows.sum()), int(columns.sum()))
+        assert size in ((10, 15), (30, 45))
+        assert rows[: size[0]].all() and (columns[: size[1]].all() or columns[-size[1] :].all())
+        assert (pixels[~counting] == PADDING_COLOUR).all() and (pixels[counting] == 0).all()
+
+
+def test_crops_of_a_collection(scenes):
+    photographs = load_collection("custom", str(scenes), "train", quiet=True)
+    crops = SegmentationCrops(photographs, 48, (0.5, 1.0), seed=3)
+    one, again = crops[2, 5], crops[2, 5]
+    assert torch.equal(one["mask"], again["mask"]) and torch.equal(one["image"], again["image"])
+    assert one["image"].shape == (48, 48, 3) and one["mask"].dtype == torch.uint8
+    nowhere = replace(photographs, masks=Path("nowhere"))
+    assert "nowhere" in SegmentationCrops(nowhere, 48, (1.0,), 0)[0, 0]["error"]
