@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import split
 
 from benchmarks.measure import table
 from benchmarks.quality import Results
@@ -51,13 +52,15 @@ KINDS = (
     Labels("masks"),
 )
 
-CROPS = tuple("--batch 8 --crop 112".split())
+CROPS = tuple(split("--batch 8 --crop 112"))
 SCHEDULE = tuple(
-    "--long_side 96 144 --epochs 15 --score_images 0 --lr 0.02 --momentum 0.9 --clip 10 "
-    "--gamma 0.98".split()
+    split(
+        "--long_side 96 144 --epochs 15 --score_images 0 --lr 0.02 --momentum 0.9 --clip 10 "
+        "--gamma 0.98"
+    )
 )
-SCRATCH = tuple("--backbone resnet18 --backbone_weights none".split())
-CAMS = tuple("--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6".split())
+SCRATCH = tuple(split("--backbone resnet18 --backbone_weights none"))
+CAMS = tuple(split("--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6"))
 """Generated scenes, from scratch: as scripts/demo.sh has it."""
 
 
@@ -94,7 +97,7 @@ class Road:
         kind = ["--pseudo_labels", "masks"]
         if labels.script:
             superpixels = "--long_side 96 144 --epochs 6 --lr 1e-3 --split train --score_images 0"
-            scn = self.call("train_scn.py", f"scn_{self.seed}", *CROPS, *superpixels.split())
+            scn = self.call("train_scn.py", f"scn_{self.seed}", *CROPS, *split(superpixels))
             classifier = [*CROPS, *SCRATCH, *SCHEDULE, "--split", "train"]
             classifier += ["--scn", str(scn / "last.pt"), *labels.training]
             trained = self.call(f"train_cls_{labels.script}.py", f"cls_{name}", *classifier)
@@ -105,7 +108,7 @@ class Road:
             kind = ["--labels_from", cams.name]
         steps = str(args.steps)
         budget = ["--lr", str(args.lr), "--steps", steps, "--score_every", steps]
-        budget += "--stride 16 --split train --accumulate 1 --score_images 0".split()
+        budget += split("--stride 16 --split train --accumulate 1 --score_images 0")
         network = self.call("train_seg.py", f"seg_{name}", *CROPS, *SCRATCH, *budget, *kind)
         test = ["--split", "val", "--report_images", "0", "--checkpoint", str(network / "last.pt")]
         scored = self.call("evaluator_seg.py", f"test_{name}", *test)

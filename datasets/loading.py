@@ -212,7 +212,9 @@ class ShuffledBatches(Sampler):
         for step in range(self.start, plan.steps):
             number, position = divmod(step, plan.steps_per_pass)
             if position == 0 or step == self.start:
-                order = np.random.default_rng((self.seed, number)).permutation(plan.images)
+                # Apart from the crops' streams: (seed, pass) and (seed, pass, 0) are one to numpy.
+                stream = np.random.SeedSequence(self.seed, spawn_key=(number,))
+                order = np.random.default_rng(stream).permutation(plan.images)
             first = position * plan.batch
             batch = order[first : first + plan.batch]
             yield [(number, int(index)) for index in batch[self.part[0] :: self.part[1]]]

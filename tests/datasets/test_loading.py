@@ -108,3 +108,24 @@ def test_a_mask_must_fit(collection):
         read_ground_truth(collection, "img0", (40, 50))
     write_label_map(path, np.full((40, 50), 255, np.uint8), voc_palette())
     assert (read_ground_truth(collection, "img0", (40, 50)) == 255).all()
+
+
+def test_the_order_and_the_first_crop_draw_different_numbers():
+    """To numpy the seeds (s, e) and (s, e, 0) are the same stream."""
+    crops = TrainingCrops(None, 64, (64, 64), seed=3)
+    plan = Plan(images=50, batch=50, epochs=2)
+    order = [index for batch in ShuffledBatches(plan, seed=3) for _, index in batch]
+    for number in range(2):
+        mine = order[50 * number : 50 * (number + 1)]
+        assert sorted(mine) == list(range(50))
+        assert mine != crops.random(number, 0).permutation(50).tolist()
+    assert order[:50] != order[50:]
+
+
+def test_an_epoch_of_some_steps_goes_on_through_the_passes():
+    plan = Plan(images=6, batch=2, epochs=2, length=4)
+    assert (plan.steps_per_pass, plan.steps_per_epoch, plan.steps) == (3, 4, 8)
+    batches = list(ShuffledBatches(plan, seed=0))
+    assert [batch[0][0] for batch in batches] == [0, 0, 0, 1, 1, 1, 2, 2]
+    assert {index for batch in batches[3:6] for _, index in batch} == set(range(6))
+    assert list(ShuffledBatches(plan, seed=0, start=5)) == batches[5:]
