@@ -128,7 +128,10 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def segmentation_loss(
-    outputs: Sequence[Tensor], labels: Tensor, weight: Tensor | None = None
+    outputs: Sequence[Tensor],
+    labels: Tensor,
+    weight: Tensor | None = None,
+    total: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> tuple[Tensor, ...]:
     """The sum of the cross entropies of several maps of logits, each at its own size.
 
@@ -137,6 +140,8 @@ def segmentation_loss(
         labels: class indices (B, H, W); 255 does not count. Resized by nearest neighbour, pixel
             centres aligned.
         weight: of every class (C,); by default all count alike.
+        total: the sum of a scalar over all parts of a batch, where these are elsewhere: a part's
+            loss is then its share of the batch's.
 
     Returns:
         (total, one scalar for each map). A map is averaged over its counting pixels; one without
@@ -145,19 +150,25 @@ def segmentation_loss(
     Raises:
         ValueError: the shapes do not fit.
     """
-    terms = [_cross_entropy(logits, labels, weight) for logits in outputs]
+    terms = [_cross_entropy(logits, labels, weight, total) for logits in outputs]
     return sum(terms), *terms
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
+def _cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    total: Callable[[Tensor], Tensor],
+) -> Tensor:
     if labels.ndim != 3 or logits.ndim != 4 or len(labels) != len(logits):
         raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}")
     resized = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")
     target = resized[:, 0].long()
-    total = F.cross_entropy(logits, target, weight, ignore_index=IGNORED, reduction="sum")
+    summed = F.cross_entropy(logits, target, weight, ignore_index=IGNORED, reduction="sum")
     counting = target != IGNORED
     if weight is None:
         amount = counting.sum()
     else:
         amount = (weight[target.where(counting, 0)] * counting).sum()
-    return total / amount.where(amount > 0, 1)
+    amount = total(amount)
+    return summed / amount.where(amount > 0, 1)

@@ -68,6 +68,9 @@ TRAININGS = {
     "train_scn.py": "--epochs 7 --batch 4 --crop 64 --long_side 64 80 --lr 1e-4",
     "train_cls_image.py": "--backbone resnet18 --backbone_weights {files}/resnet18.pth --epochs 7 "
     "--batch 4 --crop 96 --long_side 64 112 --lr 0.03 --ipc_threshold 0.5 --score_images 0",
+    "train_seg.py": "--split train --pseudo_labels masks --backbone resnet18 --stride 16 --batch 4 "
+    "--backbone_weights {files}/resnet18.pth --accumulate 1 --steps 20 --score_every 20 --crop 48 "
+    "--lr 1e-3 --score_images 0",
 }
 
 
@@ -76,14 +79,14 @@ def test_two_processes_follow_the_losses_of_one(files, tmp_path, script):
     losses = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
-        scn = "" if script == "train_scn.py" else f"--scn {files}/scn.pt"
+        scn = f"--scn {files}/scn.pt" if "cls" in script else ""
         options = TRAININGS[script].format(files=files)
         arguments = f"{data_of(files)} {scn} {options} --experiments {tmp_path}/{processes}"
         done = run(processes, "tests/recording.py", f"{out} {REPOSITORY / script} {arguments}")
         assert done.returncode == 0, done.stderr
         losses.append([row for row in json.loads(out.read_text()) if "train/loss" in row][:20])
     names = set(losses[0][0]) - {"step", "train/images_per_second", "train/gradient"}
-    assert len(losses[0]) == 20 and len(names) == 4
+    assert len(losses[0]) == 20 and len(names) in (4, 6)
     for one, two in zip(*losses, strict=True):
         for name in names:
             assert two[name] == pytest.approx(one[name], rel=1e-5, abs=1e-5), (name, one["step"])

@@ -101,7 +101,9 @@ class SegmentationLoss(nn.Module):
         """Normalised images (B, 3, H, W), labels (B, H, W) -> (1, n): the losses, times B."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             outputs = self.network(images)
-        return torch.stack(segmentation_loss(outputs, labels))[None] * len(images)
+        losses = torch.stack(segmentation_loss(outputs, labels, total=distributed.total))
+        # Gradients and losses of several processes are averaged, the parts of this loss add up.
+        return losses[None] * len(images) * distributed.processes()
 
 
 class Objective:
