@@ -292,6 +292,14 @@ CASES = [
         "--out {root}/labels.txt",
     ),
     Case("option out of range", "", nothing, PHOTOGRAPHS, "argument --seed: -1", "--seed -1"),
+    Case(
+        "affinity threshold out of range",
+        "",
+        nothing,
+        (*LABELLED, "folder"),
+        "argument --gamma: 0.9995",
+        "--gamma 0.9995",
+    ),
 ]
 
 
@@ -529,6 +537,7 @@ def test_a_full_disk(answer, places, full_disk, stage, pattern, after, kept):
         assert Image.open(path).load() if path.suffix == ".png" else checkpoints.read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of the size of files are Unix's")
 def test_a_limit_to_the_size_of_files(places):
     """A process of its own, in which no file grows beyond a megabyte: no checkpoint fits."""

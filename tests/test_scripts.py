@@ -143,6 +143,7 @@ def evaluate(trained, folder, arguments):
     return json.loads((folder / "eval_image/result.json").read_text())
 
 
+@pytest.mark.slow
 def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
     result = evaluate(
         trained, tmp_path, f"--images {scenes}/JPEGImages --labels predicted --score_threshold 0.4"
@@ -179,6 +180,7 @@ def test_a_checkpoint_that_does_not_name_its_classes(trained, scenes, tmp_path):
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 5}
 
 
+@pytest.mark.slow
 def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
     """The last photographs have masks, the first do not: scored is what can be scored."""
     root = tmp_path / "partly"
@@ -199,6 +201,7 @@ def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
     assert 0 <= result["best"]["miou"] <= 1
 
 
+@pytest.mark.slow
 def test_photographs_without_masks_are_shown_all_the_same(trained, scenes, tmp_path):
     root = tmp_path / "unmasked"
     shutil.copytree(scenes, root)
@@ -222,6 +225,7 @@ def test_the_last_checkpoint_uses_no_masks(trained):
     assert 0 <= best["miou"] <= 1 and 0 < best["threshold"] < 1
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_went_on_says_what_its_seconds_are_of(trained, scenes, tmp_path):
     arguments = f"--dataset custom --root {scenes}"
     page = tmp_path / "eval_image/report.html"
@@ -243,6 +247,7 @@ def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
     assert result["best"]["miou"] is None
 
 
+@pytest.mark.slow
 def test_refined_and_exported(trained, scenes, tmp_path):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     result = evaluate(
@@ -279,6 +284,7 @@ def test_the_summary(trained, tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").height > 1000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
     weights = []
     for run, (seed, workers) in enumerate([(5, 0), (5, 2), (6, 0)]):
@@ -381,6 +387,7 @@ def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
     assert content["scn"]["conv0a.0.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_bfloat16_and_accumulation_train_too(trained, scenes, tmp_path):
     call(
         "train_cls_image.py",
