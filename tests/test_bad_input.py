@@ -381,7 +381,11 @@ def assert_one_line(status, error, name, named=""):
 @pytest.mark.parametrize(
     ("case", "stage"),
     [
-        pytest.param(case, stage, id=f"{case.name}, {number}, {stage}")
+        pytest.param(
+            *(case, stage),
+            id=f"{case.name}, {number}, {stage}",
+            marks=pytest.mark.slow if stage != case.stages[0] else (),
+        )
         for number, case in enumerate(CASES)
         for stage in case.stages
     ],
@@ -513,8 +517,11 @@ def full_disk(monkeypatch):
 @pytest.mark.parametrize(
     ("stage", "pattern", "after", "kept"),
     [
-        ("train_scn", r"^\.last\.pt", 1, ["new/last.pt"]),
-        ("train_image", r"^\.last\.pt", 1, ["new/last.pt", "new/best.pt"]),
+        pytest.param("train_scn", r"^\.last\.pt", 1, ["new/last.pt"], marks=pytest.mark.slow),
+        pytest.param(
+            *("train_image", r"^\.last\.pt", 1, ["new/last.pt", "new/best.pt"]),
+            marks=pytest.mark.slow,
+        ),
         ("evaluate", r"^\.scene_\d+\.png", 1, ["new/pseudo_labels/0.3/scene_0001.png"]),
         ("evaluate", r"^\.result\.json", 0, ["new/pseudo_labels/0.3/scene_0004.png"]),
         ("train_scn", r"^log\.txt$", 0, []),
