@@ -5,7 +5,7 @@ is a copy of everything the operator must read and write.
 """
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import torch
@@ -18,50 +18,50 @@ from networks.superpixel import scn_loss
 
 CELL = 16
 
+Operator = Callable[[Tensor, Tensor], Tensor]
+
 
 def association_map(batch: int, height: int, width: int, device: str) -> Tensor:
     """A random association map (B, 9, H, W)."""
     return torch.randn(batch, NEIGHBOURS, height, width, device=device).softmax(1)
 
 
-def pool_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
-    """Pooling of (B, D, size, size)."""
-    q = association_map(batch, size, size, device)
-    x = torch.randn(batch, depth, size, size, device=device)
-    small = x[..., ::CELL, ::CELL].clone()
-    name = f"pool {batch}x{depth}x{size}x{size}"
+def both_directions(
+    name: str, baseline: Operator, ours: Operator, inputs: Sequence[Tensor], output: Tensor
+) -> Iterator[Case]:
+    """An operator forward, and forward and backward; `output` is as large as its result."""
     yield Case(
         f"{name} forward",
-        forward(reference.pool, x, q),
-        forward(pool, x, q),
-        clones(x, q, small),
+        forward(baseline, *inputs),
+        forward(ours, *inputs),
+        clones(*inputs, output),
     )
     yield Case(
         f"{name} forward+backward",
-        forward_backward(reference.pool, x, q),
-        forward_backward(pool, x, q),
-        clones(x, q, small, small, x, q),
+        forward_backward(baseline, *inputs),
+        forward_backward(ours, *inputs),
+        clones(*inputs, output, output, *inputs),
     )
+
+
+def maps(batch: int, depth: int, size: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Features (B, D, size, size), the same on the grid of cells, and an association map."""
+    x = torch.randn(batch, depth, size, size, device=device)
+    return x, x[..., ::CELL, ::CELL].clone(), association_map(batch, size, size, device)
+
+
+def pool_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
+    """Pooling of (B, D, size, size)."""
+    x, small, q = maps(batch, depth, size, device)
+    name = f"pool {batch}x{depth}x{size}x{size}"
+    return both_directions(name, reference.pool, pool, (x, q), small)
 
 
 def upsample_cases(batch: int, depth: int, size: int, device: str) -> Iterator[Case]:
     """Upsampling to (B, D, size, size)."""
-    q = association_map(batch, size, size, device)
-    x = torch.randn(batch, depth, size, size, device=device)
-    small = x[..., ::CELL, ::CELL].clone()
+    x, small, q = maps(batch, depth, size, device)
     name = f"upsample {batch}x{depth}x{size}x{size}"
-    yield Case(
-        f"{name} forward",
-        forward(reference.upsample, small, q),
-        forward(upsample, small, q),
-        clones(small, q, x),
-    )
-    yield Case(
-        f"{name} forward+backward",
-        forward_backward(reference.upsample, small, q),
-        forward_backward(upsample, small, q),
-        clones(small, q, x, x, small, q),
-    )
+    return both_directions(name, reference.upsample, upsample, (small, q), x)
 
 
 def loss_case(batch: int, size: int, device: str) -> Iterator[Case]:

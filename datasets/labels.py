@@ -222,6 +222,9 @@ class _LabelUnpickler(pickle._Unpickler):
     one in C, however restricted in its names, is not safe: of the hostile files in
     tests/datasets/test_labels.py, the deeply nested key ends its process with a segmentation
     fault, and the memo index makes it ask for 32 GB. Nor is it safe to give numpy any state.
+
+    pickle._Unpickler has no public name: `pickle.Unpickler` is the one in C wherever that is built.
+    A test says so first, should a release of Python lack it or keep its instructions elsewhere.
     """
 
     dispatch = _Instructions(

@@ -292,6 +292,14 @@ CASES = [
         "--out {root}/labels.txt",
     ),
     Case("option out of range", "", nothing, PHOTOGRAPHS, "argument --seed: -1", "--seed -1"),
+    Case(
+        "affinity threshold out of range",
+        "",
+        nothing,
+        (*LABELLED, "folder"),
+        "argument --gamma: 0.9995",
+        "--gamma 0.9995",
+    ),
 ]
 
 
@@ -373,7 +381,11 @@ def assert_one_line(status, error, name, named=""):
 @pytest.mark.parametrize(
     ("case", "stage"),
     [
-        pytest.param(case, stage, id=f"{case.name}, {number}, {stage}")
+        pytest.param(
+            *(case, stage),
+            id=f"{case.name}, {number}, {stage}",
+            marks=pytest.mark.slow if stage != case.stages[0] else (),
+        )
         for number, case in enumerate(CASES)
         for stage in case.stages
     ],
@@ -505,8 +517,11 @@ def full_disk(monkeypatch):
 @pytest.mark.parametrize(
     ("stage", "pattern", "after", "kept"),
     [
-        ("train_scn", r"^\.last\.pt", 1, ["new/last.pt"]),
-        ("train_image", r"^\.last\.pt", 1, ["new/last.pt", "new/best.pt"]),
+        pytest.param("train_scn", r"^\.last\.pt", 1, ["new/last.pt"], marks=pytest.mark.slow),
+        pytest.param(
+            *("train_image", r"^\.last\.pt", 1, ["new/last.pt", "new/best.pt"]),
+            marks=pytest.mark.slow,
+        ),
         ("evaluate", r"^\.scene_\d+\.png", 1, ["new/pseudo_labels/0.3/scene_0001.png"]),
         ("evaluate", r"^\.result\.json", 0, ["new/pseudo_labels/0.3/scene_0004.png"]),
         ("train_scn", r"^log\.txt$", 0, []),
@@ -529,6 +544,7 @@ def test_a_full_disk(answer, places, full_disk, stage, pattern, after, kept):
         assert Image.open(path).load() if path.suffix == ".png" else checkpoints.read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="limits of the size of files are Unix's")
 def test_a_limit_to_the_size_of_files(places):
     """A process of its own, in which no file grows beyond a megabyte: no checkpoint fits."""

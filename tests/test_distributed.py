@@ -18,6 +18,8 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.checkpoints import training_state
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 

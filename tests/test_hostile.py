@@ -353,6 +353,61 @@ def test_zip_bombs(tmp_path):
         checkpoints.read(tmp_path / "bomb.pt")
 
 
+def plain(value):
+    """An archive without zip64: (records, central directory, end)."""
+    data = rewritten(stored({"a": torch.full((8,), value)}), lambda name, old: old)
+    start = int.from_bytes(data[-6:-2], "little")
+    return data[:start], data[start:-22], data[-22:]
+
+
+def test_archives_that_readers_see_differently(tmp_path):
+    """Python finds the last central directory, torch the one that the end of the file names."""
+    (first, directory, end), (second, other, _) = plain(1.0), plain(2.0)
+    assert len(first) == len(second) and len(directory) == len(other)
+    path = tmp_path / "two.pt"
+    path.write_bytes(first + directory + second + other + end)
+    torch_sees = torch.load(path, weights_only=True)["a"]
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data/0"))
+        python_sees = torch.frombuffer(bytearray(archive.read(name)), dtype=torch.float32)
+    assert torch_sees[0] == 1 and python_sees[0] == 2
+    # What is read is what was checked.
+    assert torch.equal(checkpoints.read(path)["a"], python_sees)
+
+
+def twice(name):
+    """An archive that also holds a record `name`, which torch may take for its pickle."""
+    buffer = io.BytesIO(stored({"a": torch.ones(8)}))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        prefix = archive.namelist()[0].split("/")[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr(f"{prefix}/{name}", DEEP)
+    return buffer.getvalue()
+
+
+def flipped():
+    """An archive in which one bit of a weight is wrong."""
+    ones = struct.pack("<8f", *[1.0] * 8)
+    return replaced(stored({"a": torch.ones(8)}), ones, ones[:-1] + bytes([ones[-1] ^ 1]))
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (twice("data.pkl"), "holds a record twice"),
+        (twice("DATA.pkl"), "holds a record twice"),
+        (rewritten(stored({}), lambda _, old: old + os.urandom(99), zipfile.ZIP_LZMA), "compresse"),
+        (flipped(), "Bad CRC-32"),
+    ],
+    ids=["same name", "other case", "lzma", "flipped bit"],
+)
+def test_archives_that_no_torch_wrote(tmp_path, data, message):
+    (tmp_path / "evil.pt").write_bytes(data)
+    with modest(2, 50), pytest.raises(InputError, match=f"evil.pt: .*{message}"):
+        checkpoints.read(tmp_path / "evil.pt")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("count", [b"\x8a\x05\0\0\0\0\1", b"\x8a\x06\0\0\0\0\0\1", b"\x8a\x01\xff"])
 def test_storages_that_claim_terabytes(tmp_path, zipped, count):

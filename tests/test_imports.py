@@ -1,6 +1,9 @@
-"""The order of the house: imports run one way, and scoring label maps loads no network."""
+"""The order of the house: imports run one way, and scoring label maps loads no network. And what is
+private in the standard library, but needed here, is where it is expected."""
 
 import ast
+import inspect
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -92,3 +95,12 @@ from utils.checkpoints import load_backbone, load_classifier, load_scn, open_dee
 from utils.metrics import ThresholdSweep
 """
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+def test_the_unpickler_that_is_written_in_python():
+    """datasets/labels.py reads label files with it; it has no public name."""
+    unpickler = getattr(pickle, "_Unpickler", None)
+    assert inspect.isclass(unpickler), "this Python has no pickle._Unpickler"
+    for name in ("load", "find_class"):
+        assert inspect.isfunction(getattr(unpickler, name)), f"its {name} is not in Python"
+    assert inspect.isfunction(unpickler.dispatch[pickle.PROTO[0]]), "no table of instructions"

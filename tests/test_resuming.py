@@ -18,6 +18,8 @@ from utils.checkpoints import files
 from utils.checkpoints.training_state import TrainingState
 from utils.runs.interruption import Interruption, Stopped
 
+pytestmark = pytest.mark.slow
+
 SMALL = "--device cpu --workers 0 --epochs 3 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3"
 
 

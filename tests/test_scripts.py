@@ -66,6 +66,7 @@ def test_superpixels_by_clustering_on_a_folder(scenes, tmp_path, capsys):
     assert "colour" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["scn", "cls_image", "cls_sal"])
 def test_what_a_training_leaves(trained, tag):
     names = {path.name for path in (trained / tag).iterdir()}
@@ -77,6 +78,7 @@ def test_what_a_training_leaves(trained, tag):
     assert "epoch 1/" in log and "next: python" in log and "nan" not in log
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["eval_image", "eval_sal"])
 def test_what_an_evaluator_leaves(trained, scenes, tag):
     folder = trained / tag
@@ -105,6 +107,7 @@ def test_what_an_evaluator_leaves(trained, scenes, tag):
     assert all(name in page for name in ids) and page.count("<img") > 4 * len(ids)
 
 
+@pytest.mark.slow
 def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys):
     photographs = tmp_path / "photos"
     photographs.mkdir()
@@ -143,6 +146,7 @@ def evaluate(trained, folder, arguments):
     return json.loads((folder / "eval_image/result.json").read_text())
 
 
+@pytest.mark.slow
 def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
     result = evaluate(
         trained, tmp_path, f"--images {scenes}/JPEGImages --labels predicted --score_threshold 0.4"
@@ -160,6 +164,7 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 1, 3}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_name_its_classes(trained, scenes, tmp_path):
     """As published ones: their order is the data set's, not that of the names in a CSV."""
     content = torch.load(trained / "cls_image/best.pt", weights_only=True)
@@ -179,6 +184,7 @@ def test_a_checkpoint_that_does_not_name_its_classes(trained, scenes, tmp_path):
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 5}
 
 
+@pytest.mark.slow
 def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
     """The last photographs have masks, the first do not: scored is what can be scored."""
     root = tmp_path / "partly"
@@ -199,6 +205,7 @@ def test_masks_for_some_photographs_only(trained, scenes, tmp_path, capsys):
     assert 0 <= result["best"]["miou"] <= 1
 
 
+@pytest.mark.slow
 def test_photographs_without_masks_are_shown_all_the_same(trained, scenes, tmp_path):
     root = tmp_path / "unmasked"
     shutil.copytree(scenes, root)
@@ -214,6 +221,7 @@ def test_photographs_without_masks_are_shown_all_the_same(trained, scenes, tmp_p
     assert not (folder / "best.pt").exists()
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_uses_no_masks(trained):
     last, best = (
         torch.load(trained / f"cls_image/{name}.pt", weights_only=True) for name in ("last", "best")
@@ -222,6 +230,7 @@ def test_the_last_checkpoint_uses_no_masks(trained):
     assert 0 <= best["miou"] <= 1 and 0 < best["threshold"] < 1
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_went_on_says_what_its_seconds_are_of(trained, scenes, tmp_path):
     arguments = f"--dataset custom --root {scenes}"
     page = tmp_path / "eval_image/report.html"
@@ -233,6 +242,7 @@ def test_an_evaluation_that_went_on_says_what_its_seconds_are_of(trained, scenes
     assert "<dt>seconds, the last 8 of them</dt>" in page.read_text()
 
 
+@pytest.mark.slow
 def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
     root = tmp_path / "void"
     shutil.copytree(scenes, root)
@@ -243,6 +253,7 @@ def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
     assert result["best"]["miou"] is None
 
 
+@pytest.mark.slow
 def test_refined_and_exported(trained, scenes, tmp_path):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     result = evaluate(
@@ -264,6 +275,7 @@ def test_refined_and_exported(trained, scenes, tmp_path):
         assert Image.open(image).size == Image.open(label).size
 
 
+@pytest.mark.slow
 def test_the_summary(trained, tmp_path, capsys):
     before, sys.argv = (
         sys.argv,
@@ -279,6 +291,7 @@ def test_the_summary(trained, tmp_path, capsys):
     assert Image.open(tmp_path / "sheet.png").height > 1000
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
     weights = []
     for run, (seed, workers) in enumerate([(5, 0), (5, 2), (6, 0)]):
@@ -293,6 +306,7 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
     assert not torch.equal(weights[0]["classifier.weight"], weights[2]["classifier.weight"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "arguments", "message"),
     [
@@ -381,6 +395,7 @@ def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
     assert content["scn"]["conv0a.0.weight"].dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_bfloat16_and_accumulation_train_too(trained, scenes, tmp_path):
     call(
         "train_cls_image.py",
@@ -392,6 +407,7 @@ def test_bfloat16_and_accumulation_train_too(trained, scenes, tmp_path):
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+@pytest.mark.slow
 def test_missing_saliency_maps_are_counted_before_training(trained, scenes, tmp_path, capsys):
     (tmp_path / "sal").mkdir()
     for path in sorted((scenes / "saliency_map").iterdir())[2:]:
@@ -406,6 +422,7 @@ def test_missing_saliency_maps_are_counted_before_training(trained, scenes, tmp_
     assert "2 of 12 photographs have no saliency map" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_error_shows_no_traceback_in_a_process_of_its_own(tmp_path):
     """Also from another folder: the scripts do not depend on where they are called."""
     command = [sys.executable, str(REPOSITORY / "train_scn.py"), "--voc_root", "nowhere"]

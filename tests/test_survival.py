@@ -7,6 +7,7 @@ import pytest
 from tests import survival
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_runs_come_out_as_if_never_killed(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")

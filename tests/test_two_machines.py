@@ -14,6 +14,8 @@ import torch
 from tests import test_distributed as one_machine
 from tests.test_distributed import ENVIRONMENT, REPOSITORY, data_of, wait_for
 
+pytestmark = pytest.mark.slow
+
 files = one_machine.files
 
 TRAINING = "--epochs 2 --batch 4 --crop 64 --long_side 64 80 --lr 1e-3"

@@ -3,8 +3,9 @@
 import io
 import os
 import pickle
+import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,15 @@ from torch import Tensor
 
 from datasets.files import InputError, read_bytes, write_bytes
 from utils.checkpoints.pickles import COPY_AGAIN, check_pickle
+
+ZIP = b"PK\3\4"
+"""What torch's archives begin with; its format before 1.6 is a row of pickles."""
+
+DAMAGE = (
+    *(RuntimeError, EOFError, ValueError, LookupError, ArithmeticError),
+    *(struct.error, zipfile.BadZipFile),
+)
+"""What reading a damaged archive raises."""
 
 
 def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
@@ -33,7 +43,10 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         InputError: missing, truncated, not a checkpoint, or one that asks for code to be run.
     """
     data = read_bytes(path)
-    _check_before_reading(data, path)
+    if data[:4] == ZIP:
+        data = _checked_archive(data, path)
+    else:
+        _check_legacy(data, path)
     try:
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -45,11 +58,8 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
                 "save it again as a plain state dict"
             ) from None
         raise InputError(f"{path}: not a checkpoint, or damaged ({reason}); {COPY_AGAIN}") from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise InputError(
-            f"{path}: truncated, or not a checkpoint ({reason}); {COPY_AGAIN}"
-        ) from None
+    except DAMAGE as error:
+        raise _unreadable(error, path) from None
     except Exception as error:  # a damaged pickle can raise anything; it has executed nothing
         raise InputError(
             f"{path}: not a checkpoint ({type(error).__name__}); {COPY_AGAIN}"
@@ -84,32 +94,55 @@ def _is_real(tensor: Tensor, file_size: int) -> bool:
         return tensor.layout != torch.strided
 
 
-def _check_before_reading(data: bytes, path: str | os.PathLike) -> None:
-    """Refuse what would exhaust memory or crash torch's reader.
+def _checked_archive(data: bytes, path: str | os.PathLike) -> bytes:
+    """The records of a checkpoint in a new archive, so that torch reads what was checked here.
+
+    Two zip readers can be shown different records of one file; of one that is written here, none.
+    Checksums are compared on the way, which torch omits: weights with a flipped bit are refused.
 
     Raises:
-        InputError: a zip bomb, or a pickle that check_pickle refuses.
+        InputError: damaged, not stored plainly, or a pickle that check_pickle refuses.
     """
-    if data[:4] == b"PK\3\4":
-        try:
-            with zipfile.ZipFile(io.BytesIO(data)) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > len(data):  # torch stores without compression
-                raise InputError(
-                    f"{path}: a file of {len(data)} bytes that unpacks to {unpacked}; refused"
-                )
-            # torch's own look into the archive: other zip readers can be shown another pickle.
-            reader = torch._C.PyTorchFileReader(io.BytesIO(data))
-            pickles = [io.BytesIO(reader.get_record("data.pkl"))]
-        except (RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-            reason = str(error).split("\n")[0][:200]
-            raise InputError(
-                f"{path}: truncated, or not a checkpoint ({reason}); {COPY_AGAIN}"
-            ) from None
-    else:
-        # The old format: magic number, version, machine, content, and keys, then the weights.
-        pickles = [io.BytesIO(data)] * 5
-    for file in pickles:
+    copy = io.BytesIO()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(copy, "w") as target:
+            entries = archive.infolist()
+            _check_entries(entries, len(data), path)
+            for entry in entries:
+                content = archive.read(entry)
+                if entry.filename.lower().endswith("data.pkl"):  # torch ignores case
+                    check_pickle(io.BytesIO(content), path)
+                target.writestr(entry.filename, content)
+    except DAMAGE as error:
+        raise _unreadable(error, path) from None
+    return copy.getvalue()
+
+
+def _check_entries(
+    entries: Sequence[zipfile.ZipInfo], file_size: int, path: str | os.PathLike
+) -> None:
+    """Refuse an archive that no torch wrote.
+
+    Raises:
+        InputError: a zip bomb, compressed, or a name twice.
+    """
+    unpacked = sum(entry.file_size for entry in entries)
+    if unpacked > file_size:
+        raise InputError(f"{path}: a file of {file_size} bytes that unpacks to {unpacked}; refused")
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise InputError(f"{path}: compressed, which no checkpoint is; save it again with PyTorch")
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise InputError(f"{path}: holds a record twice, refused; {COPY_AGAIN}")
+
+
+def _check_legacy(data: bytes, path: str | os.PathLike) -> None:
+    """Check the pickles of the old format: magic number, version, machine, content, and keys.
+
+    Raises:
+        InputError: one that check_pickle refuses.
+    """
+    file = io.BytesIO(data)
+    for _ in range(5):
         if file.tell() < len(data):
             check_pickle(file, path)
 
@@ -120,13 +153,19 @@ def _refused(error: Exception) -> str:
     return lines[0]
 
 
+def _unreadable(error: Exception, path: str | os.PathLike) -> InputError:
+    """What to say of a file that is cut off, damaged or something else."""
+    reason = str(error).split("\n")[0][:200]
+    return InputError(f"{path}: truncated, or not a checkpoint ({reason}); {COPY_AGAIN}")
+
+
 def _numpy_scalars() -> list:
     """What a score kept as a numpy number pickles as; it runs nothing."""
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    scalar = np.float64(0).__reduce__()[0]
     dtypes = [type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)]
     return [
         np.dtype,
         *dtypes,
-        (multiarray.scalar, "numpy.core.multiarray.scalar"),
-        (multiarray.scalar, "numpy._core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
     ]

@@ -60,6 +60,7 @@ def test_our_files_open_as_they_say(tmp_path, trunk, head):
         assert torch.equal(result, network.eval()(images))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["base.", "module.base.", "scale.", "module.scale.base.", ""])
 def test_published_networks_open(tmp_path, prefix):
     state = published()
@@ -130,6 +131,7 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
         checkpoints.load_trunk(DeepLab(build_trunk("resnet34", "caffe"), 3), tmp_path / "best.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "key, value, message",
     [

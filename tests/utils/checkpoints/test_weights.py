@@ -56,6 +56,7 @@ def test_our_scn_keeps_its_normalisation(tmp_path):
     assert same(two, one.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_the_published_classifier_loads(tmp_path, monkeypatch, prefix):
     state = {prefix + name: value for name, value in published_classifier_state().items()}

@@ -10,7 +10,7 @@ from utils.labels.labelling import Labeller, OutputSettings
 from utils.pictures.drawing import overlay
 
 
-@pytest.mark.parametrize("refined", [False, True])
+@pytest.mark.parametrize("refined", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_overlays_show_the_labels_that_count(tmp_path, refined):
     """A red field on blue, and a cam that reaches over its border: the CRF pulls it back."""
     if refined:

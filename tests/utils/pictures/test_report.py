@@ -241,6 +241,7 @@ def test_of_a_segmentation_network(tmp_path, made):
     assert [card["data-classes"] for card in page.all("article")] == ["1", "1"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_photographs(tmp_path, made):
     ids = [f"p{i:03}" for i in range(120)]
     collection, full = made(ids)

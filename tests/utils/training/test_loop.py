@@ -1,4 +1,6 @@
 import argparse
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from utils.checkpoints.training_state import ResumeSettings, TrainingState
 from utils.runs.options import RunSettings
 from utils.runs.run import Run, duration
 from utils.runs.start import start
-from utils.training.loop import Stage, backward, train
+from utils.training import loop
+from utils.training.loop import Stage, backward, drop_gradients, train
+from utils.training.losses import LossReader
 from utils.training.optimisers import sgd
 
 
@@ -98,6 +102,60 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         train_in(tmp_path, Plan(4, 2, 2), lambda _: batches, stage)
     assert epochs == [0]
     assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("bad", range(5))
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_not_finite_reaches_no_weight_before_it_is_read(tmp_path, monkeypatch, bad, value):
+    """As on a GPU, where losses are read every some steps: here in threes, then the last two."""
+    monkeypatch.setattr(loop, "LossReader", partial(every_third, LossReader))
+    torch.manual_seed(0)
+    model = nn.Linear(1, 1)
+    seen = []
+
+    def objective(batch):
+        seen.append([p.detach().clone() for p in model.parameters()])
+        return {"loss": (model(batch["x"]) * batch["factor"]).sum()}
+
+    batches = [{"x": torch.ones(2, 1), "factor": torch.ones(2, 1)} for _ in range(5)]
+    batches[bad]["factor"] *= value
+    stage = stage_of(model, objective, lambda *_: None)
+    with pytest.raises(InputError, match=f"not finite at step {bad + 1} of epoch 1"):
+        train_in(tmp_path, Plan(10, 2, 1), lambda _: batches, stage)
+    assert len(seen) == (3 if bad < 3 else 5)
+    seen.append(list(model.parameters()))
+    assert all(torch.isfinite(p).all() for step in seen for p in step)
+    for step, (before, after) in enumerate(pairwise(seen)):
+        moved = not all(map(torch.equal, before, after))
+        # A reading that ends the run comes before its step.
+        assert moved == (step != bad and step != (2 if bad < 3 else -1))
+
+
+def every_third(reader, run, plan, optimizer, _):
+    return reader(run, plan, optimizer, every=3)
+
+
+@pytest.mark.parametrize("finite", [True, False])
+def test_gradients_are_dropped_whole_or_kept_bit_for_bit(finite):
+    parameters = [nn.Parameter(torch.zeros(n)) for n in (4, 1, 2)]
+    gradient = torch.tensor([1e-45, -0.0, float("nan"), float("inf")])
+    parameters[0].grad = gradient.clone()
+    parameters[1].grad = torch.ones(1, dtype=torch.float32)
+    drop_gradients(parameters, torch.tensor(finite))
+    expected = gradient if finite else torch.zeros(4)
+    assert torch.equal(parameters[0].grad.view(torch.int32), expected.view(torch.int32))
+    assert parameters[1].grad.item() == finite and parameters[2].grad is None
+
+
+def test_dropping_gradients_reads_nothing_from_the_device():
+    """A tensor on the meta device has no values: whoever asks for one gets an error."""
+    parameter = nn.Parameter(torch.zeros(3, device="meta"))
+    parameter.grad = torch.zeros(3, device="meta")
+    finite = torch.zeros((), dtype=torch.bool, device="meta")
+    with pytest.raises(RuntimeError):
+        bool(finite)
+    drop_gradients([parameter], finite)
+    assert parameter.grad.shape == (3,)
 
 
 def test_an_unreadable_photograph_ends_in_its_message(tmp_path):
