@@ -1,9 +1,9 @@
 """From a photograph to its segmentation. docs/method.md, section 5.
 
-    from utils.checkpoints import open_deeplab
-    from utils.inference.segmentation import segment_file
+from utils.checkpoints import open_deeplab
+from utils.inference.segmentation import segment_file
 
-    mask = segment_file("dog.jpg", open_deeplab("experiments/seg/last.pt"))
+mask = segment_file("dog.jpg", open_deeplab("experiments/seg/last.pt"))
 """
 
 import os
