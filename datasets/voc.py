@@ -49,7 +49,7 @@ def build_collection(root: Path, split: str, index: Index, saliency: Path | None
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
     if split == "test":
-        # Not in the index: what prepares and checks data sets is about labels, of which it has none.
+        # Not in the index: preparing and checking are about labels, of which it has none.
         test = read_id_list(list_path(root, "test"))
         index = Index(index.classes, {**index.lists, "test": test}, {})
     return collect(NAME, split, index, photographs, mask_folder(root), saliency)
