@@ -3,6 +3,7 @@
 root/JPEGImages/<id>.jpg
 root/Annotations/<id>.xml                     image-level labels
 root/ImageSets/Segmentation/{train,val}.txt   lists
+root/ImageSets/Segmentation/test.txt          of the test photographs, which have no labels or masks
 root/SegmentationClassAug/<id>.png            label maps; SegmentationClass without that folder
 root/saliency_map/<id>.png                    saliency maps, unless they lie elsewhere
 """
@@ -47,6 +48,10 @@ def build_index(root: Path, progress: Progress) -> Index:
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
+    if split == "test":
+        # Not in the index: preparing and checking are about labels, of which it has none.
+        test = read_id_list(list_path(root, "test"))
+        index = Index(index.classes, {**index.lists, "test": test}, {})
     return collect(NAME, split, index, photographs, mask_folder(root), saliency)
 
 

@@ -569,17 +569,18 @@ def test_a_limit_to_the_size_of_files(places):
 
 SCRIPTS = (
     "train_scn.py", "train_cls_image.py", "train_cls_sal.py", "evaluator_cls_image.py",
-    "evaluator_cls_sal.py", "datasets.prepare coco", "datasets.check",
+    "evaluator_cls_sal.py", "evaluator_seg.py", "datasets.prepare coco", "datasets.check",
 )  # fmt: skip
 ZERO = {
     "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",
     "--beta_train", "--gamma", "--ipc_weight", "--ipc_threshold", "--score_images",
     "--report_images", "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
+    "--uncertain",
 }  # fmt: skip
 """The options that may be 0."""
 SHARES = {
     "--momentum", "--gamma", "--ipc_threshold", "--score_threshold", "--threshold", "--thresholds",
-    "--crf_confidence",
+    "--crf_confidence", "--uncertain",
 }  # fmt: skip
 """The options that may not exceed 1."""
 

@@ -165,6 +165,17 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
 
 
 @pytest.mark.slow
+def test_uncertain_pixels_leave_the_scores_alone(trained, scenes, tmp_path, capsys):
+    """tests/utils/labels/test_uncertain.py looks at the pixels: cams here are empty."""
+    folder, data = tmp_path / "uncertain", f"--dataset custom --root {scenes} --thresholds 0.2"
+    plain = evaluate(trained, tmp_path / "plain", data)
+    found = evaluate(trained, folder, f"{data} --uncertain 0.1 0.3")
+    assert found["thresholds"] == plain["thresholds"] and found["uncertain"] == [0.1, 0.3]
+    assert "scores are those of the labels without 255" in capsys.readouterr().out
+    assert (folder / "eval_image/report.html").is_file()
+
+
+@pytest.mark.slow
 def test_a_checkpoint_that_does_not_name_its_classes(trained, scenes, tmp_path):
     """As published ones: their order is the data set's, not that of the names in a CSV."""
     content = torch.load(trained / "cls_image/best.pt", weights_only=True)
@@ -439,6 +450,7 @@ def test_an_error_shows_no_traceback_in_a_process_of_its_own(tmp_path):
         *(p.name for p in REPOSITORY.glob("train_*.py")),
         "evaluator_cls_image.py",
         "evaluator_cls_sal.py",
+        "evaluator_seg.py",
     ],
 )
 def test_help(script, capsys):

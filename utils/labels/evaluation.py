@@ -3,22 +3,18 @@
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import torch
 
 from datasets.collection import Collection, missing_masks
 from datasets.files import (
     InputError,
     encode_png,
-    read_json,
     read_label_map,
     write_bytes,
     write_json,
 )
 from utils.checkpoints import SHIPPED, Trained, open_trained
-from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal
 from utils.labels.crf import require_crf
@@ -30,12 +26,12 @@ from utils.labels.labelling import (
     gallery_of,
     infer_and_write,
 )
-from utils.labels.photographs import open_photographs
+from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.run import Run
-from utils.scores.tables import ScoreTable, score_table
+from utils.scores.tables import score_table, table_in
 
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
 """What is said of the labels in a folder."""
@@ -51,21 +47,17 @@ def evaluate(settings: EvaluationSettings) -> None:
     """
     device = devices.choose(settings.run.device)
     trained = open_trained(settings.checkpoint, settings.scn)
-    photographs = open_photographs(settings.photographs, trained, settings.checkpoint)
+    count = trained.classifier.num_classes
+    known = KnownClasses(settings.checkpoint, trained.classes, count)
+    photographs = open_photographs(settings.photographs, known)
     thresholds = thresholds_to_write(settings, trained, photographs.masks is not None)
     settings = replace(settings, outputs=replace(settings.outputs, thresholds=thresholds))
     if settings.outputs.crf is not None:
         require_crf()
     if settings.export_deeplab is not None:
         export_deeplab.check(settings.export_deeplab, photographs)
-    made_from = fingerprints(photographs, trained)
-    begun = distributed.shared(distributed.is_first() and journal.begun(settings.run, made_from))
-    if begun and (settings.run.folder / journal.RESULT).is_file():
-        print_result(settings.run.folder)
-        return
-    with Run(settings.run, device, continues=begun) as run:
-        if distributed.is_first() and not begun:
-            journal.begin(settings.run, made_from)
+
+    def work(run: Run) -> None:
         announce(run, settings, photographs, trained, device)
         started = time.monotonic()
         outcome = infer_and_write(
@@ -77,44 +69,16 @@ def evaluate(settings: EvaluationSettings) -> None:
             about = description(settings, photographs, outcome, seconds) | {"skipped": skipped}
             finish(run, settings, photographs, trained, outcome, about)
 
-
-def fingerprints(photographs: Collection, trained: Trained) -> dict[str, str]:
-    """Of what an evaluation is made from, by name."""
-    found = {
-        "photographs": fingerprint(photographs),
-        "--checkpoint": fingerprint(trained.classifier.state_dict()),
-        "--scn": fingerprint(trained.scn.state_dict()),
-    }
-    if photographs.masks is not None:
-        found["masks"] = sizes(map(photographs.mask_path, photographs.ids))
-    return found
+    networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
+    journal.carry_out(settings.run, device, fingerprints(photographs, networks), work, tables_in)
 
 
-def print_result(folder: Path) -> None:
-    """Print the scores of a finished evaluation once more.
-
-    Raises:
-        InputError: its result.json is not what an evaluator wrote.
-    """
-    if not distributed.is_first():
-        return
-    path = folder / journal.RESULT
-    print(f"{folder} holds this evaluation, finished (--overwrite makes it anew)")
-    found = read_json(path)
-    try:
-        if "thresholds" in found:
-            print(table_in(found).table())
-        if "crf" in found:
-            print(f"\n{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
-        raise InputError(f"{path}: not what an evaluator wrote; run it with --overwrite") from None
-
-
-def table_in(found: dict) -> ScoreTable:
-    """The scores that result.json holds, from its confusion matrices."""
-    thresholds = [row["threshold"] for row in found["thresholds"]]
-    confusion = np.array([row["confusion"] for row in found["thresholds"]], np.int64)
-    return score_table(found["classes"][1:], thresholds, confusion)
+def tables_in(found: dict) -> str:
+    """The scores that result.json holds, in words."""
+    tables = [table_in(found).table()] if "thresholds" in found else []
+    if "crf" in found:
+        tables.append(f"{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
+    return "\n\n".join(tables)
 
 
 def announce(
@@ -136,6 +100,12 @@ def announce(
         run.say(
             f"note: {settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
             "(--scn names the one it was trained with)"
+        )
+    if settings.outputs.uncertain is not None:
+        low, high = settings.outputs.uncertain
+        run.say(
+            f"written labels are 255 where {low:g} < strongest cam <= {high:g}; "
+            "scores are those of the labels without 255"
         )
     unmasked = missing_masks(photographs)
     if scored and unmasked:
@@ -181,6 +151,8 @@ def description(
         "seconds": round(seconds, 2),
         "images_per_second": round(outcome.inferred / seconds, 3),
     }
+    if settings.outputs.uncertain is not None:
+        result["uncertain"] = list(settings.outputs.uncertain)
     if settings.inference.predict_from is not None:
         result["score_threshold"] = settings.inference.predict_from
     return result

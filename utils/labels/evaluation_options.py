@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets.files import InputError
 from utils.inference.cams import SCALES
 from utils.inference.collection_cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
@@ -67,6 +68,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
             thresholds=tuple(args.thresholds),
             save_cams=tuple(args.save_cams),
             overlays=args.images is not None,
+            uncertain=uncertain_bounds(args.uncertain),
             report_images=args.report_images,
             crf=crf_constants(args),
             crf_workers=args.crf_workers,
@@ -74,6 +76,20 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         threshold=args.threshold,
         export_deeplab=None if args.export_deeplab is None else Path(args.export_deeplab),
     )
+
+
+def uncertain_bounds(bounds: list[float] | None) -> tuple[float, float] | None:
+    """The bounds that --uncertain gives, if any.
+
+    Raises:
+        InputError: there is nothing between them.
+    """
+    if bounds is None:
+        return None
+    low, high = bounds
+    if low >= high:
+        raise InputError(f"--uncertain {low:g} {high:g}: give the lower bound first")
+    return low, high
 
 
 def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
@@ -137,6 +153,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         default=(),
         help="write the cams too: npz (cams/<id>.npz: `cams` (n, H, W) float16, `classes` (n,) "
         "0-based), irn or psa (cams_irn/ and cams_psa/<id>.npy, as IRN and AffinityNet read them)",
+    )
+    group.add_argument(
+        "--uncertain",
+        type=options.fraction,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="write 255, which no training counts, where the strongest cam lies above LOW and not "
+        "above HIGH; scores stay those of all labels",
     )
     group.add_argument(
         "--report_images",

@@ -13,18 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datasets.files import InputError, read_json, write_json
 from utils.checkpoints.training_state import HARMLESS, changed_options
 from utils.runs import distributed
 from utils.runs.options import RunSettings
+from utils.runs.run import Run
 
 FILE, RESULT = "evaluation.json", "result.json"
 
 DAMAGE = (LookupError, ValueError, TypeError, ArithmeticError, RecursionError)
 """What reading a damaged line can raise."""
 
-EVALUATION_HARMLESS = HARMLESS | {"checkpoint", "crf_workers", "export_deeplab", "report_images"}
+EVALUATION_HARMLESS = HARMLESS | {
+    *("checkpoint", "crf_workers", "export_deeplab", "report_images", "submission")
+}
 """Options that do not alter what an evaluation writes."""
 
 
@@ -58,6 +62,52 @@ def begin(settings: RunSettings, made_from: Mapping[str, str]) -> None:
     """Say in the run's folder what is evaluated."""
     content = {"script": Path(sys.argv[0]).name, "options": dict(settings.options)}
     write_json(settings.folder / FILE, {**content, "fingerprints": dict(made_from)})
+
+
+def carry_out(
+    settings: RunSettings,
+    device: torch.device,
+    made_from: Mapping[str, str],
+    work: Callable[[Run], None],
+    show: Callable[[Any], str],
+) -> None:
+    """Begin an evaluation, or go on with it; of one that is finished, print the result again.
+
+    Args:
+        settings: of the run.
+        device: what the run computes on.
+        made_from: fingerprints of photographs and networks.
+        work: does the rest, and writes the result at last.
+        show: what to print of the result.
+
+    Raises:
+        InputError: see `begun` and `print_result`.
+    """
+    goes_on = distributed.shared(distributed.is_first() and begun(settings, made_from))
+    if goes_on and (settings.folder / RESULT).is_file():
+        if distributed.is_first():
+            print_result(settings.folder, show)
+        return
+    with Run(settings, device, continues=goes_on) as run:
+        if distributed.is_first() and not goes_on:
+            begin(settings, made_from)
+        work(run)
+
+
+def print_result(folder: Path, show: Callable[[Any], str]) -> None:
+    """Print what `show` makes of a finished evaluation's result.json.
+
+    Raises:
+        InputError: its result.json is not what an evaluator wrote.
+    """
+    path = folder / RESULT
+    print(f"{folder} holds this evaluation, finished (--overwrite makes it anew)")
+    try:
+        text = show(read_json(path))
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError):
+        raise InputError(f"{path}: not what an evaluator wrote; run it with --overwrite") from None
+    if text:
+        print(text)
 
 
 class Journal:

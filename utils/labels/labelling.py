@@ -21,7 +21,8 @@ from utils.inference.label_maps import label_maps
 from utils.inference.superpixels import superpixels
 from utils.labels.crf import CrfConstants, Refiner
 from utils.labels.journal import Journal
-from utils.labels.pseudo_labels import PseudoLabels
+from utils.labels.pseudo_labels import PseudoLabels, uncertain_pixels, without
+from utils.labels.sharing import SHEET_ROWS, share_out
 from utils.pictures.gallery import Gallery
 from utils.runs import devices, distributed
 from utils.runs.background import BackgroundWriter
@@ -30,9 +31,6 @@ from utils.scores.threshold_sweep import ThresholdSweep
 
 PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
 """Folders of a run that hold pseudo labels."""
-
-SHEET_ROWS = 8
-"""Photographs in the contact sheet."""
 
 
 @dataclass
@@ -62,6 +60,7 @@ class OutputSettings:
         thresholds: of background; the labels of each are written and scored.
         save_cams: formats in which cams are written too, see utils.labels.pseudo_labels.
         overlays: labels are drawn on the photographs too.
+        uncertain: (LOW, HIGH): written labels are 255 where LOW < strongest cam <= HIGH; or None.
         report_images: photographs in the report.
         crf: constants of the dense CRF that refines the labels too, or None.
         crf_workers: processes that do so.
@@ -70,6 +69,7 @@ class OutputSettings:
     thresholds: tuple[float, ...]
     save_cams: tuple[str, ...] = ()
     overlays: bool = False
+    uncertain: tuple[float, float] | None = None
     report_images: int = 300
     crf: CrfConstants | None = None
     crf_workers: int = 1
@@ -85,7 +85,7 @@ class Labeller:
     """
 
     def __init__(self, folder: Path, settings: OutputSettings, num_classes: int) -> None:
-        self.thresholds = settings.thresholds
+        self.thresholds, self.uncertain = settings.thresholds, settings.uncertain
         self.sweep = ThresholdSweep(num_classes, self.thresholds)
         self.out = PseudoLabels(folder, self.thresholds, settings.save_cams, settings.overlays)
         shapes = {"counts": self.sweep.counts.shape}
@@ -106,8 +106,9 @@ class Labeller:
     def take(self, found: Inferred) -> None:
         """Label, refine, write and count one photograph soon."""
         labels = label_maps(found.classes, found.cams, self.thresholds)
-        refined = None if self.refiner is None else self.refiner.submit(found, labels)
-        self.writer.submit(self._finish, found, labels, refined)
+        uncertain = uncertain_pixels(found.cams, self.uncertain)
+        refined = None if self.refiner is None else self.refiner.submit(found, labels, uncertain)
+        self.writer.submit(self._finish, found, without(labels, uncertain), refined)
 
     def _finish(
         self, found: Inferred, labels: np.ndarray, refined: "Future[np.ndarray] | None"
@@ -150,13 +151,7 @@ def infer_and_write(
     done = labeller.journal.finished(labeller.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)
-    # Decided by one process: while others still look, the first already writes.
-    todo = distributed.shared(
-        [i for i in photographs.ids if i not in done or i in rows or gallery.lacks(i)]
-    )
-    if done:
-        run.say(f"{len(done)} of {len(photographs.ids)} photographs are done; going on")
-    mine = photographs.subset(todo[distributed.rank() :: distributed.processes()])
+    mine = share_out(run, photographs, done, lambda i: i in rows or gallery.lacks(i))
     readers = run.settings.readers(device)
     shown: dict[str, Inferred] = {}
     count = 0

@@ -1,16 +1,18 @@
 """Which photographs an evaluator takes, and what is known to be in them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from datasets import coco
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.collection import Collection, missing_labels, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
-from utils.checkpoints import Trained
+from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs.data import DataSettings, open_split
 
 PREDICTED = "predicted"
@@ -32,43 +34,77 @@ class PhotographSettings:
     labels: str | None = None
 
 
+@dataclass(frozen=True)
+class KnownClasses:
+    """What a checkpoint says of the classes it was trained on.
+
+    Attributes:
+        checkpoint: the file.
+        names: of the foreground classes, or None.
+        count: C, background included.
+    """
+
+    checkpoint: Path
+    names: tuple[str, ...] | None
+    count: int
+
+
 def open_photographs(
-    settings: PhotographSettings, trained: Trained, checkpoint: Path
+    settings: PhotographSettings, known: KnownClasses, needs_labels: bool = True
 ) -> Collection:
-    """The photographs to infer, of the classes that the classifier was trained on.
+    """The photographs to infer, of the classes that the network was trained on.
+
+    Args:
+        settings: which photographs.
+        known: the network's classes.
+        needs_labels: whether image-level labels must be known (or be `predicted`).
 
     Raises:
         InputError: there are none, their classes are others, or labels are missing.
     """
-    photographs = _opened(settings, trained.classes)
-    _require_same_classes(photographs, trained, checkpoint)
-    if settings.labels != PREDICTED:
+    if settings.images is None:
+        photographs = _split(settings)
+    else:
+        if needs_labels and settings.labels is None:
+            raise InputError(
+                f"--images {settings.images}: name their classes with --labels FILE.csv, "
+                '--labels "dog,sofa" (in all of them) or --labels predicted'
+            )
+        photographs = _folder(settings, known.names)
+    _require_same_classes(photographs, known)
+    if needs_labels and settings.labels != PREDICTED:
         _require_labels(photographs)
     return photographs
 
 
-def _opened(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
-    """A split, or a folder with labels, one set for all, or none."""
+def fingerprints(photographs: Collection, networks: Mapping[str, nn.Module]) -> dict[str, str]:
+    """Of what an evaluation is made from, by name; networks by the options that name them."""
+    found = {"photographs": fingerprint(photographs)}
+    found |= {name: fingerprint(network.state_dict()) for name, network in networks.items()}
+    if photographs.masks is not None:
+        found["masks"] = sizes(map(photographs.mask_path, photographs.ids))
+    return found
+
+
+def _split(settings: PhotographSettings) -> Collection:
+    if settings.labels not in (None, PREDICTED):
+        raise InputError(
+            f"--labels {settings.labels}: goes with --images; a split has labels of its own "
+            "(or give --labels predicted)"
+        )
+    return open_split(settings.data)
+
+
+def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
+    """A folder with labels, one set for all, or none."""
     images, labels = settings.images, settings.labels
-    if images is None:
-        if labels not in (None, PREDICTED):
-            raise InputError(
-                f"--labels {labels}: goes with --images; a split has labels of its own "
-                "(or give --labels predicted)"
-            )
-        return open_split(settings.data)
     if not Path(images).is_dir():
         raise InputError(f"{images}: no such folder; set --images")
-    if labels is None:
-        raise InputError(
-            f"--images {images}: name their classes with --labels FILE.csv, "
-            '--labels "dog,sofa" (in all of them) or --labels predicted'
-        )
     classes = classes or _classes_of(settings.data)
-    if labels.lower().endswith(".csv") or Path(labels).is_file():
+    if labels is not None and (labels.lower().endswith(".csv") or Path(labels).is_file()):
         return folder_collection(images, labels, classes)
     photographs = folder_collection(images, None, classes)
-    if labels == PREDICTED:
+    if labels in (None, PREDICTED):
         return photographs
     vector = _named_labels(labels, classes)
     return replace(photographs, labels=dict.fromkeys(photographs.ids, vector))
@@ -97,17 +133,17 @@ def _named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:
     return vector
 
 
-def _require_same_classes(photographs: Collection, trained: Trained, path: Path) -> None:
+def _require_same_classes(photographs: Collection, known: KnownClasses) -> None:
     """Refuse a checkpoint that was trained on other classes."""
-    has, needs = trained.classifier.num_classes - 1, len(photographs.classes)
+    path, has, needs = known.checkpoint, known.count - 1, len(photographs.classes)
     if has != needs:
         raise InputError(
             f"{path}: trained on {has} classes, but {photographs.name} has {needs}; "
             "name the data set it was trained on"
         )
-    if trained.classes is not None and trained.classes != photographs.classes:
+    if known.names is not None and known.names != photographs.classes:
         raise InputError(
-            f"{path}: trained on other classes ({', '.join(trained.classes[:3])}, ..) than those "
+            f"{path}: trained on other classes ({', '.join(known.names[:3])}, ..) than those "
             f"of {photographs.name} ({', '.join(photographs.classes[:3])}, ..); "
             "name the data set it was trained on"
         )

@@ -7,16 +7,37 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.files import encode_jpeg, write_bytes, write_label_map
+from datasets.files import IGNORE, encode_jpeg, write_bytes, write_label_map
 from datasets.palette import voc_palette
 from utils.inference.cams import resize
 from utils.inference.collection_cams import Inferred
+from utils.inference.label_maps import strongest
 from utils.pictures.drawing import overlay
 
 
 def label_path(folder: Path, threshold: float, identifier: str) -> Path:
     """Where a pseudo label lies in the folder of all pseudo labels."""
     return folder / f"{threshold:g}" / f"{identifier}.png"
+
+
+def uncertain_pixels(cams: np.ndarray, between: tuple[float, float] | None) -> np.ndarray | None:
+    """Where the strongest of the cams (n, H, W) lies above the first bound, up to the second.
+
+    Returns:
+        (H, W) bool; None without bounds.
+    """
+    if between is None:
+        return None
+    low, high = np.asarray(between, np.float32)
+    if not len(cams):
+        return np.zeros(cams.shape[1:], bool)
+    _, value = strongest(cams)
+    return (value > low) & (value <= high)
+
+
+def without(labels: np.ndarray, uncertain: np.ndarray | None) -> np.ndarray:
+    """Labels (.., H, W) uint8 with 255 where they are `uncertain` (H, W), if that is known."""
+    return labels if uncertain is None else np.where(uncertain, np.uint8(IGNORE), labels)
 
 
 def write_npz(path: Path, found: Inferred) -> None:

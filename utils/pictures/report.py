@@ -16,7 +16,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from datasets.collection import Collection, missing_masks
-from datasets.files import read_label_map, write_whole
+from datasets.files import IGNORE, read_label_map, write_whole
 from datasets.loading import read_ground_truth
 from datasets.palette import voc_palette
 from utils.pictures.curve import curve_of
@@ -166,6 +166,7 @@ def _cards(
 def image_iou(truth: np.ndarray, label_map: np.ndarray, num_classes: int) -> float:
     """Mean IoU over the classes in the ground truth or the labels (H, W) of one photograph.
 
-    Background counts as a class. NaN where no pixel is scored.
+    Background counts as a class; pixels labelled 255 are left out. NaN where no pixel is scored.
     """
+    truth = np.where(label_map == IGNORE, label_map, truth)
     return class_scores(confusion_matrix(truth, label_map, num_classes)).miou

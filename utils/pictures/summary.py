@@ -18,20 +18,32 @@ def table(results: dict[str, dict]) -> str:
     """mIoU of every evaluation and threshold, the best, and where its PNGs lie.
 
     Args:
-        results: content of result.json by folder.
+        results: content of result.json by folder; masks of a segmentation network have the
+            threshold None.
     """
-    thresholds = sorted({r["threshold"] for found in results.values() for r in found["thresholds"]})
+    found = {row["threshold"] for one in results.values() for row in one["thresholds"]}
+    thresholds = sorted(found, key=lambda t: (t is None, t or 0))
     width = max(map(len, results)) + 2
-    head = "".join(f"{f'{t:g}':>7}" for t in thresholds)
+    head = "".join(f"{named(t):>7}" for t in thresholds)
     lines = [f"{'mIoU (%) at threshold':<{width}}{head}   best"]
     for folder, found in results.items():
         mious = {row["threshold"]: 100 * row["miou"] for row in found["thresholds"]}
         row = "".join(f"{mious[t]:>7.1f}" if t in mious else f"{'-':>7}" for t in thresholds)
         best = found["best"]
-        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f} at {best['threshold']:g}")
+        at = "" if best["threshold"] is None else f" at {best['threshold']:g}"
+        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f}{at}")
     for folder, found in results.items():
-        lines.append(f"pseudo labels: {folder}/pseudo_labels/{found['best']['threshold']:g}/")
+        threshold = found["best"]["threshold"]
+        if threshold is None:
+            lines.append(f"masks: {folder}/masks/")
+        else:
+            lines.append(f"pseudo labels: {folder}/pseudo_labels/{threshold:g}/")
     return "\n".join(lines)
+
+
+def named(threshold: float | None) -> str:
+    """The head of a threshold's column."""
+    return "none" if threshold is None else f"{threshold:g}"
 
 
 def stacked_sheets(folders: list[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ class DataSettings:
 
     Attributes:
         dataset: voc12, coco or custom.
-        split: train, train_aug or val.
+        split: train, train_aug, val or test.
         root: where the data set lies.
         saliency: folder of its saliency maps; None for the one in the root.
         labels_file: image-level labels in place of the data set's own.
@@ -34,7 +34,10 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     group.add_argument(
         "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
     )
-    group.add_argument("--split", help=f"train, train_aug or val (default: {split}; train of coco)")
+    of_coco = "; train of coco" if split == "train_aug" else ""
+    group.add_argument(
+        "--split", help=f"train, train_aug, val, or test of voc12 (default: {split}{of_coco})"
+    )
     parser.set_defaults(default_split=split)
     roots.add_options(group)
 
@@ -42,7 +45,8 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
 def data_settings(args: argparse.Namespace) -> DataSettings:
     """What the options of `add_data_options` say."""
     root, saliency = roots.chosen(args)
-    usual = "train" if args.dataset == "coco" else args.default_split
+    coco_lacks_it = args.dataset == "coco" and args.default_split == "train_aug"
+    usual = "train" if coco_lacks_it else args.default_split
     return DataSettings(args.dataset, args.split or usual, root, saliency, args.labels_file)
 
 

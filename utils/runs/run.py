@@ -31,6 +31,8 @@ WRITTEN = (
     "report",
     "pseudo_labels",
     "pseudo_labels_crf",
+    "masks",
+    "masks_crf",
     "overlays",
     "cams",
     "cams_irn",

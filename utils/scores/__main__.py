@@ -19,7 +19,7 @@ from utils.runs.options import new_parser
 from utils.runs.progress import progress
 from utils.runs.start import start
 from utils.scores.confusion import confusion_matrix
-from utils.scores.tables import percent, score_table
+from utils.scores.tables import score_table
 
 
 def class_names(name: str) -> tuple[str, ...]:
@@ -60,13 +60,9 @@ def score(args: argparse.Namespace) -> None:
     with ThreadPoolExecutor() as pool:
         counts = progress(pool.map(one, ids), "scoring", "image", len(ids))
         confusion = sum(counts, np.zeros((len(classes) + 1,) * 2, np.int64))
-    table = score_table(classes, [0.0], confusion[None])
-    found = table.scores[0]
-    print(f"{'':<22}{'IoU':>7}{'precision':>11}{'recall':>8}")
-    for i, name in enumerate(table.classes):
-        row = percent(found.iou[i], 7) + percent(found.precision[i], 11)
-        print(f"{name:<22}{row}{percent(found.recall[i], 8)}")
-    print(f"mIoU {100 * found.miou:.2f} over {len(ids)} images")
+    table = score_table(classes, [None], confusion[None])
+    print(table.table())
+    print(f"mIoU {100 * table.best_miou:.2f} over {len(ids)} images")
     if args.json:
         result = table.as_json()
         values = {**result["thresholds"][0], "classes": result["classes"], "images": len(ids)}

@@ -14,13 +14,13 @@ class ScoreTable:
 
     Attributes:
         classes: names, background first.
-        thresholds: of background.
+        thresholds: of background; one None for labels that need none.
         scores: one for each threshold.
         confusion: (thresholds, C, C) int64, rows ground truth.
     """
 
     classes: tuple[str, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[float | None, ...]
     scores: tuple[Scores, ...]
     confusion: np.ndarray
 
@@ -58,7 +58,12 @@ class ScoreTable:
         }
 
     def table(self) -> str:
-        """IoU per class for every threshold, the means, and precision and recall at the best."""
+        """IoU per class for every threshold, the means, and precision and recall at the best.
+
+        Without a threshold, the scores of every class.
+        """
+        if self.thresholds == (None,):
+            return class_table(self.classes, self.scores[0])
         best = self.scores[self.best]
         head = "".join(f"{f'{t:g}':>7}" for t in self.thresholds)
         lines = [f"{'IoU (%) at threshold':<22}{head}{'precision':>11}{'recall':>8}"]
@@ -81,6 +86,15 @@ class ScoreTable:
         return "\n".join(lines)
 
 
+def class_table(classes: Sequence[str], scores: Scores) -> str:
+    """IoU, precision and recall of every class (names, background first) in lines."""
+    lines = [f"{'':<22}{'IoU':>7}{'precision':>11}{'recall':>8}"]
+    for i, name in enumerate(classes):
+        row = percent(scores.iou[i], 7) + percent(scores.precision[i], 11)
+        lines.append(f"{name:<22}{row}{percent(scores.recall[i], 8)}")
+    return "\n".join(lines)
+
+
 def percent(value: float, width: int = 0, nothing: str = "-") -> str:
     """A share in 0..1 in percent with one digit, right-aligned; `nothing` for NaN."""
     return f"{nothing:>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
@@ -101,13 +115,13 @@ def with_null(values: np.ndarray) -> list[float | None]:
 
 
 def score_table(
-    classes: Sequence[str], thresholds: Sequence[float], confusion: np.ndarray
+    classes: Sequence[str], thresholds: Sequence[float | None], confusion: np.ndarray
 ) -> ScoreTable:
     """The scores of confusion matrices.
 
     Args:
         classes: foreground class names.
-        thresholds: of background.
+        thresholds: of background; one None for labels that need none.
         confusion: (thresholds, C, C) int64, rows ground truth.
     """
     return ScoreTable(
@@ -116,3 +130,10 @@ def score_table(
         scores=tuple(class_scores(matrix) for matrix in confusion),
         confusion=confusion,
     )
+
+
+def table_in(found: dict) -> ScoreTable:
+    """The scores that result.json holds, from its confusion matrices."""
+    thresholds = [row["threshold"] for row in found["thresholds"]]
+    confusion = np.array([row["confusion"] for row in found["thresholds"]], np.int64)
+    return score_table(found["classes"][1:], thresholds, confusion)

@@ -1,0 +1,87 @@
+"""The ONNX file gives the same labels as the network, at any size."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.classes import voc_classes
+from datasets.demo import generate
+from datasets.files import InputError, list_photographs, read_photograph
+from networks.deeplab import DeepLab
+from networks.dilated import build_trunk
+from networks.normalisation import normalise
+from tests.calling import REPOSITORY
+from utils.checkpoints import open_deeplab, save
+from utils.checkpoints.export_onnx import export
+from utils.inference.segmentation import segment
+
+
+def drawn_network(kind, num_classes, head):
+    torch.manual_seed(0)
+    network = DeepLab(build_trunk("resnet18", kind), num_classes, head)
+    for module in network.trunk.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.3, 1)
+    return network.eval()
+
+
+def same_share(network, path, images):
+    """The share of pixels with the same label, for each of the images (H, W, 3)."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is an optional package")
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for image in images:
+        normalised = normalise(torch.from_numpy(image).permute(2, 0, 1))
+        (logits,) = session.run(["logits"], {"image": normalised[None].numpy()})
+        expected = segment(normalised, network).argmax(0).numpy()
+        assert logits.shape == (1, network.num_classes, *image.shape[:2])
+        assert len(np.unique(expected)) > 1
+        yield (logits[0].argmax(0) == expected).mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "head"), [("torchvision", "v2"), ("caffe", "v3")])
+def test_the_same_labels_at_any_size(tmp_path, kind, head):
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
+    network = drawn_network(kind, 6, head)
+    export(network, tmp_path / "seg.onnx")
+    generate(tmp_path / "scenes", images=3, validation=1, size=120, seed=2)
+    paths = list_photographs(tmp_path / "scenes/JPEGImages").values()
+    whole = [read_photograph(path) for path in paths][:3]
+    cut = [whole[0][:97, :64], whole[1][:50], whole[2][:, :101]]
+    assert min(same_share(network, tmp_path / "seg.onnx", cut)) >= 0.999
+
+
+@pytest.mark.slow
+def test_the_command_on_real_photographs(shared, tmp_path):
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
+    network = drawn_network("torchvision", 21, "v2")
+    described = {"backbone": "resnet18", "trunk": "torchvision", "head": "v2"}
+    content = {"kind": "segmentation", **described, "classes": list(voc_classes())}
+    save(tmp_path / "seg.pt", {**content, "model": network.state_dict()})
+    command = [sys.executable, "-m", "utils.checkpoints.export_onnx", "--checkpoint"]
+    command += [str(tmp_path / "seg.pt"), "--out", str(tmp_path / "seg.onnx")]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("image (1, 3, H, W) -> logits (1, 21, H, W)")
+    import onnx
+
+    held = {p.key: p.value for p in onnx.load(tmp_path / "seg.onnx").metadata_props}
+    assert json.loads(held["classes"]) == ["background", *voc_classes()]
+    folder = shared / "coco_mini_voc/JPEGImages"
+    images = [read_photograph(path) for path in list(list_photographs(folder).values())[:5]]
+    assert len({image.shape for image in images}) > 1
+    network = open_deeplab(tmp_path / "seg.pt")
+    assert min(same_share(network, tmp_path / "seg.onnx", images)) >= 0.999
+
+
+def test_missing_packages_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    network = drawn_network("torchvision", 3, "v2")
+    with pytest.raises(InputError, match="onnx onnxscript; pip install onnx onnxscript"):
+        export(network, tmp_path / "seg.onnx")
+    assert not (tmp_path / "seg.onnx").exists()

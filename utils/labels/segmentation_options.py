@@ -1,0 +1,122 @@
+"""What the segmentation network's evaluator is told: its options, and the settings they become."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets.files import InputError
+from utils.inference.segmentation import SCALES, SegmentationInference
+from utils.labels.crf import FOR_PROBABILITIES, CrfConstants, add_crf_options, crf_constants
+from utils.labels.photographs import PREDICTED, PhotographSettings
+from utils.runs import options
+from utils.runs.data import add_data_options, data_settings
+from utils.runs.options import RunSettings, run_settings
+
+
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """All that the segmentation network's evaluator is told.
+
+    Attributes:
+        run: of the run.
+        photographs: what is segmented.
+        checkpoint: the segmentation network.
+        inference: how photographs are segmented.
+        crf: constants of the dense CRF that refines the masks too, or None.
+        crf_workers: processes that do so.
+        report_images: photographs in the report.
+        submission: an archive for VOC's test server, or None.
+    """
+
+    run: RunSettings
+    photographs: PhotographSettings
+    checkpoint: Path
+    inference: SegmentationInference
+    crf: CrfConstants | None
+    crf_workers: int
+    report_images: int
+    submission: Path | None
+
+    @property
+    def overlays(self) -> bool:
+        """Whether masks are drawn on the photographs too."""
+        return self.photographs.images is not None
+
+
+def settings_of(args: argparse.Namespace) -> SegmentationSettings:
+    """What the options of `add_options` say.
+
+    Raises:
+        InputError: the checkpoint is missing, or options do not go together.
+    """
+    checkpoint = options.existing_file(
+        args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by),
+        "--checkpoint",
+        "train one with train_seg.py",
+    )
+    if args.labels == PREDICTED:
+        raise InputError("--labels predicted: the segmentation network finds classes by itself")
+    return SegmentationSettings(
+        run=run_settings(args),
+        photographs=PhotographSettings(data_settings(args), args.images, args.labels),
+        checkpoint=checkpoint,
+        inference=SegmentationInference(
+            args.scales,
+            args.flip,
+            restrict=args.restrict or args.labels is not None,
+            probabilities=args.crf,
+        ),
+        crf=crf_constants(args),
+        crf_workers=args.crf_workers,
+        report_images=args.report_images,
+        submission=None if args.submission is None else Path(args.submission),
+    )
+
+
+def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
+    """The options of the segmentation network's evaluator."""
+    add_data_options(parser, split="val")
+    group = parser.add_argument_group("your own photographs instead of a split")
+    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
+    group.add_argument(
+        "--labels",
+        metavar="FILE.csv|NAMES",
+        help="classes that alone may appear in them: a CSV with lines `id,class,class,..`, or "
+        "names such as dog,sofa for all of them",
+    )
+    options.add_run_options(parser, tag)
+    group = parser.add_argument_group("network and inference")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help=f"segmentation network (default: the best of the run {trained_by}, else its last)",
+    )
+    parser.set_defaults(trained_by=trained_by)
+    group.add_argument(
+        "--scales",
+        type=options.positive,
+        nargs="+",
+        default=SCALES,
+        help="of the photograph, on top of the three that the network itself looks at",
+    )
+    group.add_argument("--flip", action="store_true", help="average over mirror images too")
+    group.add_argument(
+        "--restrict",
+        action="store_true",
+        help="allow only background and the classes in a photograph's image-level labels, those of "
+        "the split or of --labels_file",
+    )
+    group = parser.add_argument_group("what is written")
+    group.add_argument(
+        "--report_images",
+        type=options.natural,
+        default=300,
+        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
+    )
+    group.add_argument(
+        "--submission",
+        metavar="FILE.tar.gz",
+        help="with --dataset voc12 --split test: write the masks (with --crf, the refined ones) as "
+        "the archive that VOC's test server takes",
+    )
+    add_crf_options(parser, "masks", "masks_crf", FOR_PROBABILITIES, leave_out=("confidence",))

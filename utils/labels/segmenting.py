@@ -1,0 +1,173 @@
+"""One pass over the photographs: segment, write masks, count pixels.
+
+Each process takes its share. A photograph whose files are all written is noted in the journal, so
+that a pass that was stopped goes on where it was.
+"""
+
+from concurrent.futures import Future
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.collection import Collection
+from datasets.files import encode_jpeg, read_label_map, write_bytes, write_label_map
+from datasets.palette import voc_palette
+from networks.deeplab import DeepLab
+from utils.inference.folding import fold
+from utils.inference.segmentation import Segmented, segment_collection
+from utils.labels.crf import CrfConstants, CrfWorkers, refine_probabilities
+from utils.labels.journal import Journal
+from utils.labels.segmentation_options import SegmentationSettings
+from utils.labels.sharing import share_out
+from utils.pictures.drawing import overlay
+from utils.runs import devices, distributed
+from utils.runs.background import BackgroundWriter
+from utils.runs.run import Run
+from utils.scores.confusion import confusion_matrix
+
+PLAIN, REFINED = "masks", "masks_crf"
+"""Folders of a run that hold masks."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pass over the photographs gives.
+
+    Attributes:
+        confusion: of the masks by their folder, (C, C), rows ground truth.
+        images: how many photographs have their masks.
+        scored: how many of them have a ground truth.
+        segmented: how many were segmented just now.
+    """
+
+    confusion: dict[str, np.ndarray]
+    images: int
+    scored: int
+    segmented: int
+
+
+def _refine_and_write(
+    path: Path,
+    image: np.ndarray,
+    classes: np.ndarray,
+    probabilities: np.ndarray,
+    mask: np.ndarray | None,
+    num_classes: int,
+    constants: CrfConstants,
+) -> np.ndarray:
+    """In a worker: refine and write the mask of a photograph; its confusion matrix (C, C)."""
+    refined = classes.astype(np.uint8)[refine_probabilities(image, probabilities, constants)]
+    write_label_map(path, refined, voc_palette())
+    return _counted(mask, refined, num_classes)
+
+
+def _counted(mask: np.ndarray | None, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    if mask is None:
+        return np.zeros((num_classes, num_classes), np.int64)
+    return confusion_matrix(mask, labels, num_classes)
+
+
+class MaskWriter:
+    """Writes and counts photographs behind the inference; a context manager.
+
+    Args:
+        folder: of the run.
+        settings: what is written.
+        num_classes: C, background included.
+    """
+
+    def __init__(self, folder: Path, settings: SegmentationSettings, num_classes: int) -> None:
+        self.folder, self.num_classes = folder, num_classes
+        self.crf, self.overlays = settings.crf, settings.overlays
+        self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
+        counts = dict.fromkeys(self.kinds, (num_classes, num_classes))
+        self.journal = Journal(folder, {**counts, "scored": (1,)})
+        self.writer, self._stack = BackgroundWriter(), ExitStack()
+        self.workers = None if settings.crf is None else CrfWorkers(settings.crf_workers)
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all files of a photograph are there."""
+        paths = [mask_path(self.folder, kind, identifier) for kind in self.kinds]
+        if self.overlays:
+            paths.append(self._overlay_path(identifier))
+        return all(path.is_file() for path in paths)
+
+    def take(self, found: Segmented) -> None:
+        """Refine, write and count one photograph soon."""
+        image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+        refined = None
+        if self.workers is not None:
+            path = mask_path(self.folder, REFINED, found.id)
+            known = (found.classes, found.probabilities, found.mask, self.num_classes)
+            refined = self.workers.run(_refine_and_write, path, image, *known, self.crf)
+        self.writer.submit(
+            self._finish, found.id, image, found.labels, found.mask, refined
+        )  # without the probabilities, which are large
+
+    def _finish(
+        self,
+        identifier: str,
+        image: np.ndarray,
+        labels: np.ndarray,
+        mask: np.ndarray | None,
+        refined: "Future[np.ndarray] | None",
+    ) -> None:
+        write_label_map(mask_path(self.folder, PLAIN, identifier), labels, voc_palette())
+        counts = {
+            PLAIN: _counted(mask, labels, self.num_classes),
+            "scored": np.array([mask is not None], np.int64),
+        }
+        if refined is not None:
+            counts[REFINED] = self.workers.taken(refined)
+            labels = read_label_map(mask_path(self.folder, REFINED, identifier))
+        if self.overlays:
+            drawn = overlay(image, labels, voc_palette())
+            write_bytes(self._overlay_path(identifier), encode_jpeg(drawn))
+        self.journal.add(identifier, counts)
+
+    def _overlay_path(self, identifier: str) -> Path:
+        return self.folder / "overlays" / f"{identifier}.jpg"
+
+    def __enter__(self) -> "MaskWriter":
+        if self.workers is not None:
+            self._stack.enter_context(self.workers)
+        self._stack.enter_context(self.journal)
+        self._stack.enter_context(self.writer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
+
+
+def mask_path(folder: Path, kind: str, identifier: str) -> Path:
+    """Where a mask lies in the folder of a run; `kind` is PLAIN or REFINED."""
+    return folder / kind / f"{identifier}.png"
+
+
+def segment_and_write(
+    run: Run,
+    photographs: Collection,
+    network: DeepLab,
+    settings: SegmentationSettings,
+    device: torch.device,
+) -> Outcome:
+    """Segment every photograph that is not done, write its files, count it where it has a mask."""
+    folded = devices.parallel(fold(network), device)
+    out = MaskWriter(run.folder, settings, photographs.num_classes)
+    done = out.journal.finished(out.complete)
+    mine = share_out(run, photographs, done)
+    readers = run.settings.readers(device)
+    with out:
+        for found in segment_collection(mine, folded, settings.inference, device, readers, run.bad):
+            out.take(found)
+    totals = out.journal.totals()
+    added = int(distributed.total_counts(np.array([out.journal.added]))[0])
+    return Outcome(
+        confusion={kind: totals[kind] for kind in out.kinds},
+        images=len(done) + added,
+        scored=int(totals["scored"][0]),
+        segmented=added,
+    )
