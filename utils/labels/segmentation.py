@@ -20,7 +20,7 @@ from utils.checkpoints import TrainedSegmentation, open_segmentation
 from utils.labels import journal, submission
 from utils.labels.crf import require_crf
 from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
-from utils.labels.segmentation_options import SegmentationSettings
+from utils.labels.segmentation_options import SegmentationEvaluation
 from utils.labels.segmenting import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.sharing import SHEET_ROWS
 from utils.pictures.contact_sheet import contact_sheet
@@ -39,7 +39,7 @@ DETAILS = ("checkpoint", "scales", "flip", "restrict", "crf_constants")
 """What the report says of how the masks were made."""
 
 
-def evaluate(settings: SegmentationSettings) -> None:
+def evaluate(settings: SegmentationEvaluation) -> None:
     """The recipe: photographs and network, masks to files and counts, scores and pictures.
 
     An evaluation that was stopped goes on; of one that is finished the result is printed again.
@@ -73,7 +73,7 @@ def evaluate(settings: SegmentationSettings) -> None:
 
 def announce(
     run: Run,
-    settings: SegmentationSettings,
+    settings: SegmentationEvaluation,
     photographs: Collection,
     trained: TrainedSegmentation,
     device: torch.device,
@@ -92,7 +92,7 @@ def announce(
 
 
 def description(
-    settings: SegmentationSettings, photographs: Collection, outcome: Outcome, seconds: float
+    settings: SegmentationEvaluation, photographs: Collection, outcome: Outcome, seconds: float
 ) -> dict:
     """What result.json says besides the scores; the time is that of the `segmented` ones."""
     result = {
@@ -117,7 +117,7 @@ def description(
 
 def finish(
     run: Run,
-    settings: SegmentationSettings,
+    settings: SegmentationEvaluation,
     photographs: Collection,
     outcome: Outcome,
     about: dict,
@@ -165,7 +165,7 @@ def headline(result: dict, miou: float, refined: str) -> str:
 
 def draw(
     run: Run,
-    settings: SegmentationSettings,
+    settings: SegmentationEvaluation,
     photographs: Collection,
     outcome: Outcome,
     result: dict,
@@ -217,7 +217,7 @@ def fill_gallery(folder: Path, photographs: Collection, shown: str, count: int) 
 
 
 def evaluation_of(
-    settings: SegmentationSettings,
+    settings: SegmentationEvaluation,
     photographs: Collection,
     outcome: Outcome,
     result: dict,

@@ -14,7 +14,7 @@ from utils.runs.options import RunSettings, run_settings
 
 
 @dataclass(frozen=True)
-class SegmentationSettings:
+class SegmentationEvaluation:
     """All that the segmentation network's evaluator is told.
 
     Attributes:
@@ -43,7 +43,7 @@ class SegmentationSettings:
         return self.photographs.images is not None
 
 
-def settings_of(args: argparse.Namespace) -> SegmentationSettings:
+def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
     """What the options of `add_options` say.
 
     Raises:
@@ -56,7 +56,7 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     )
     if args.labels == PREDICTED:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
-    return SegmentationSettings(
+    return SegmentationEvaluation(
         run=run_settings(args),
         photographs=PhotographSettings(data_settings(args), args.images, args.labels),
         checkpoint=checkpoint,

@@ -20,7 +20,7 @@ from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
 from utils.labels.crf import CrfConstants, CrfWorkers, refine_probabilities
 from utils.labels.journal import Journal
-from utils.labels.segmentation_options import SegmentationSettings
+from utils.labels.segmentation_options import SegmentationEvaluation
 from utils.labels.sharing import share_out
 from utils.pictures.drawing import overlay
 from utils.runs import devices, distributed
@@ -79,7 +79,7 @@ class MaskWriter:
         num_classes: C, background included.
     """
 
-    def __init__(self, folder: Path, settings: SegmentationSettings, num_classes: int) -> None:
+    def __init__(self, folder: Path, settings: SegmentationEvaluation, num_classes: int) -> None:
         self.folder, self.num_classes = folder, num_classes
         self.crf, self.overlays = settings.crf, settings.overlays
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
@@ -151,7 +151,7 @@ def segment_and_write(
     run: Run,
     photographs: Collection,
     network: DeepLab,
-    settings: SegmentationSettings,
+    settings: SegmentationEvaluation,
     device: torch.device,
 ) -> Outcome:
     """Segment every photograph that is not done, write its files, count it where it has a mask."""
