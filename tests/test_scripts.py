@@ -298,7 +298,7 @@ def test_the_summary(trained, tmp_path, capsys):
     finally:
         sys.argv = before
     out = capsys.readouterr().out
-    assert "eval_image" in out and "best" in out
+    assert "eval_image" in out and "best" in out and " on train\n" in out
     assert Image.open(tmp_path / "sheet.png").height > 1000
 
 

@@ -22,37 +22,34 @@ def table(results: dict[str, dict]) -> str:
             threshold None.
     """
     found = {row["threshold"] for one in results.values() for row in one["thresholds"]}
-    thresholds = sorted(found, key=lambda t: (t is None, t or 0))
+    thresholds = sorted(found - {None})
     width = max(map(len, results)) + 2
-    head = "".join(f"{named(t):>7}" for t in thresholds)
+    head = "".join(f"{f'{t:g}':>7}" for t in thresholds)
     lines = [f"{'mIoU (%) at threshold':<{width}}{head}   best"]
     for folder, found in results.items():
         mious = {row["threshold"]: 100 * row["miou"] for row in found["thresholds"]}
         row = "".join(f"{mious[t]:>7.1f}" if t in mious else f"{'-':>7}" for t in thresholds)
         best = found["best"]
         at = "" if best["threshold"] is None else f" at {best['threshold']:g}"
-        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f}{at}")
+        split = found.get("split", "?")
+        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f}{at} on {split}")
     for folder, found in results.items():
         threshold = found["best"]["threshold"]
-        if threshold is None:
-            lines.append(f"masks: {folder}/masks/")
-        else:
-            lines.append(f"pseudo labels: {folder}/pseudo_labels/{threshold:g}/")
+        where = "masks" if threshold is None else f"pseudo_labels/{threshold:g}"
+        lines.append(f"labels: {folder}/{where}/")
     return "\n".join(lines)
-
-
-def named(threshold: float | None) -> str:
-    """The head of a threshold's column."""
-    return "none" if threshold is None else f"{threshold:g}"
 
 
 def stacked_sheets(folders: list[str]) -> np.ndarray:
     """The contact sheets of several evaluations, one below the other."""
-    sheets = []
-    for folder in folders:
-        sheet = read_photograph(Path(folder) / "contact_sheet.png")
-        sheets += [caption(Path(folder).name, sheet.shape[1], height=34, paper=225), sheet]
-    return np.vstack(sheets)
+    sheets = [read_photograph(Path(folder) / "contact_sheet.png") for folder in folders]
+    width = max(sheet.shape[1] for sheet in sheets)
+    parts = []
+    for folder, sheet in zip(folders, sheets, strict=True):
+        parts.append(caption(Path(folder).name, width, height=34, paper=225))
+        margin = ((0, 0), (0, width - sheet.shape[1]), (0, 0))
+        parts.append(np.pad(sheet, margin, constant_values=255))
+    return np.vstack(parts)
 
 
 def read_result(folder: str) -> dict:
