@@ -48,7 +48,7 @@ def build_index(root: Path, progress: Progress) -> Index:
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
-    if split == "test":
+    if split == "test" and list_path(root, "test").is_file():
         # Not in the index: preparing and checking are about labels, of which it has none.
         test = read_id_list(list_path(root, "test"))
         index = Index(index.classes, {**index.lists, "test": test}, {})
