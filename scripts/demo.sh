@@ -26,11 +26,11 @@ step train_cls_image.py $data $training --patches 1
 step evaluator_cls_image.py $data $cams --checkpoint "$runs/cls_image/best.pt"
 step train_cls_sal.py $data $training
 step evaluator_cls_sal.py $data $cams --checkpoint "$runs/cls_sal/best.pt"
-# The last station learns from the image method's labels alone, and is scored on scenes of which no
-# stage has seen anything. Stride 16 and small crops are for a CPU.
+# The last station learns from the image method's labels alone, beginning with its backbone, and is
+# scored on scenes of which no stage has seen anything. Stride 16 and small crops are for a CPU.
 step train_seg.py $data --split train --labels_from eval_image --backbone resnet18 \
-  --backbone_weights none --stride 16 --batch 8 --accumulate 1 --crop 112 --lr 0.005 --clip 10 \
-  --steps 300 --score_every 100 --score_images 0
+  --backbone_weights "$runs/cls_image/last.pt" --stride 16 --batch 8 --accumulate 1 --crop 112 \
+  --lr 3e-3 --clip 10 --steps 240 --score_every 80 --score_images 0
 step evaluator_seg.py $data --split val --checkpoint "$runs/seg/last.pt"
 # Any folder of photographs, without labels: here the validation scenes.
 mkdir "$runs/photographs"

@@ -17,6 +17,8 @@ from datasets.loading import SegmentationCrops
 from datasets.palette import voc_palette
 from datasets.prepare import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
 from tests.calling import call
 from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
@@ -173,6 +175,20 @@ def test_a_whole_network_to_begin_with(scenes, whole, tmp_path):
     one, other = weights(whole / "last.pt"), weights(tmp_path / "seg/last.pt")
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_classifier_to_begin_with(scenes, tmp_path):
+    """Its backbone is taken; what pretrained weights of one's own are."""
+    backbone = build_backbone("resnet18")
+    torch.nn.init.constant_(backbone.bn1.weight, 0.3)
+    classifier = Classifier(backbone, 5)
+    content = {"kind": "classifier", "backbone": "resnet18", "model": classifier.state_dict()}
+    torch.save(content, tmp_path / "cls.pt")
+    more = f"--pseudo_labels masks --backbone_weights {tmp_path}/cls.pt --lr 1e-9 --steps 2"
+    call("train_seg.py", arguments(scenes, tmp_path, more))
+    state = weights(tmp_path / "seg/last.pt")
+    for name, value in backbone.state_dict().items():
+        torch.testing.assert_close(state[f"trunk.{name}"], value, rtol=1e-5, atol=1e-6)
 
 
 # --- crops ----------------------------------------------------------------------------------------

@@ -119,7 +119,8 @@ def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
     """Take a file's weights to begin with; the trunk's batch statistics are frozen from then on.
 
     The file is torchvision's of an ImageNet ResNet, a published initialisation of the Caffe kind,
-    or a whole segmentation network, ours or published.
+    a classifier of train_cls_* (its backbone is taken), or a whole segmentation network, ours or
+    published.
 
     Returns:
         Whether the head was taken too: the file has one of the same kind for as many classes.
@@ -170,6 +171,9 @@ def _read(path: str | os.PathLike) -> _Held:
     weights = _weights(content, path)
     if content.get("kind") == "segmentation":
         return _Held(weights, *_described(content, path))
+    if content.get("kind") == "classifier":
+        trunk = {n: value for n, value in weights.items() if n.startswith("backbone.")}
+        return _Held({f"trunk.{n[9:]}": v for n, v in trunk.items()}, None, "torchvision")
     if "kind" in content:
         raise InputError(f"{path}: of another stage; name a file of train_seg.py, or a ResNet's")
     published = {WRAPPERS.sub("", name): value for name, value in weights.items()}

@@ -100,7 +100,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         default="imagenet",
         metavar="imagenet|none|FILE",
         help="torchvision's ImageNet weights, training from scratch, or a file: torchvision's, a "
-        "published initialisation of DeepLab (Caffe), or a whole segmentation network",
+        "published initialisation of DeepLab (Caffe), a classifier of train_cls_*, or a whole "
+        "segmentation network",
     )
     group.add_argument(
         "--head",
