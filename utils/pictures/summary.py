@@ -35,8 +35,9 @@ def table(results: dict[str, dict]) -> str:
         lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f}{at} on {split}")
     for folder, found in results.items():
         threshold = found["best"]["threshold"]
-        where = "masks" if threshold is None else f"pseudo_labels/{threshold:g}"
-        lines.append(f"labels: {folder}/{where}/")
+        masks = threshold is None
+        where = "masks" if masks else f"pseudo_labels/{threshold:g}"
+        lines.append(f"{'masks' if masks else 'pseudo labels'}: {folder}/{where}/")
     return "\n".join(lines)
 
 
