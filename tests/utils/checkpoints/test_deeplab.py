@@ -144,7 +144,7 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
         ("classes", ["cat", "dog", "cow"], "names 3 classes, but its head has 2"),
         ("backbone", "resnet34", "not the weights of resnet34 of the torchvision kind"),
         ("model", {}, "holds no weights"),
-        ("kind", "classifier", "of another stage"),
+        ("kind", "scn", "of another stage"),
     ],
 )
 def test_what_a_file_says_of_itself_is_checked(tmp_path, key, value, message):
