@@ -163,6 +163,12 @@ def missing_masks(collection: Collection) -> list[str]:
     return _missing(collection, collection.masks)
 
 
+def with_masks(collection: Collection) -> list[str]:
+    """The ids that have a mask."""
+    missing = set(missing_masks(collection))
+    return [identifier for identifier in collection.ids if identifier not in missing]
+
+
 def missing_saliency(collection: Collection) -> list[str]:
     """The ids that have no saliency map, in the order of the list."""
     return _missing(collection, collection.saliency)

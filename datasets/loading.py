@@ -5,6 +5,7 @@ comes from (seed, epoch, index), and the order from (seed, epoch): the same run 
 batches with any number of workers, and can go on from any step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -26,7 +27,7 @@ LOADER_TIMEOUT = 600
 """Seconds after which a worker that delivers nothing counts as hung."""
 
 
-class Crops(Dataset):
+class Crops(Dataset, ABC):
     """Augmented crops of a collection; an item is asked for by (epoch, index).
 
     Args:
@@ -59,13 +60,13 @@ class Crops(Dataset):
             return {"error": f"none of {len(self)} photographs can be read: {skipped[0]}, .."}
         return {"error": f"{skipped[0]} (--skip_bad goes on without such photographs)"}
 
+    @abstractmethod
     def crop_of(self, epoch: int, index: int) -> dict[str, Tensor]:
         """The crop of photograph `index` in `epoch`.
 
         Raises:
             InputError: a file cannot be read.
         """
-        raise NotImplementedError
 
     def random(self, epoch: int, index: int) -> np.random.Generator:
         """The random numbers of one crop."""

@@ -104,7 +104,7 @@ class DeepLab(nn.Module):
         each = [self.one_scale(rescale(images, scale)) for scale in self.scales]
         maximum = each[0]
         for logits in each[1:]:
-            maximum = torch.maximum(maximum, resize(logits, maximum.shape[2:]))
+            maximum = torch.maximum(maximum, bilinear(logits, maximum.shape[2:]))
         if not self.training:
             return maximum
         return (*each, maximum) if len(each) > 1 else (maximum,)
@@ -122,7 +122,7 @@ def rescale(images: Tensor, scale: float) -> Tensor:
     return F.interpolate(images, scale_factor=factors, mode="bilinear", align_corners=False)
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, D, h, w) -> (B, D, *size), bilinear."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
@@ -130,7 +130,6 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 def segmentation_loss(
     outputs: Sequence[Tensor],
     labels: Tensor,
-    weight: Tensor | None = None,
     total: Callable[[Tensor], Tensor] = lambda x: x,
 ) -> tuple[Tensor, ...]:
     """The sum of the cross entropies of several maps of logits, each at its own size.
@@ -139,7 +138,6 @@ def segmentation_loss(
         outputs: of a DeepLab in training mode, maps of logits (B, C, h, w).
         labels: class indices (B, H, W); 255 does not count. Resized by nearest neighbour, pixel
             centres aligned.
-        weight: of every class (C,); by default all count alike.
         total: the sum of a scalar over all parts of a batch, where these are elsewhere: a part's
             loss is then its share of the batch's.
 
@@ -150,25 +148,15 @@ def segmentation_loss(
     Raises:
         ValueError: the shapes do not fit.
     """
-    terms = [_cross_entropy(logits, labels, weight, total) for logits in outputs]
+    terms = [_cross_entropy(logits, labels, total) for logits in outputs]
     return sum(terms), *terms
 
 
-def _cross_entropy(
-    logits: Tensor,
-    labels: Tensor,
-    weight: Tensor | None,
-    total: Callable[[Tensor], Tensor],
-) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
     if labels.ndim != 3 or logits.ndim != 4 or len(labels) != len(logits):
         raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}")
     resized = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")
     target = resized[:, 0].long()
-    summed = F.cross_entropy(logits, target, weight, ignore_index=IGNORED, reduction="sum")
-    counting = target != IGNORED
-    if weight is None:
-        amount = counting.sum()
-    else:
-        amount = (weight[target.where(counting, 0)] * counting).sum()
-    amount = total(amount)
+    summed = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+    amount = total((target != IGNORED).sum())
     return summed / amount.where(amount > 0, 1)

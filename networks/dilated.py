@@ -90,8 +90,8 @@ def build_trunk(
         weights: `imagenet` fetches torchvision's file (or takes it from torch.hub's cache), for its
             own kind; `none` is for training from scratch: batch statistics are learnt, residual
             branches start at zero. (For a file, see utils.checkpoints.load_trunk.)
-        stride: 8, or 16 for the classifier's trunk, of torchvision's kind: about a third of the
-            work, for a CPU.
+        stride: 8, or 16 for the classifier's trunk, of torchvision's kind: several times faster
+            on a CPU.
 
     Raises:
         ValueError: no such ResNet, kind, weights or stride.

@@ -177,7 +177,7 @@ class Case:
 CASES = [
     Case("truncated photograph", PHOTO, cut, PHOTOGRAPHS, PHOTO),
     Case("empty photograph", PHOTO, text(""), PHOTOGRAPHS, PHOTO),
-    Case("photograph that is none", PHOTO, text("<html>404"), PHOTOGRAPHS, PHOTO),
+    Case("file that is not a photograph", PHOTO, text("<html>404"), PHOTOGRAPHS, PHOTO),
     Case("huge photograph", PHOTO, huge, PHOTOGRAPHS, PHOTO),
     Case("truncated mask or saliency map", MASK, cut, SCORED, MASK),
     Case("truncated mask or saliency map", SALIENCY, cut, ("train_sal",), SALIENCY),
@@ -220,7 +220,7 @@ CASES = [
         "--labels_file {root}/labels.npy",
     ),
     Case(
-        "label file that is none",
+        "file that is not a label file",
         "labels.npy",
         text("id,class"),
         LISTS,
@@ -246,10 +246,10 @@ CASES = [
     ),
     Case("truncated checkpoint", CLASSIFIER, cut, ("evaluate",), "best.pt"),
     Case("truncated checkpoint", SCN, cut, TRAIN_CLS, "scn/last.pt"),
-    Case("file that is no checkpoint", CLASSIFIER, text("<html>"), ("evaluate",), "best.pt"),
-    Case("file that is no checkpoint", SCN, text(""), TRAIN_CLS, "scn/last.pt"),
+    Case("file that is not a checkpoint", CLASSIFIER, text("<html>"), ("evaluate",), "best.pt"),
+    Case("file that is not a checkpoint", SCN, text(""), TRAIN_CLS, "scn/last.pt"),
     Case(
-        "file that is no checkpoint",
+        "file that is not a checkpoint",
         "",
         nothing,
         ("train_image",),

@@ -328,7 +328,7 @@ DOUBLED = b")q\0" + b"".join(b"h%c\x86q%c" % (k, k + 1) for k in range(60))
         (DEEP, "a tuple in it holds more than 10000 others"),  # its hash overflows the C stack
         (b"\x80\x02}" + DOUBLED + b"Ns.", "a tuple in it holds more than"),  # its hash never ends
         (b"\x80\x02" + DOUBLED + b")R.", "a tuple in it holds more than"),  # nor does its text
-        (b"\x80\x02]q\0h\0a)R.", "it calls something that is no name"),
+        (b"\x80\x02]q\0h\0a)R.", "it calls something that is not a name"),
         (b"\x80\x02c" + b"n" * 100_000 + b"\na\n.", "a name in it is longer than 200"),
         (b"\x80\x02]r\xff\xff\xff\xff.", "evil.pt: "),
         (b"\x80\x02" + b"(" * 500_000 + b".", "evil.pt: "),

@@ -155,7 +155,7 @@ def test_what_cannot_be_resumed(scenes, whole, tmp_path, capsys):
         "--resume": "training.pt: no such file",
         "--resume --overwrite": "--overwrite: removes",
         f"--resume {tmp_path}/no.pt": "no.pt: no such file",
-        f"--resume {whole}/scn/last.pt": "last.pt: no state of a training",
+        f"--resume {whole}/scn/last.pt": "last.pt: not a training state",
         f"--resume {tmp_path}/options.pt --tag a": "options.pt: a damaged training state",
         f"--resume {tmp_path}/damaged.pt --tag b": "damaged.pt: a damaged training state",
         f"--resume {tmp_path}/empty.pt --tag c": "empty.pt: not the weights of",

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from datasets.demo import generate
-from datasets.files import read_label_map, write_label_map
+from datasets.files import InputError, read_label_map, write_label_map
 from datasets.loading import SegmentationCrops
 from datasets.palette import voc_palette
 from datasets.prepare import load_collection
@@ -96,8 +96,7 @@ def evaluation(folder, scenes, left_out=()):
                 target = folder / "pseudo_labels" / threshold / path.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target)
-    result = {"thresholds": [], "best": {"threshold": 0.3, "miou": 0.5}}
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_text(json.dumps({"best_labels": "pseudo_labels/0.3"}))
 
 
 def test_the_best_labels_are_found_and_missing_ones_counted(scenes, tmp_path, capsys):
@@ -111,15 +110,11 @@ def test_the_best_labels_are_found_and_missing_ones_counted(scenes, tmp_path, ca
     assert f"1 of 8 photographs have no label map, such as {first}" in out
 
 
-def test_best_labels(tmp_path):
-    result = {"thresholds": [], "best": {"threshold": 0.25, "miou": 0.5}}
-    (tmp_path / "result.json").write_text(json.dumps(result))
-    assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.25"
-    result["crf"] = {"best": {"threshold": 0.4, "miou": 0.6}}
-    (tmp_path / "result.json").write_text(json.dumps(result))
-    assert best_labels(tmp_path) == tmp_path / "pseudo_labels_crf/0.4"
-    (tmp_path / "result.json").write_text(json.dumps({"threshold": 0.35}))
-    assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.35"
+@pytest.mark.parametrize("content", ["[]", "{}", '{"best_labels": 3}'])
+def test_a_result_that_no_evaluator_wrote(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(InputError, match="not what an evaluator wrote"):
+        best_labels(tmp_path)
 
 
 def damaged(scenes, folder, labels):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from networks.backbone import build_backbone
-from networks.deeplab import ASPP, IGNORED, DeepLab, rescale, resize, segmentation_loss
+from networks.deeplab import ASPP, IGNORED, DeepLab, bilinear, rescale, segmentation_loss
 from networks.dilated import build_trunk
 from tests.utils.inference.test_folding import lived
 from utils.inference.folding import fold
@@ -28,20 +28,19 @@ class Tiny(nn.Module):
         return self.b(x4)
 
 
-def loop_loss(outputs, labels, weight=None):
+def loop_loss(outputs, labels):
     """docs/method.md, section 5, pixel by pixel: one term a map."""
     terms = []
     for logits in outputs:
         batch, _, h, w = logits.shape
         height, width = labels.shape[1:]
-        error = amount = 0.0
+        error, amount = 0.0, 0
         for b, y, x in np.ndindex(batch, h, w):
             label = labels[b, int((y + 0.5) * height / h), int((x + 0.5) * width / w)]
             if label != IGNORED:
                 values = logits[b, :, y, x]
-                counts = 1.0 if weight is None else weight[label]
-                error += counts * (np.log(np.exp(values).sum()) - values[label])
-                amount += counts
+                error += np.log(np.exp(values).sum()) - values[label]
+                amount += 1
         terms.append(error / amount if amount else 0.0)
     return terms
 
@@ -62,37 +61,44 @@ def some_labels(dtype=torch.int64):
     )
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8])
-def test_loss_against_a_loop_over_pixels(weighted, dtype):
+def test_loss_against_a_loop_over_pixels(dtype):
     outputs, labels = maps(SIZES), some_labels(dtype)
-    weight = torch.tensor([0.1, 1, 0, 2.5], dtype=torch.float64) if weighted else None
-    total, *terms = segmentation_loss(outputs, labels, weight)
+    total, *terms = segmentation_loss(outputs, labels)
     arrays = [logits.detach().numpy() for logits in outputs]
-    expected = loop_loss(arrays, labels.numpy(), None if weight is None else weight.numpy())
+    expected = loop_loss(arrays, labels.numpy())
     assert [term.item() for term in terms] == pytest.approx(expected)
     assert total.item() == pytest.approx(sum(expected))
 
 
-@pytest.mark.parametrize("weight", [None, torch.tensor([0.5, 1, 1, 2], dtype=torch.float64)])
-def test_gradients_of_the_loss(weight):
+def test_gradients_of_the_loss():
     outputs, labels = maps([(2, 3), (1, 2)]), some_labels()
-    assert torch.autograd.gradcheck(
-        lambda *given: segmentation_loss(given, labels, weight)[0], outputs
-    )
+    assert torch.autograd.gradcheck(lambda *given: segmentation_loss(given, labels)[0], outputs)
 
 
-@pytest.mark.parametrize("weight", [None, torch.ones(4, dtype=torch.float64)])
-def test_a_map_without_a_counting_pixel_contributes_nothing(weight):
+def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole():
+    """As several processes share one: each divides by the pixels that count in all of them."""
+    labels = some_labels()
+    labels[0, :30] = 255  # so that the mean of the parts' means would be another
+    logits = maps([labels.shape[1:]])[0]
+    count = (labels != 255).sum()
+    parts = [
+        segmentation_loss([logits[i : i + 1]], labels[i : i + 1], lambda _: count)[0]
+        for i in range(2)
+    ]
+    torch.testing.assert_close(sum(parts), segmentation_loss([logits], labels)[0])
+
+
+def test_a_map_without_a_counting_pixel_contributes_nothing():
     outputs = maps([(4, 4), (2, 2)])
     labels = torch.full((2, 16, 16), 255)
     labels[0, 2, 2] = 1  # the centre of a pixel of the larger map (rounded down), of none else
-    total, large, small = segmentation_loss(outputs, labels, weight)
+    total, large, small = segmentation_loss(outputs, labels)
     assert small.item() == 0 and total.item() == large.item() > 0
     total.backward()
     assert outputs[0].grad.any() and not outputs[1].grad.any()
     labels.fill_(255)
-    total, *_ = segmentation_loss(outputs, labels, weight)
+    total, *_ = segmentation_loss(outputs, labels)
     total.backward()
     assert total.item() == 0 and all(torch.isfinite(logits.grad).all() for logits in outputs)
 
@@ -111,7 +117,7 @@ def test_training_gives_four_maps_and_evaluation_their_maximum():
     full, half, most, maximum = network(images)
     assert full.shape == maximum.shape == (2, 5, 9, 13)
     assert half.shape == (2, 5, 4, 6) and most.shape == (2, 5, 6, 9)
-    expected = torch.stack([full, resize(half, (9, 13)), resize(most, (9, 13))]).amax(0)
+    expected = torch.stack([full, bilinear(half, (9, 13)), bilinear(most, (9, 13))]).amax(0)
     assert torch.equal(maximum, expected)
     assert torch.equal(network.eval()(images), expected)
     assert torch.equal(network.one_scale(images), full)

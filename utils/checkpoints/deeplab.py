@@ -202,7 +202,7 @@ def _described(
     known = {"backbone": WEIGHTS, "trunk": KINDS, "head": HEADS}
     for key, names in known.items():
         if type(content.get(key)) is not str or content[key] not in names:
-            raise InputError(f"{path}: {key!r} is none of {', '.join(names)}")
+            raise InputError(f"{path}: {key!r} is not one of {', '.join(names)}")
     stride = content.get("stride", 8)
     if (
         type(stride) is not int

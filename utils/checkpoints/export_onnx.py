@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.files import InputError, write_bytes
-from networks.deeplab import DeepLab, resize
+from networks.deeplab import DeepLab, bilinear
 from utils.checkpoints.deeplab import open_segmentation
 from utils.runs import options
 from utils.runs.options import new_parser
@@ -40,7 +40,7 @@ class FullSize(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(1, 3, H, W) -> (1, C, H, W)."""
-        return resize(self.network(image), image.shape[2:])
+        return bilinear(self.network(image), image.shape[2:])
 
 
 def export(

@@ -33,7 +33,7 @@ def check_pickle(file: IO[bytes], path: str | os.PathLike) -> None:
         path: what it belongs to, for messages.
 
     Raises:
-        InputError: it is damaged, nests tuples absurdly, calls what is no name, or has
+        InputError: it is damaged, nests tuples absurdly, calls what is not a name, or has
             endless names.
     """
     stack: list[int] = []
@@ -73,7 +73,7 @@ def _step(
     else:
         items = _pop(stack, opcode)
         if name in ("REDUCE", "NEWOBJ") and items[0] != NAME:
-            raise _AbsurdError("it calls something that is no name")
+            raise _AbsurdError("it calls something that is not a name")
         if "TUPLE" in name:
             stack.append(1 + sum(item for item in items if item > OTHER))
             if stack[-1] > MAX_TUPLES:

@@ -85,11 +85,11 @@ def _described(
     dcr, threshold = content.get("dcr"), content.get("threshold")
     backbone = content.get("backbone", "resnet50")
     if type(backbone) is not str:
-        raise InputError(f"{path}: 'backbone' is no name")
+        raise InputError(f"{path}: 'backbone' is not a name")
     if dcr is not None and type(dcr) is not bool:
         raise InputError(f"{path}: 'dcr' is neither true nor false")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
-        raise InputError(f"{path}: 'threshold' is no number from 0 to 1")
+        raise InputError(f"{path}: 'threshold' is not a number from 0 to 1")
     return backbone[:40], dcr is not False, classes_of(content, path), threshold
 
 
@@ -103,5 +103,5 @@ def classes_of(content: Mapping[str, Any], path: str | os.PathLike) -> tuple[str
     if classes is None:
         return None
     if not isinstance(classes, list | tuple) or not all(type(c) is str for c in classes):
-        raise InputError(f"{path}: 'classes' is no list of names")
+        raise InputError(f"{path}: 'classes' is not a list of names")
     return check_classes(classes, path)

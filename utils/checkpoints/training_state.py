@@ -212,7 +212,10 @@ class TrainingState:
             return 0, 0
         epoch, position = self.content["epoch"], self.content["position"]
         if epoch >= plan.epochs:
-            raise InputError(f"{self.path}: is in epoch {epoch + 1}; give more --epochs than that")
+            raise InputError(
+                f"{self.path}: is in epoch {epoch + 1}, which is more than is asked for; train "
+                "longer"
+            )
         return epoch, min(position, plan.steps_per_epoch)
 
     def take_up(
@@ -237,8 +240,8 @@ class TrainingState:
 
     def _restore(self, content: Mapping[str, Any]) -> None:
         if content.get("processes") != distributed.processes():
-            self.run.say(
-                f"note: the run had {content.get('processes')} processes and has "
+            self.run.note(
+                f"the run had {content.get('processes')} processes and has "
                 f"{distributed.processes()} now; results differ by rounding, and by batch "
                 "statistics where these are learnt"
             )
@@ -326,7 +329,7 @@ def read_state(path: Path) -> dict[str, Any]:
     content = files.read(path)
     wanted = {"kind", "script", "options", "fingerprints", "epoch", "position", "model", "step"}
     if content.get("kind") != "training" or not wanted <= set(content):
-        raise InputError(f"{path}: no state of a training; --resume needs a run's {FILE}")
+        raise InputError(f"{path}: not a training state; --resume needs a run's {FILE}")
     try:
         for name in ("epoch", "position", "step"):
             content[name] = range(1 << 40)[content[name]]  # an integer, and no absurd one

@@ -71,7 +71,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike,
         raise InputError("; ".join([*parts, "name a file of this network"]))
     for name, value in state.items():
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
-            raise InputError(f"{path}: {name} is no plain tensor")
+            raise InputError(f"{path}: {name} is not a plain tensor")
         if value.shape != wanted[name].shape:
             raise InputError(
                 f"{path}: {name} is {tuple(value.shape)}, but {what} needs "

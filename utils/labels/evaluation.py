@@ -97,8 +97,8 @@ def announce(
         f"writing to {run.folder}"
     )
     if trained.shipped_scn:
-        run.say(
-            f"note: {settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
+        run.note(
+            f"{settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
             "(--scn names the one it was trained with)"
         )
     if settings.outputs.uncertain is not None:
@@ -195,7 +195,7 @@ def finish(
     else:
         found, folder, threshold = scores_of(run, photographs, thresholds, outcome)
         result = about | found
-    labels = run.folder / folder / f"{threshold:g}"
+    result["best_labels"] = f"{folder}/{threshold:g}"
     draw(run, settings, photographs, trained, outcome, result, folder, threshold)
     if settings.export_deeplab is not None:
         pairs = export_deeplab.export(
@@ -204,7 +204,9 @@ def finish(
         run.say(f"for deeplab-pytorch: {pairs}")
     # Written last: with it the evaluation counts as finished.
     write_json(run.folder / journal.RESULT, result)
-    run.say(f"next: train a segmentation network on the photographs and {labels}")
+    run.say(f"pseudo labels: {run.folder / result['best_labels']}")
+    if settings.photographs.images is None:
+        run.say(f"next: python train_seg.py --labels_from {settings.run.tag}")
 
 
 def draw(

@@ -10,10 +10,15 @@ from utils.inference.collection_cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels.crf import add_crf_options, crf_constants
 from utils.labels.labelling import OutputSettings
-from utils.labels.photographs import PREDICTED, PhotographSettings
+from utils.labels.photographs import (
+    PREDICTED,
+    PhotographSettings,
+    add_photograph_options,
+    add_report_option,
+    photograph_settings,
+)
 from utils.labels.pseudo_labels import CAM_FORMATS
 from utils.runs import options
-from utils.runs.data import add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
@@ -50,16 +55,12 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     Raises:
         InputError: the checkpoint is missing.
     """
-    checkpoint = options.existing_file(
-        args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by),
-        "--checkpoint",
-        "train one with train_cls_image.py or train_cls_sal.py",
-    )
+    scripts = "train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
     return EvaluationSettings(
         run=run_settings(args),
-        photographs=PhotographSettings(data_settings(args), args.images, args.labels),
-        checkpoint=checkpoint,
+        photographs=photograph_settings(args),
+        checkpoint=options.chosen_checkpoint(args, scripts),
         scn=args.scn,
         inference=InferenceSettings(
             args.scales, not args.no_flip, args.beta, args.gamma, predict_from
@@ -94,14 +95,12 @@ def uncertain_bounds(bounds: list[float] | None) -> tuple[float, float] | None:
 
 def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
     """The options of an evaluator."""
-    add_data_options(parser, split="train")
-    group = parser.add_argument_group("your own photographs instead of a split")
-    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
-    group.add_argument(
-        "--labels",
-        metavar="FILE.csv|NAMES|predicted",
-        help="their classes: a CSV with lines `id,class,class,..`; names such as dog,sofa that are "
-        "in all of them; or the classes that the network finds (also for a split without labels)",
+    group = add_photograph_options(
+        parser,
+        "train",
+        "FILE.csv|NAMES|predicted",
+        "their classes: a CSV with lines `id,class,class,..`; names such as dog,sofa that are in "
+        "all of them; or the classes that the network finds (also for a split without labels)",
     )
     group.add_argument(
         "--score_threshold",
@@ -111,12 +110,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("networks")
-    group.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help=f"classification network (default: the best of the run {trained_by}, else its last)",
-    )
-    parser.set_defaults(trained_by=trained_by)
+    options.add_checkpoint_option(parser, group, "classification", trained_by)
     group.add_argument(
         "--scn", metavar="FILE", help="superpixel network (default: the one in the checkpoint)"
     )
@@ -162,12 +156,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         help="write 255, which no training counts, where the strongest cam lies above LOW and not "
         "above HIGH; scores stay those of all labels",
     )
-    group.add_argument(
-        "--report_images",
-        type=options.natural,
-        default=300,
-        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
-    )
+    add_report_option(group)
     group.add_argument(
         "--export_deeplab",
         metavar="DIR",

@@ -1,5 +1,6 @@
 """Which photographs an evaluator takes, and what is known to be in them."""
 
+import argparse
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,8 @@ from datasets.collection import Collection, missing_labels, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from utils.checkpoints.fingerprints import fingerprint, sizes
-from utils.runs.data import DataSettings, open_split
+from utils.runs import options
+from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
 
 PREDICTED = "predicted"
 """The value of --labels that takes the classes the network itself finds."""
@@ -32,6 +34,42 @@ class PhotographSettings:
     data: DataSettings
     images: str | None = None
     labels: str | None = None
+
+
+def add_photograph_options(
+    parser: argparse.ArgumentParser, split: str, labels: str, meaning: str
+) -> argparse._ArgumentGroup:
+    """Which photographs an evaluator takes.
+
+    Args:
+        parser: takes the options.
+        split: by default.
+        labels: what --labels may be.
+        meaning: of --labels.
+
+    Returns:
+        The group of one's own photographs.
+    """
+    add_data_options(parser, split)
+    group = parser.add_argument_group("your own photographs instead of a split")
+    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
+    group.add_argument("--labels", metavar=labels, help=meaning)
+    return group
+
+
+def add_report_option(group: argparse._ArgumentGroup) -> None:
+    """How many photographs the report shows."""
+    group.add_argument(
+        "--report_images",
+        type=options.natural,
+        default=300,
+        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
+    )
+
+
+def photograph_settings(args: argparse.Namespace) -> PhotographSettings:
+    """What the options of `add_photograph_options` say."""
+    return PhotographSettings(data_settings(args), args.images, args.labels)
 
 
 @dataclass(frozen=True)

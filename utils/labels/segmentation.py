@@ -134,6 +134,7 @@ def finish(
         if REFINED in tables:
             result["crf"] = tables[REFINED].as_json()
         run.say(scores_in(result))
+    result["best_labels"] = shown
     draw(run, settings, photographs, outcome, result, shown)
     # Written last: with it the evaluation counts as finished.
     write_json(run.folder / journal.RESULT, result)

@@ -7,9 +7,14 @@ from pathlib import Path
 from datasets.files import InputError
 from utils.inference.segmentation import SCALES, SegmentationInference
 from utils.labels.crf import FOR_PROBABILITIES, CrfConstants, add_crf_options, crf_constants
-from utils.labels.photographs import PREDICTED, PhotographSettings
+from utils.labels.photographs import (
+    PREDICTED,
+    PhotographSettings,
+    add_photograph_options,
+    add_report_option,
+    photograph_settings,
+)
 from utils.runs import options
-from utils.runs.data import add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings
 
 
@@ -49,17 +54,12 @@ def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
     Raises:
         InputError: the checkpoint is missing, or options do not go together.
     """
-    checkpoint = options.existing_file(
-        args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by),
-        "--checkpoint",
-        "train one with train_seg.py",
-    )
     if args.labels == PREDICTED:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
     return SegmentationEvaluation(
         run=run_settings(args),
-        photographs=PhotographSettings(data_settings(args), args.images, args.labels),
-        checkpoint=checkpoint,
+        photographs=photograph_settings(args),
+        checkpoint=options.chosen_checkpoint(args, "train_seg.py"),
         inference=SegmentationInference(
             args.scales,
             args.flip,
@@ -75,23 +75,16 @@ def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
 
 def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
     """The options of the segmentation network's evaluator."""
-    add_data_options(parser, split="val")
-    group = parser.add_argument_group("your own photographs instead of a split")
-    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
-    group.add_argument(
-        "--labels",
-        metavar="FILE.csv|NAMES",
-        help="classes that alone may appear in them: a CSV with lines `id,class,class,..`, or "
-        "names such as dog,sofa for all of them",
+    add_photograph_options(
+        parser,
+        "val",
+        "FILE.csv|NAMES",
+        "classes that alone may appear in them: a CSV with lines `id,class,class,..`, or names "
+        "such as dog,sofa for all of them",
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("network and inference")
-    group.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help=f"segmentation network (default: the best of the run {trained_by}, else its last)",
-    )
-    parser.set_defaults(trained_by=trained_by)
+    options.add_checkpoint_option(parser, group, "segmentation", trained_by)
     group.add_argument(
         "--scales",
         type=options.positive,
@@ -107,12 +100,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         "the split or of --labels_file",
     )
     group = parser.add_argument_group("what is written")
-    group.add_argument(
-        "--report_images",
-        type=options.natural,
-        default=300,
-        help="photographs in report.html, evenly spread; 1500 make it 25 to 30 MB",
-    )
+    add_report_option(group)
     group.add_argument(
         "--submission",
         metavar="FILE.tar.gz",

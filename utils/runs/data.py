@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from datasets import roots
 from datasets.collection import Collection
+from datasets.files import InputError
 from datasets.prepare import load_collection
 from utils.runs import distributed
+from utils.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -65,3 +67,19 @@ def open_split(data: DataSettings) -> Collection:
             labels_file=data.labels_file,
             quiet=not distributed.is_first(),
         )
+
+
+def open_if_there(data: DataSettings, run: Run, without: str) -> Collection | None:
+    """A split that data of one's own need not have; None, in all processes, where it has none.
+
+    Args:
+        data: the split.
+        run: is told why it is not there.
+        without: what does not happen then.
+    """
+    found = None
+    try:
+        found = open_split(data)
+    except InputError as error:
+        run.note(f"{without} ({error})")
+    return None if distributed.maximum(int(found is None))[0] else found

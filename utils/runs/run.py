@@ -184,6 +184,11 @@ class Run:
             raise InputError(f"cannot write to standard output: {error.strerror}") from error
         self.log(text)
 
+    def note(self, *texts: str) -> None:
+        """Say what is worth knowing, a line each."""
+        for text in texts:
+            self.say(f"note: {text}")
+
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
 

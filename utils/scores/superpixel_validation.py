@@ -7,7 +7,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import nn
 
-from datasets.collection import Collection, evenly_spread, missing_masks
+from datasets.collection import Collection
 from datasets.files import IGNORE, InputError, read_photograph
 from datasets.loading import read_ground_truth
 from networks.superpixel import CELL
@@ -16,13 +16,6 @@ from utils.scores.superpixels import asa, boundary_recall, connected, undersegme
 
 SMALLEST = CELL * CELL // 4
 """Pixels; smaller pieces of superpixels join a neighbour before they are scored."""
-
-
-def with_masks(collection: Collection, most: int) -> Collection:
-    """At most so many photographs that have a mask, evenly spread over the collection."""
-    unmasked = set(missing_masks(collection))
-    masked = [identifier for identifier in collection.ids if identifier not in unmasked]
-    return collection.subset(evenly_spread(masked, most))
 
 
 def filled(mask: np.ndarray) -> np.ndarray:

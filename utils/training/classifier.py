@@ -129,14 +129,13 @@ def announce(
         f"steps, on {devices.describe(device)}; {networks.backbone} from "
         f"{networks.backbone_weights}, superpixel network {scn_file}; writing to {run.folder}"
     )
-    for note in photographs.notes:
-        run.say(f"note: {note}")
+    run.note(*photographs.notes)
     if networks.scn is None:
         about_superpixels(run, scn_file, photographs)
     side = settings.schedule.crop // CELL // math.isqrt(settings.patches)
     if settings.ipc_weight and side < SMALL_PATCH:
-        run.say(
-            f"note: --patches {settings.patches} cuts crops of {settings.schedule.crop} into "
+        run.note(
+            f"--patches {settings.patches} cuts crops of {settings.schedule.crop} into "
             f"patches of {side} x {side} superpixels, too small to hold an object and its "
             "background (the paper's have 10 x 10); give fewer patches or larger crops"
         )
@@ -149,8 +148,8 @@ def about_superpixels(run: Run, scn_file: Path, photographs: Collection) -> None
     found: Mapping[str, object] = checkpoints.read(scn_file)
     trained_on, epoch, epochs = (found.get(name) for name in ("dataset", "epoch", "epochs"))
     if trained_on != photographs.name or epoch != epochs:
-        run.say(
-            f"note: {scn_file} was trained on {trained_on or 'an unknown data set'} and is in "
+        run.note(
+            f"{scn_file} was trained on {trained_on or 'an unknown data set'} and is in "
             f"epoch {epoch or '?'} of {epochs or '?'}; --scn FILE names another"
         )
 

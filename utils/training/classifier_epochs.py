@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from datasets.collection import Collection, evenly_spread, missing_masks
-from datasets.files import InputError
+from datasets.collection import Collection, evenly_spread, with_masks
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils import checkpoints
 from utils.inference.collection_cams import (
     InferenceSettings,
     Inferred,
@@ -21,10 +18,11 @@ from utils.inference.collection_cams import (
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
-from utils.runs.data import open_split
+from utils.runs.data import open_if_there
 from utils.runs.run import Run
 from utils.scores.validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
+from utils.training.kept import Kept
 from utils.training.losses import shown
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
@@ -50,7 +48,7 @@ class ClassifierEpochs:
     Attributes:
         networks: see Args.
         scored: the photographs that are scored.
-        best: the best mIoU so far, -1 if nothing is scored.
+        kept: the checkpoints.
     """
 
     def __init__(
@@ -68,13 +66,11 @@ class ClassifierEpochs:
         self.networks, self.scn_state, self.device = networks, scn_state, device
         self.held_back = held_back
         self.inference = InferenceSettings((1.0,), False, settings.beta, settings.gamma)
-        unmasked = set(missing_masks(photographs))
-        masked = [identifier for identifier in photographs.ids if identifier not in unmasked]
+        masked = with_masks(photographs)
         self.scored = photographs.subset(masked[: settings.score_images])
         pictured = 0 if masked or not settings.score_images else PANELS
         self.pictured = photographs.subset(evenly_spread(photographs.ids, pictured))
-        resumed = settings.resuming.resume is not None
-        self.best = best_so_far(run.folder / "best.pt") if resumed else -1.0
+        self.kept = Kept(run, settings.resuming.resume is not None)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
@@ -98,27 +94,16 @@ class ClassifierEpochs:
         self.run.scalars(scores, epoch)
         self.run.say(line)
         if distributed.is_first():
-            self._save(epoch, found)
-
-    def _save(self, epoch: int, found: Validation | None) -> None:
-        # Without what was found with masks: the last checkpoint is the one that uses none.
-        checkpoints.save(self.run.folder / "last.pt", self._checkpoint(epoch))
-        if found is not None and found.miou > self.best:
-            self.best = found.miou
-            checkpoints.save(self.run.folder / "best.pt", self._checkpoint(epoch, found))
+            masks = None
+            if found is not None:
+                masks = {"miou": found.miou, "threshold": found.threshold}
+            self.kept.save(self._checkpoint(epoch), masks)
 
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
-        scored = self.best > -1
-        if scored:
-            self.run.say(
-                f"best.pt is the epoch with the best mIoU against the masks of "
-                f"{len(self.scored.ids)} training images: more than image-level labels. "
-                "last.pt uses none."
-            )
-        kept = self.run.folder / ("best.pt" if scored else "last.pt")
         evaluator = {"image": "evaluator_cls_image.py", "saliency": "evaluator_cls_sal.py"}
-        self.run.say(f"next: python {evaluator[self.supervision]} --checkpoint {kept}")
+        scored = f"{len(self.scored.ids)} training images"
+        self.kept.say_which(scored, evaluator[self.supervision])
 
     def _validate(self) -> Validation:
         return validate(
@@ -150,7 +135,7 @@ class ClassifierEpochs:
             sheet = labelled_sheet(photographs, self.networks[1], labels, title, classes)
             self.run.picture("panels", sheet, epoch)
 
-    def _checkpoint(self, epoch: int, found: Validation | None = None) -> dict:
+    def _checkpoint(self, epoch: int) -> dict:
         classifier = self.networks[0]
         return {
             "kind": "classifier",
@@ -159,8 +144,8 @@ class ClassifierEpochs:
             "classes": list(self.scored.classes),
             "supervision": self.supervision,
             "epoch": epoch + 1,
-            "miou": None if found is None else found.miou,
-            "threshold": None if found is None else found.threshold,
+            "miou": None,
+            "threshold": None,
             "model": classifier.state_dict(),
             "scn": self.scn_state,
         }
@@ -170,18 +155,9 @@ def photographs_held_back(run: Run, settings: ClassifierSettings) -> Collection 
     """Photographs with labels that are not trained on: the first of the data set's val split."""
     if settings.data.split == "val" or not settings.score_images:
         return None
-    val = None
-    try:
-        val = open_split(replace(settings.data, split="val"))
-    except InputError as error:  # data of one's own need not have such a split
-        run.say(f"note: no photographs are held back for the mAP of the classification ({error})")
-    if distributed.maximum(int(val is None))[0]:
+    without = "no photographs are held back for the mAP of the classification"
+    val = open_if_there(replace(settings.data, split="val"), run, without)
+    if val is None:
         return None
     labelled = [identifier for identifier in val.ids if identifier in val.labels]
     return val.subset(labelled[: settings.score_images]) if labelled else None
-
-
-def best_so_far(path: Path) -> float:
-    """The mIoU of the best checkpoint that a run has kept, -1 if there is none."""
-    found = checkpoints.read(path).get("miou") if path.is_file() else None
-    return float(found) if isinstance(found, int | float) else -1.0

@@ -5,13 +5,17 @@ import math
 from dataclasses import dataclass
 
 from datasets.files import InputError
-from networks.backbone import WEIGHTS
 from networks.superpixel import CELL
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import Schedule, add_schedule_options
+from utils.training.schedule import (
+    Schedule,
+    add_backbone_options,
+    add_schedule_options,
+    add_sgd_options,
+)
 
 
 @dataclass(frozen=True)
@@ -80,25 +84,8 @@ def add_options(
     add_data_options(parser, split="train_aug")
     options.add_run_options(parser, tag)
     add_resume_options(parser)
-    group = add_schedule_options(parser, epochs=12, lr=0.1, crop=480)
-    group.add_argument("--momentum", type=options.fraction, default=4e-5, help="Nesterov momentum")
-    group.add_argument(
-        "--power", type=options.not_negative, default=power, help="of the polynomial decay of lr"
-    )
-    group.add_argument(
-        "--weight_decay", type=options.not_negative, default=4e-5, help="of weights, not biases"
-    )
-    group.add_argument("--clip", type=options.positive, default=1.0, help="gradient norm limit")
-    group.add_argument(
-        "--amp", action="store_true", help="bfloat16 convolutions: less memory, faster on new GPUs"
-    )
-    group.add_argument(
-        "--accumulate",
-        type=options.count,
-        default=1,
-        help="take a batch in so many parts, one after the other: less memory. Batch statistics "
-        "and the IPC loss's sums are then those of a part",
-    )
+    group = add_schedule_options(parser, epochs=12, lr=0.1, crop=480, power=power)
+    add_sgd_options(group, momentum=4e-5, weight_decay=4e-5, clip=1.0, accumulate=1)
     add_network_options(parser)
     group = parser.add_argument_group("IPC loss")
     group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
@@ -133,13 +120,7 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="superpixel network (default: that of the run scn, else data/scn_bsds500.pt)",
     )
-    group.add_argument("--backbone", choices=tuple(WEIGHTS), default="resnet50")
-    group.add_argument(
-        "--backbone_weights",
-        default="imagenet",
-        metavar="imagenet|none|FILE",
-        help="torchvision's ImageNet weights, training from scratch, or a file of weights",
-    )
+    add_backbone_options(group, "resnet50", "a file of weights")
     group.add_argument("--no_dcr", action="store_true", help="plain CAM network, for comparison")
 
 

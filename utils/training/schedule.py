@@ -4,7 +4,8 @@ import argparse
 from dataclasses import dataclass
 
 from datasets.files import InputError
-from utils.runs.options import count, positive
+from networks.backbone import WEIGHTS
+from utils.runs.options import count, fraction, not_negative, positive
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,12 @@ class Schedule:
 
 
 def add_schedule_options(
-    parser: argparse.ArgumentParser, epochs: int, lr: float, crop: int
+    parser: argparse.ArgumentParser, epochs: int, lr: float, crop: int, power: float
 ) -> argparse._ArgumentGroup:
-    """How long and on what crops a network is trained."""
+    """How long and on what crops a network of superpixels or classes is trained."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=count, default=epochs, help="passes over the images")
-    group.add_argument("--batch", type=count, default=16, help="images a step")
-    group.add_argument("--lr", type=positive, default=lr, help="learning rate")
-    group.add_argument("--crop", type=count, default=crop, help="side of the crops, pixels")
+    add_step_options(group, 16, lr, crop, power)
     group.add_argument(
         "--long_side",
         type=count,
@@ -56,3 +55,61 @@ def add_schedule_options(
         help="the longer side is resized to a random length in this range before cropping, pixels",
     )
     return group
+
+
+def add_step_options(
+    group: argparse._ArgumentGroup, batch: int, lr: float, crop: int, power: float
+) -> None:
+    """What every training takes for a step, and how fast it learns."""
+    group.add_argument("--batch", type=count, default=batch, help="images a step")
+    group.add_argument("--lr", type=positive, default=lr, help="learning rate")
+    group.add_argument(
+        "--power",
+        type=not_negative,
+        default=power,
+        help="of the polynomial decay of lr; 0 keeps it constant",
+    )
+    group.add_argument("--crop", type=count, default=crop, help="side of the crops, pixels")
+    group.add_argument(
+        "--amp", action="store_true", help="bfloat16 convolutions: less memory, faster on new GPUs"
+    )
+
+
+def add_sgd_options(
+    group: argparse._ArgumentGroup,
+    momentum: float,
+    weight_decay: float,
+    clip: float | None,
+    accumulate: int,
+) -> None:
+    """How SGD takes a step."""
+    group.add_argument("--momentum", type=fraction, default=momentum, help="of SGD")
+    group.add_argument(
+        "--weight_decay", type=not_negative, default=weight_decay, help="of weights, not biases"
+    )
+    limit = "gradient norm limit" if clip else "gradient norm limit (default: none)"
+    group.add_argument("--clip", type=positive, default=clip, help=limit)
+    group.add_argument(
+        "--accumulate",
+        type=count,
+        default=accumulate,
+        help="take a batch in so many parts, one after the other: less memory. Batch statistics "
+        "and the sums that a loss divides by are then those of a part",
+    )
+
+
+def add_backbone_options(group: argparse._ArgumentGroup, backbone: str, files: str) -> None:
+    """A ResNet and its weights.
+
+    Args:
+        group: takes the options.
+        backbone: by default.
+        files: which files of weights can be given, in words.
+    """
+    group.add_argument("--backbone", choices=tuple(WEIGHTS), default=backbone)
+    group.add_argument(
+        "--backbone_weights",
+        default="imagenet",
+        metavar="imagenet|none|FILE",
+        help=f"torchvision's ImageNet weights, training from scratch, or {files}",
+    )

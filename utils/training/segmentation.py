@@ -1,12 +1,13 @@
 """Step 6, the recipe of the segmentation network. docs/method.md, section 5."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from datasets.collection import Collection, missing_masks
+from datasets.collection import Collection, with_masks
 from datasets.files import InputError, read_json
 from datasets.loading import SegmentationCrops
 from networks.deeplab import DeepLab, segmentation_loss
@@ -19,13 +20,16 @@ from utils.runs import devices, distributed, options
 from utils.runs.data import open_split
 from utils.runs.run import Run
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import Losses
+from utils.training.losses import losses_of
 from utils.training.optimisers import segmentation_groups, sgd
 from utils.training.segmentation_epochs import SegmentationEpochs, photographs_to_score
 from utils.training.segmentation_options import MASKS, SegmentationSettings
 
 DECAY_EVERY = 10
 """Steps between two decays of the learning rate."""
+
+TRAINING_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
+"""Of a photograph's sides before it is cropped; one is drawn each time."""
 
 
 def train_segmentation(settings: SegmentationSettings) -> None:
@@ -54,7 +58,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         crops = SegmentationCrops(
             labelled,
             settings.crop,
-            settings.train_scales,
+            TRAINING_SCALES,
             settings.run.seed,
             settings.run.skip_bad,
         )
@@ -67,12 +71,12 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         stage = Stage(
             model,
             network,
-            Objective(model, loss.names),
+            losses_of(model, loss.names, inputs),
             optimizer,
             kept.after_epoch,
             power=settings.power,
             decay_every=DECAY_EVERY,
-            clip=settings.clip,
+            clip=settings.clip or math.inf,
             accumulate=settings.accumulate,
         )
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
@@ -106,22 +110,9 @@ class SegmentationLoss(nn.Module):
         return losses[None] * len(images) * distributed.processes()
 
 
-class Objective:
-    """The losses of a batch by name.
-
-    Args:
-        model: a SegmentationLoss, perhaps split over devices.
-        names: of its losses.
-    """
-
-    def __init__(self, model: nn.Module, names: tuple[str, ...]) -> None:
-        self.model, self.names = model, names
-
-    def __call__(self, batch: dict[str, Tensor]) -> Losses:
-        """The scalars of a batch on the device."""
-        images = normalise(channels_first(batch["image"]))
-        losses = self.model(images, batch["mask"].long()).sum(0) / len(images)
-        return dict(zip(self.names, losses, strict=True))
+def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What a SegmentationLoss takes of a batch: normalised images and labels."""
+    return normalise(channels_first(batch["image"])), batch["mask"].long()
 
 
 def with_labels(settings: SegmentationSettings, photographs: Collection) -> tuple[Collection, str]:
@@ -148,8 +139,7 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
         folder = best_labels(Path(settings.run.experiments) / settings.labels_from)
         words = f"{folder} (the best of {settings.labels_from})"
     labelled = replace(photographs, masks=folder)
-    missing = set(missing_masks(labelled))
-    labelled = labelled.subset([i for i in photographs.ids if i not in missing])
+    labelled = labelled.subset(with_masks(labelled))
     if not labelled.ids:
         raise InputError(
             f"{folder}: holds no label map <id>.png of {photographs.name} {photographs.split}; "
@@ -170,31 +160,21 @@ def best_labels(folder: Path) -> Path:
             "split, or name labels with --labels_from RUN or --pseudo_labels DIR"
         )
     found = read_json(folder / "result.json")
-    try:
-        if "thresholds" not in found:
-            refined = (folder / "pseudo_labels_crf").is_dir()
-            name = "pseudo_labels_crf" if refined else "pseudo_labels"
-            return folder / name / f"{found['threshold']:g}"
-        best, name = found["best"], "pseudo_labels"
-        if "crf" in found and found["crf"]["best"]["miou"] > best["miou"]:
-            best, name = found["crf"]["best"], "pseudo_labels_crf"
-        return folder / name / f"{best['threshold']:g}"
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise InputError(
-            f"{folder}: its result.json is not what an evaluator wrote; run it again"
-        ) from None
+    name = found.get("best_labels") if isinstance(found, dict) else None
+    if not isinstance(name, str):
+        raise InputError(f"{folder}: its result.json is not what an evaluator wrote; run it again")
+    return folder / name
 
 
 def say_what_is_missing(run: Run, photographs: Collection, labelled: Collection) -> None:
     """Say how many photographs are left out for want of a label map, and what else to know."""
-    for note in photographs.notes:
-        run.say(f"note: {note}")
+    run.note(*photographs.notes)
     there = set(labelled.ids)
     missing = [identifier for identifier in photographs.ids if identifier not in there]
     if missing:
-        run.say(
-            f"note: {len(missing)} of {len(photographs.ids)} photographs have no label map, such "
-            f"as {missing[0]}: trained without them"
+        run.note(
+            f"{len(missing)} of {len(photographs.ids)} photographs have no label map, such as "
+            f"{missing[0]}: trained without them"
         )
 
 

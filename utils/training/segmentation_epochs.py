@@ -4,16 +4,15 @@ from dataclasses import replace
 
 import torch
 
-from datasets.collection import Collection, evenly_spread, missing_masks
-from datasets.files import InputError
+from datasets.collection import Collection, evenly_spread, with_masks
 from networks.deeplab import DeepLab
-from utils import checkpoints
 from utils.pictures.contact_sheet import segmentation_sheet
 from utils.runs import distributed
-from utils.runs.data import open_split
+from utils.runs.data import open_if_there
 from utils.runs.run import Run
 from utils.scores.segmentation import validate_segmentation
-from utils.training.classifier_epochs import PANELS, best_so_far
+from utils.training.classifier_epochs import PANELS
+from utils.training.kept import Kept
 from utils.training.losses import shown
 from utils.training.segmentation_options import SegmentationSettings
 
@@ -30,7 +29,7 @@ class SegmentationEpochs:
         device: of the network.
 
     Attributes:
-        best: the best mIoU so far, -1 if nothing is scored.
+        kept: the checkpoints.
     """
 
     def __init__(
@@ -44,8 +43,7 @@ class SegmentationEpochs:
     ) -> None:
         self.run, self.settings, self.network = run, settings, network
         self.classes, self.scored, self.device = classes, scored, device
-        resumed = settings.resuming.resume is not None
-        self.best = best_so_far(run.folder / "best.pt") if resumed else -1.0
+        self.kept = Kept(run, settings.resuming.resume is not None)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, show, log and save."""
@@ -60,13 +58,8 @@ class SegmentationEpochs:
             )
             self.run.scalars({"score/miou": miou}, done)
         self.run.say(line)
-        if not distributed.is_first():
-            return
-        # Without what was found with masks: the last checkpoint is the one that uses none.
-        checkpoints.save(self.run.folder / "last.pt", self._checkpoint(done))
-        if miou is not None and miou > self.best:
-            self.best = miou
-            checkpoints.save(self.run.folder / "best.pt", self._checkpoint(done, miou))
+        if distributed.is_first():
+            self.kept.save(self._checkpoint(done), None if miou is None else {"miou": miou})
 
     def _score(self, step: int) -> float:
         readers = self.settings.run.readers(self.device)
@@ -78,7 +71,7 @@ class SegmentationEpochs:
             self.run.picture("panels", segmentation_sheet(found.shown, self.classes), step)
         return found.miou
 
-    def _checkpoint(self, step: int, miou: float | None = None) -> dict:
+    def _checkpoint(self, step: int) -> dict:
         return {
             "kind": "segmentation",
             "backbone": self.settings.backbone,
@@ -87,36 +80,26 @@ class SegmentationEpochs:
             "stride": self.settings.stride,
             "classes": list(self.classes),
             "step": step,
-            "miou": miou,
+            "miou": None,
             "model": self.network.state_dict(),
         }
 
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
-        if self.best > -1:
-            self.run.say(
-                f"best.pt is the step with the best mIoU against the masks of "
-                f"{len(self.scored.ids)} photographs of {self.scored.split}: chosen with masks. "
-                "last.pt uses none."
-            )
-        kept = self.run.folder / ("best.pt" if self.best > -1 else "last.pt")
-        self.run.say(f"next: python evaluator_seg.py --checkpoint {kept}")
+        count = 0 if self.scored is None else len(self.scored.ids)
+        self.kept.say_which(f"{count} photographs of val", "evaluator_seg.py")
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:
-    """Photographs with masks of the split that is scored, evenly spread; None if there are none."""
+    """Photographs of val with masks, evenly spread; None if there are none."""
     if not settings.score_images:
         return None
-    split, found = settings.score_split, None
-    try:
-        found = open_split(replace(settings.data, split=split))
-    except InputError as error:  # data of one's own need not have such a split
-        run.say(f"note: nothing is scored while training ({error})")
-    if distributed.maximum(int(found is None))[0]:
+    without = "nothing is scored while training"
+    val = open_if_there(replace(settings.data, split="val"), run, without)
+    if val is None:
         return None
-    unmasked = set(missing_masks(found))
-    masked = [identifier for identifier in found.ids if identifier not in unmasked]
+    masked = with_masks(val)
     if not masked:
-        run.say(f"note: {found.name} {split} has no masks: nothing is scored while training")
+        run.note(f"{without} ({val.name} val has no masks)")
         return None
-    return found.subset(evenly_spread(masked, settings.score_images))
+    return val.subset(evenly_spread(masked, settings.score_images))

@@ -1,14 +1,13 @@
 """Step 3, the recipe of the superpixel network. docs/method.md, section 1."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.collection import Collection
+from datasets.collection import Collection, evenly_spread, with_masks
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from datasets.loading import TrainingCrops
@@ -24,9 +23,9 @@ from utils.runs.data import DataSettings, add_data_options, data_settings, open_
 from utils.runs.distributed import is_first
 from utils.runs.options import RunSettings, run_settings, taken
 from utils.runs.run import Run
-from utils.scores.superpixel_validation import validate_superpixels, with_masks
+from utils.scores.superpixel_validation import validate_superpixels
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import Losses, shown
+from utils.training.losses import losses_of, shown
 from utils.training.optimisers import trainable
 from utils.training.schedule import Schedule, add_schedule_options
 
@@ -59,13 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add_run_options(parser, tag="scn")
     add_resume_options(parser)
-    group = add_schedule_options(parser, epochs=50, lr=5e-5, crop=512)
-    group.add_argument(
-        "--power",
-        type=options.not_negative,
-        default=0.0,
-        help="of the polynomial decay of lr; 0 keeps it constant",
-    )
+    group = add_schedule_options(parser, epochs=50, lr=5e-5, crop=512, power=0.0)
     group.add_argument(
         "--position_weight",
         type=options.not_negative,
@@ -84,7 +77,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=1.0,
         help="weight of Lab's a and b against L, in 8-bit values; 2.55 is CIE's proportion",
     )
-    group.add_argument("--amp", action="store_true", help="bfloat16 convolutions")
     group = parser.add_argument_group("scoring after each epoch (needs masks)")
     group.add_argument(
         "--score_images",
@@ -136,8 +128,7 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
             f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on "
             f"{devices.describe(device)}; writing to {run.folder}"
         )
-        for note in photographs.notes:
-            run.say(f"note: {note}")
+        run.note(*photographs.notes)
         crops = TrainingCrops(
             photographs,
             schedule.crop,
@@ -148,7 +139,7 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         )
         optimizer = torch.optim.Adam(trainable(scn), lr=schedule.lr, betas=(0.9, 0.999))
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops, device)
-        objective = losses_of(network, TERMS[settings.objective])
+        objective = losses_of(network, TERMS[settings.objective], inputs)
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.power)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
@@ -191,17 +182,11 @@ class SuperpixelLoss(nn.Module):
         return torch.stack(terms)[None] * len(images)
 
 
-def losses_of(network: nn.Module, names: tuple[str, ...]) -> Callable[[dict[str, Tensor]], Losses]:
-    """The losses of a batch by name; `network` is a SuperpixelLoss, perhaps split over devices."""
-
-    def losses(batch: dict[str, Tensor]) -> Losses:
-        images = normalise(channels_first(batch["image"]))
-        images = images * inside(batch["box"], *images.shape[2:])
-        lab = channels_first(batch["lab"]).float() / 255
-        terms = network(images, lab).sum(0) / len(images)
-        return dict(zip(names, terms, strict=True))
-
-    return losses
+def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What a SuperpixelLoss takes of a batch: normalised images, and their CIE-Lab in 0..1."""
+    images = normalise(channels_first(batch["image"]))
+    images = images * inside(batch["box"], *images.shape[2:])
+    return images, channels_first(batch["lab"]).float() / 255
 
 
 class SuperpixelEpochs:
@@ -230,7 +215,8 @@ class SuperpixelEpochs:
     ) -> None:
         self.run, self.scn, self.device = run, scn, device
         self.epochs, self.dataset = settings.schedule.epochs, photographs.name
-        self.masked = with_masks(photographs, settings.score_images)
+        masked = evenly_spread(with_masks(photographs), settings.score_images)
+        self.masked = photographs.subset(masked)
         sample = crops[0, 0]
         if "error" in sample:
             raise InputError(sample["error"])
@@ -256,4 +242,4 @@ class SuperpixelEpochs:
     def _left_out(self, message: str) -> None:
         if message not in self.told:
             self.told.add(message)
-            self.run.say(f"note: not scored: {message}")
+            self.run.note(f"not scored: {message}")

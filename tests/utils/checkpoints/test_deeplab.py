@@ -135,12 +135,12 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "key, value, message",
     [
-        ("backbone", "vgg16", "'backbone' is none of resnet18, .*resnet101"),
-        ("backbone", ["resnet18"], "'backbone' is none of"),
-        ("trunk", "onnx", "'trunk' is none of torchvision, caffe"),
-        ("head", None, "'head' is none of v2, v3"),
+        ("backbone", "vgg16", "'backbone' is not one of resnet18, .*resnet101"),
+        ("backbone", ["resnet18"], "'backbone' is not one of"),
+        ("trunk", "onnx", "'trunk' is not one of torchvision, caffe"),
+        ("head", None, "'head' is not one of v2, v3"),
         ("head", "v3", "holds no segmentation network"),
-        ("classes", ["cat", 7], "'classes' is no list of names"),
+        ("classes", ["cat", 7], "'classes' is not a list of names"),
         ("classes", ["cat", "dog", "cow"], "names 3 classes, but its head has 2"),
         ("backbone", "resnet34", "not the weights of resnet34 of the torchvision kind"),
         ("model", {}, "holds no weights"),

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets.collection import Collection
+from datasets.collection import Collection, evenly_spread, with_masks
 from networks.superpixel import SuperpixelNet
 from utils.inference.superpixels import reconstruction
-from utils.scores.superpixel_validation import filled, validate_superpixels, with_masks
+from utils.scores.superpixel_validation import filled, validate_superpixels
 
 
 def test_unlabelled_pixels_take_the_nearest_class():
@@ -51,7 +51,7 @@ def test_superpixels_of_a_grid(halves):
             q[:, 4] = 1
             return q
 
-    chosen = with_masks(halves, 3)
+    chosen = halves.subset(evenly_spread(with_masks(halves), 3))
     assert chosen.ids == ("p0", "p2", "p3")
     left_out = []
     found = validate_superpixels(chosen, Grid(), torch.device("cpu"), left_out.append)
