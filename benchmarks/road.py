@@ -1,22 +1,24 @@
 """What part of full supervision is reached: the whole road from image-level labels to a network.
 
 Segmentation networks of the same budget are trained on the pseudo labels of plain CAM, of the image
-method and of the saliency method, and on masks, and scored on scenes that no stage has seen. The
-measure is weak / full: their mIoU over that of the network trained on masks.
+method and of the saliency method, and on masks, and scored on photographs that no stage has seen.
+The measure is weak / full: their mIoU over that of the network trained on masks. Each step is the
+project's own script, so plain CAM is upsampled by superpixels too.
 
-Each step is the project's own script. A step that is finished is not run again, so the same command
-goes on where it stopped.
+A step that is finished is not run again: the same command goes on where it stopped.
 
-    python -m benchmarks.road   # 240 generated scenes to train on, 200 others to test
+    python -m benchmarks.road   # generated scenes: 240 to train on, 200 others to test
+    python -m benchmarks.road --voc_root DIR   # photographs: its train split, tested on its val
+    python -m benchmarks.road --voc_root DIR --test_root DIR2
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import split
 
 from benchmarks.measure import table
 from benchmarks.quality import Results
@@ -24,8 +26,6 @@ from datasets.demo import generate
 from datasets.files import InputError, read_json
 from utils.runs import options
 from utils.runs.start import start
-
-PLAIN_CAM = ("--no_dcr", "--ipc_weight", "0", "--beta_train", "0")
 
 
 @dataclass(frozen=True)
@@ -41,27 +41,63 @@ class Labels:
 
     name: str
     script: str = ""
-    training: tuple[str, ...] = ()
-    inference: tuple[str, ...] = ()
+    training: str = ""
+    inference: str = ""
 
 
-KINDS = (
-    Labels("plain CAM", "image", PLAIN_CAM, ("--beta", "0")),
-    Labels("image method", "image", ("--patches", "1")),
-    Labels("saliency method", "sal"),
-    Labels("masks"),
+PLAIN = Labels("plain CAM", "image", "--no_dcr --ipc_weight 0 --beta_train 0", "--beta 0")
+MASKS = Labels("masks")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Arguments of the stages: as little as possible besides the scripts' defaults.
+
+    Attributes:
+        kinds: of labels.
+        superpixels: of train_scn.py; nothing takes the network that comes with the project.
+        classifier: of train_cls_image.py and train_cls_sal.py.
+        cams: of their evaluators.
+        network: of train_seg.py.
+        steps: of train_seg.py, unless --steps is given.
+    """
+
+    kinds: tuple[Labels, ...]
+    superpixels: str
+    classifier: str
+    cams: str
+    network: str
+    steps: int
+
+
+CROPS = "--batch 8 --crop 112"
+SCRATCH = "--backbone resnet18 --backbone_weights none"
+SCENES = Recipe(
+    kinds=(
+        PLAIN,
+        Labels("image method", "image", "--patches 1"),
+        Labels("saliency method", "sal"),
+        MASKS,
+    ),
+    superpixels=f"{CROPS} --long_side 96 144 --epochs 6 --lr 1e-3",
+    classifier=f"{CROPS} {SCRATCH} --long_side 96 144 --epochs 15 --lr 0.02 --momentum 0.9 "
+    "--clip 10 --gamma 0.98",
+    cams="--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6",
+    network=f"{CROPS} {SCRATCH} --stride 16 --accumulate 1 --lr 0.005 --clip 10",
+    steps=600,
 )
-
-CROPS = tuple(split("--batch 8 --crop 112"))
-SCHEDULE = tuple(
-    split(
-        "--long_side 96 144 --epochs 15 --score_images 0 --lr 0.02 --momentum 0.9 --clip 10 "
-        "--gamma 0.98"
-    )
-)
-SCRATCH = tuple(split("--backbone resnet18 --backbone_weights none"))
-CAMS = tuple(split("--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6"))
 """Generated scenes, from scratch: as scripts/demo.sh has it."""
+
+IMAGENET = "--backbone efficientnet_lite0 --backbone_weights imagenet"
+PHOTOGRAPHS = Recipe(
+    kinds=(PLAIN, Labels("image method", "image", "--patches 4"), MASKS),
+    superpixels="",
+    classifier=f"{IMAGENET} --batch 8 --crop 256 --long_side 256 400 --epochs 12",
+    cams="--scales 0.5",
+    network=f"{IMAGENET} --batch 8 --accumulate 1 --crop 256 --lr 2e-3",
+    steps=300,
+)
+"""Photographs, from ImageNet features. (Without saliency maps: those at hand come from masks.)"""
 
 
 class Road:
@@ -69,58 +105,77 @@ class Road:
 
     Args:
         args: the benchmark's options.
+        recipe: of the stages.
+        train, test: arguments that name the data.
         seed: of all stages.
     """
 
-    def __init__(self, args: argparse.Namespace, seed: int) -> None:
-        self.args, self.seed = args, seed
-        data = ["--dataset", "custom", "--root", args.root]
-        run = ["--experiments", args.experiments, "--device", args.device, "--seed", str(seed)]
-        self.common = [*data, *run]
-        self.folder = Path(args.experiments)
+    def __init__(
+        self, args: argparse.Namespace, recipe: Recipe, train: str, test: str, seed: int
+    ) -> None:
+        self.recipe, self.train, self.test = recipe, train.split(), test.split()
+        self.steps, self.amp = args.steps or recipe.steps, ["--amp"] if args.amp else []
+        self.seed, self.folder = seed, Path(args.experiments)
+        self.run = ["--experiments", args.experiments, "--device", args.device]
+        self.run += ["--seed", str(seed)]
 
-    def call(self, script: str, tag: str, *arguments: str) -> Path:
-        """Run a script unless its run `tag` is finished; the run's folder."""
-        folder = self.folder / tag
+    def call(self, name: str, script: str, *arguments: str) -> Path:
+        """Run a script unless that was done; the run's folder.
+
+        Its tag is made of the arguments, and these name the folders of the stages before, so that
+        whatever is set differently is run anew, and what follows it.
+        """
+        digest = hashlib.sha256(" ".join([script, *arguments]).encode()).hexdigest()[:8]
+        folder = self.folder / f"{name.replace(' ', '_')}_{self.seed}_{digest}"
         if not (folder / "finished").is_file():
             resume = ["--resume"] if script.startswith("train") else []
-            command = [sys.executable, script, *self.common, "--tag", tag, *arguments, *resume]
+            command = [sys.executable, script, *self.run, "--tag", folder.name, *arguments, *resume]
             if subprocess.run(command).returncode:
-                raise InputError(f"{script} --tag {tag}: failed; its message is above")
+                raise InputError(f"{script} --tag {folder.name}: failed; its message is above")
             (folder / "finished").touch()
         return folder
 
     def measure(self, labels: Labels) -> dict:
         """Train on one kind of labels: its entry in the results file."""
-        args, name = self.args, f"{labels.name.replace(' ', '_')}_{self.seed}"
         entry: dict = {}
         kind = ["--pseudo_labels", "masks"]
         if labels.script:
-            superpixels = "--long_side 96 144 --epochs 6 --lr 1e-3 --split train --score_images 0"
-            scn = self.call("train_scn.py", f"scn_{self.seed}", *CROPS, *split(superpixels))
-            classifier = [*CROPS, *SCRATCH, *SCHEDULE, "--split", "train"]
-            classifier += ["--scn", str(scn / "last.pt"), *labels.training]
-            trained = self.call(f"train_cls_{labels.script}.py", f"cls_{name}", *classifier)
-            inference = [*CAMS, "--split", "train", "--checkpoint", str(trained / "last.pt")]
-            inference += ["--report_images", "0", *labels.inference]
-            cams = self.call(f"evaluator_cls_{labels.script}.py", f"labels_{name}", *inference)
-            entry["labels"] = round(100 * read_json(cams / "result.json")["best"]["miou"], 2)
-            kind = ["--labels_from", cams.name]
-        steps = str(args.steps)
-        budget = ["--lr", str(args.lr), "--steps", steps, "--score_every", steps]
-        budget += split("--stride 16 --split train --accumulate 1 --score_images 0")
-        network = self.call("train_seg.py", f"seg_{name}", *CROPS, *SCRATCH, *budget, *kind)
-        test = ["--split", "val", "--report_images", "0", "--checkpoint", str(network / "last.pt")]
-        scored = self.call("evaluator_seg.py", f"test_{name}", *test)
-        entry["miou"] = round(100 * read_json(scored / "result.json")["best"]["miou"], 2)
+            made = self.make(labels)
+            entry["labels"] = percent(made)
+            kind = ["--labels_from", made.name]
+        steps = ["--steps", str(self.steps), "--score_every", str(self.steps), *self.amp]
+        arguments = [*self.train, *self.recipe.network.split(), *steps, *kind]
+        network = self.call(f"seg {labels.name}", "train_seg.py", *arguments, "--score_images", "0")
+        scored = [*self.test, "--report_images", "0", "--checkpoint", str(network / "last.pt")]
+        entry["miou"] = percent(self.call(f"test {labels.name}", "evaluator_seg.py", *scored))
         return entry
 
+    def make(self, labels: Labels) -> Path:
+        """Train a classifier and write its pseudo labels: the folder of the evaluation."""
+        recipe, superpixels = self.recipe, []
+        if recipe.superpixels:
+            scn = self.call("scn", "train_scn.py", *self.train, *recipe.superpixels.split())
+            superpixels = ["--scn", str(scn / "last.pt")]
+        arguments = [*self.train, *recipe.classifier.split(), *labels.training.split()]
+        arguments += [*superpixels, *self.amp, "--score_images", "0"]
+        script = f"train_cls_{labels.script}.py"
+        trained = self.call(f"cls {labels.name}", script, *arguments)
+        arguments = [*self.train, *recipe.cams.split(), *labels.inference.split()]
+        arguments += ["--checkpoint", str(trained / "last.pt"), "--report_images", "0"]
+        script = f"evaluator_cls_{labels.script}.py"
+        return self.call(f"labels {labels.name}", script, *arguments)
 
-def rows(results: Results, settings: dict) -> list[list[str]]:
+
+def percent(evaluation: Path) -> float:
+    """The best mIoU of an evaluation."""
+    return round(100 * read_json(evaluation / "result.json")["best"]["miou"], 2)
+
+
+def rows(results: Results, kinds: tuple[Labels, ...], settings: dict) -> list[list[str]]:
     """A row for every kind of labels: label mIoU, network mIoU and weak / full of each seed."""
     found = {k: e for k, e in results.entries.items() if e["settings"] == settings}
     lines = []
-    for kind in KINDS:
+    for kind in kinds:
         mine = {k.rpartition(" ")[2]: e for k, e in found.items() if k.startswith(f"{kind.name} ")}
         full = {s: found[f"masks seed {s}"]["miou"] for s in mine if f"masks seed {s}" in found}
         lines.append(
@@ -134,39 +189,52 @@ def rows(results: Results, settings: dict) -> list[list[str]]:
     return lines
 
 
-HEADER = ("trained on", "mIoU of the labels", "mIoU on the test scenes", "weak / full")
+HEADER = ("trained on", "mIoU of the labels", "mIoU on the test photographs", "weak / full")
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, and print the table."""
-    root = Path(args.root)
-    if not root.is_dir():
-        generate(root, args.images, args.test_images, 112, 7, progress=True)
-    names = ("images", "test_images", "steps", "lr")
-    settings = {name: getattr(args, name) for name in names}
-    results = Results(Path(args.results), [kind.name for kind in KINDS])
+    if args.voc_root:
+        name, recipe = "road_photographs", PHOTOGRAPHS
+        train = f"--dataset voc12 --voc_root {args.voc_root} --split train"
+        test = f"--dataset voc12 --voc_root {args.test_root or args.voc_root} --split val"
+        data = {}
+    else:
+        name, recipe = "road", SCENES
+        scenes = f"{args.images}_{args.test_images}"
+        root = Path("data") / f"road_{scenes}"
+        if not root.is_dir():
+            generate(root, args.images, args.test_images, 112, 7, progress=True)
+        train, test = (f"--dataset custom --root {root} --split {s}" for s in ("train", "val"))
+        data = {"images": args.images, "test_images": args.test_images}
+    steps = args.steps or recipe.steps
+    settings = {**data, "network": recipe.network, "steps": steps, "amp": args.amp}
+    path = Path(args.results or f"benchmarks/results/{name}.json")
+    results = Results(path, [kind.name for kind in recipe.kinds])
     for seed in args.seeds:
-        road = Road(args, seed)
-        for kind in reversed(KINDS):  # masks first: without them there is no ratio
+        road = Road(args, recipe, train, test, seed)
+        for kind in reversed(recipe.kinds):  # masks first: without them there is no ratio
             key = f"{kind.name} seed {seed}"
             if results.find(key, settings) is None:
                 results.add(key, settings, road.measure(kind))
             print(f"{key}: {json.dumps(results.entries[key])}", flush=True)
-    print(table("the whole road (%), one value a seed", HEADER, rows(results, settings)))
+    shown = rows(results, recipe.kinds, settings)
+    print(table("the whole road (%), one value a seed", HEADER, shown))
 
 
 if __name__ == "__main__":
     parser = options.new_parser(__doc__)
     parser.add_argument("--seeds", type=options.natural, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--root", default="data/road", metavar="DIR", help="the generated scenes")
+    parser.add_argument("--voc_root", metavar="DIR", help="photographs in VOC layout, with masks")
+    parser.add_argument("--test_root", metavar="DIR", help="others, whose val split is the test")
     parser.add_argument("--images", type=options.count, default=240, help="scenes to train on")
     parser.add_argument("--test_images", type=options.count, default=200, help="scenes to test on")
-    parser.add_argument("--steps", type=options.count, default=600, help="of every network")
-    parser.add_argument("--lr", type=options.positive, default=0.005, help="of its trunk")
+    parser.add_argument("--steps", type=options.count, help="of every segmentation network")
+    parser.add_argument("--amp", action="store_true", help="bfloat16 convolutions in training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument(
         "--experiments", default="experiments/road", metavar="DIR", help="holds the runs"
     )
-    parser.add_argument("--results", default="benchmarks/results/road.json", metavar="FILE")
+    parser.add_argument("--results", metavar="FILE", help="one entry a network")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     start(main, parser)
