@@ -60,6 +60,8 @@ class Recipe:
         cams: of their evaluators.
         network: of train_seg.py.
         steps: of train_seg.py, unless --steps is given.
+        start: all networks begin with the backbone that was trained on these labels; by default
+            with what `network` says.
     """
 
     kinds: tuple[Labels, ...]
@@ -68,6 +70,7 @@ class Recipe:
     cams: str
     network: str
     steps: int
+    start: Labels | None = None
 
 
 CROPS = "--batch 8 --crop 112"
@@ -83,10 +86,12 @@ SCENES = Recipe(
     classifier=f"{CROPS} {SCRATCH} --long_side 96 144 --epochs 15 --lr 0.02 --momentum 0.9 "
     "--clip 10 --gamma 0.98",
     cams="--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6",
-    network=f"{CROPS} {SCRATCH} --stride 16 --accumulate 1 --lr 0.005 --clip 10",
+    network=f"{CROPS} --backbone resnet18 --stride 16 --accumulate 1 --lr 3e-3 --clip 10",
     steps=600,
+    start=PLAIN,
 )
-"""Generated scenes, from scratch: as scripts/demo.sh has it."""
+"""Generated scenes: as scripts/demo.sh has it. Classifiers are trained from scratch, and networks
+begin with that of plain CAM, where others begin with ImageNet weights."""
 
 IMAGENET = "--backbone efficientnet_lite0 --backbone_weights imagenet"
 PHOTOGRAPHS = Recipe(
@@ -145,13 +150,24 @@ class Road:
             kind = ["--labels_from", made.name]
         steps = ["--steps", str(self.steps), "--score_every", str(self.steps), *self.amp]
         arguments = [*self.train, *self.recipe.network.split(), *steps, *kind]
+        if self.recipe.start is not None:
+            begun = self.classifier(self.recipe.start) / "last.pt"
+            arguments += ["--backbone_weights", str(begun)]
         network = self.call(f"seg {labels.name}", "train_seg.py", *arguments, "--score_images", "0")
         scored = [*self.test, "--report_images", "0", "--checkpoint", str(network / "last.pt")]
         entry["miou"] = percent(self.call(f"test {labels.name}", "evaluator_seg.py", *scored))
         return entry
 
     def make(self, labels: Labels) -> Path:
-        """Train a classifier and write its pseudo labels: the folder of the evaluation."""
+        """Write a classifier's pseudo labels: the folder of the evaluation."""
+        arguments = [*self.train, *self.recipe.cams.split(), *labels.inference.split()]
+        checkpoint = str(self.classifier(labels) / "last.pt")
+        arguments += ["--checkpoint", checkpoint, "--report_images", "0"]
+        script = f"evaluator_cls_{labels.script}.py"
+        return self.call(f"labels {labels.name}", script, *arguments)
+
+    def classifier(self, labels: Labels) -> Path:
+        """Train a classifier: the folder of its run."""
         recipe, superpixels = self.recipe, []
         if recipe.superpixels:
             scn = self.call("scn", "train_scn.py", *self.train, *recipe.superpixels.split())
@@ -159,11 +175,7 @@ class Road:
         arguments = [*self.train, *recipe.classifier.split(), *labels.training.split()]
         arguments += [*superpixels, *self.amp, "--score_images", "0"]
         script = f"train_cls_{labels.script}.py"
-        trained = self.call(f"cls {labels.name}", script, *arguments)
-        arguments = [*self.train, *recipe.cams.split(), *labels.inference.split()]
-        arguments += ["--checkpoint", str(trained / "last.pt"), "--report_images", "0"]
-        script = f"evaluator_cls_{labels.script}.py"
-        return self.call(f"labels {labels.name}", script, *arguments)
+        return self.call(f"cls {labels.name}", script, *arguments)
 
 
 def percent(evaluation: Path) -> float:
