@@ -1,0 +1,87 @@
+"""The order in which benchmarks.road runs the scripts, with a stand-in for them."""
+
+import json
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from benchmarks import road
+from datasets.files import InputError
+
+
+@pytest.fixture
+def args(tmp_path):
+    return Namespace(
+        steps=None,
+        amp=False,
+        experiments=str(tmp_path),
+        device="cpu",
+    )
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """The commands that were run; each leaves the result of an evaluation."""
+    commands = []
+
+    def run(command):
+        commands.append(command[1:])
+        folder = Path(command[command.index("--experiments") + 1])
+        folder /= command[command.index("--tag") + 1]
+        folder.mkdir()
+        (folder / "result.json").write_text(json.dumps({"best": {"miou": 0.5}}))
+        return Namespace(returncode=0)
+
+    monkeypatch.setattr(road.subprocess, "run", run)
+    return commands
+
+
+def measure(args, kind, train="--root a", recipe=road.SCENES):
+    return road.Road(args, recipe, train, "--root b", 0).measure(kind)
+
+
+def scripts(commands):
+    return [command[0].removesuffix(".py") for command in commands]
+
+
+def test_the_way_from_a_kind_of_labels_to_a_score(args, called):
+    image = road.SCENES.kinds[1]
+    assert measure(args, image) == {"labels": 50, "miou": 50}
+    stages = ["train_scn", "train_cls_image", "evaluator_cls_image", "train_cls_image"]
+    assert scripts(called) == [*stages, "train_seg", "evaluator_seg"]
+    tags = [command[command.index("--tag") + 1] for command in called]
+    assert f"{args.experiments}/{tags[1]}/last.pt" in called[2]  # its own classifier's cams,
+    assert tags[2] in called[4]  # whose labels the network learns,
+    assert f"{args.experiments}/{tags[3]}/last.pt" in called[4]  # beginning with plain CAM's trunk
+    assert "--no_dcr" in called[3] and "--no_dcr" not in called[1]
+    assert called[5][called[5].index("--root") :][:2] == ["--root", "b"]
+
+
+def test_masks_need_no_labels_and_what_is_done_is_not_done_again(args, called):
+    assert measure(args, road.MASKS) == {"miou": 50}
+    assert scripts(called) == ["train_scn", "train_cls_image", "train_seg", "evaluator_seg"]
+    measure(args, road.PLAIN)
+    assert scripts(called[4:]) == ["evaluator_cls_image", "train_seg", "evaluator_seg"]
+    measure(args, road.PLAIN)
+    assert len(called) == 7
+    measure(args, road.MASKS, train="--root c")  # whatever is set differently is run anew
+    assert len(called) == 11
+
+
+def test_a_stage_that_fails_ends_it(args, monkeypatch):
+    monkeypatch.setattr(road.subprocess, "run", lambda _: Namespace(returncode=2))
+    with pytest.raises(InputError, match=r"^train_seg.py --tag seg_masks_0_\w+: failed"):
+        measure(args, road.MASKS, recipe=road.PHOTOGRAPHS)
+
+
+def test_ratios_are_taken_seed_by_seed(tmp_path):
+    results = road.Results(tmp_path / "r.json")
+    for seed, full in ((0, 80), (1, 50)):
+        results.add(f"masks seed {seed}", {"steps": 1}, {"miou": full})
+        results.add(f"plain CAM seed {seed}", {"steps": 1}, {"labels": 30, "miou": 40})
+    results.add("masks seed 2", {"steps": 2}, {"miou": 1})  # measured with others: left out
+    assert road.rows(results, (road.PLAIN, road.MASKS), {"steps": 1}) == [
+        ["plain CAM", "30.0 30.0", "40.0 40.0", "0.500 0.800"],
+        ["masks", "- -", "80.0 50.0", "1.000 1.000"],
+    ]
