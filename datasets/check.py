@@ -202,9 +202,10 @@ def format_report(report: Report, collections: list[Collection]) -> str:
     lines = []
     if report.decoded:
         modes, heights, widths = zip(*report.decoded, strict=True)
+        of_mode = ", ".join(f"{mode} {n}" for mode, n in Counter(modes).most_common())
         lines.append(
-            f"sizes: height {min(heights)} to {max(heights)}, width {min(widths)} to {max(widths)}; "
-            f"modes: {', '.join(f'{mode} {n}' for mode, n in Counter(modes).most_common())}"
+            f"sizes: height {min(heights)} to {max(heights)}, width {min(widths)} to "
+            f"{max(widths)}; modes: {of_mode}"
         )
     if report.looks:
         lines.append(f"saliency maps: {len(report.looks)}, {coverage_of(report.looks)}")

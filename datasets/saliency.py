@@ -82,7 +82,7 @@ def suspicions(looks: Sequence[Look]) -> list[str]:
     lines = []
     if not USUAL[0] <= coverage <= USUAL[1]:
         lines.append(
-            f"the saliency maps cover {coverage:.1%} of their photographs on average; "
+            f"the saliency maps cover {100 * coverage:.1f} % of their photographs on average; "
             "they should be grey values from 0 to 255, 255 being salient"
         )
     if border > coverage + INVERTED_BY:
