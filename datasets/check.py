@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -29,14 +30,7 @@ from datasets.collection import (
     without_class,
 )
 from datasets.command_line import Parser, run
-from datasets.files import (
-    IGNORE,
-    InputError,
-    image_header,
-    read_label_map,
-    read_photograph,
-    read_saliency,
-)
+from datasets.files import IGNORE, InputError, image_header, read_label_map, read_photograph
 from datasets.prepare import (
     LAYOUTS,
     add_common_options,
@@ -46,6 +40,7 @@ from datasets.prepare import (
     print_notes,
     with_labels_file,
 )
+from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes
 
 SHOWN = 20
@@ -55,7 +50,7 @@ NO_OBJECT = "photographs without any object"
 NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
-NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE})
+NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE}) | ODD
 """The kinds of findings that are not problems."""
 
 
@@ -77,24 +72,32 @@ class FilesOfPhotograph:
 class Report:
     """What reading files gave, of one photograph or of many.
 
-    `findings` are lines naming a file under their kind, `sizes` are (height, width) and
-    `mask_classes` how many masks hold a class index.
+    `findings` are lines naming a file under their kind, `decoded` the mode, height and width of
+    photographs, `mask_classes` how many masks hold a class index, `looks` of the saliency maps.
     """
 
     photographs: int = 0
     findings: dict[str, list[str]] = field(default_factory=dict)
-    modes: Counter = field(default_factory=Counter)
-    sizes: list[tuple[int, int]] = field(default_factory=list)
+    decoded: list[tuple[str, int, int]] = field(default_factory=list)
     mask_classes: Counter = field(default_factory=Counter)
+    looks: list[Look] = field(default_factory=list)
 
     def add(self, kind: str, *lines: object) -> None:
         """Note findings."""
         if lines:
             self.findings.setdefault(kind, []).extend(map(str, lines))
 
+    @contextmanager
+    def reading(self, what: str) -> Iterator[None]:
+        """Note what cannot be read in the block, and go on after it."""
+        try:
+            yield
+        except InputError as error:
+            self.add(f"{what} that cannot be read", error)
+
     def add_size(self, kind: str, path: Path, size: tuple[int, int]) -> None:
         """Note a map of another size than its photograph, if that could be read."""
-        for height, width in self.sizes:
+        for _, height, width in self.decoded:
             if size != (height, width):
                 self.add(kind, f"{path}: {size[0]} x {size[1]}, the photograph {height} x {width}")
 
@@ -103,9 +106,9 @@ class Report:
         self.photographs += other.photographs
         for kind, lines in other.findings.items():
             self.add(kind, *lines)
-        self.modes.update(other.modes)
-        self.sizes += other.sizes
+        self.decoded += other.decoded
         self.mask_classes.update(other.mask_classes)
+        self.looks += other.looks
 
     @property
     def problems(self) -> int:
@@ -119,26 +122,21 @@ class Report:
 def read_all(files: FilesOfPhotograph) -> Report:
     """Read all files of one photograph."""
     report = Report(photographs=1)
-    try:
+    with report.reading("photographs"):
         mode, _ = image_header(files.photograph)
-        report.sizes.append(read_photograph(files.photograph).shape[:2])
-        report.modes[mode] += 1
-    except InputError as error:
-        report.add("photographs that cannot be read", error)
-    if files.mask is not None:
+        report.decoded.append((mode, *read_photograph(files.photograph).shape[:2]))
+    with report.reading("masks"):
         _read_mask(files, report)
-    if files.saliency is not None:
+    with report.reading("saliency maps"):
         _read_saliency(files.saliency, report)
     return report
 
 
 def _read_mask(files: FilesOfPhotograph, report: Report) -> None:
     path, classes, label = files.mask, files.classes, files.label
-    try:
-        mask = read_label_map(path)
-    except InputError as error:
-        report.add("masks that cannot be read", error)
+    if path is None:
         return
+    mask = read_label_map(path)
     report.add_size("masks of another size than their photograph", path, mask.shape)
     indices = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist()
     outside = [i for i in indices if len(classes) < i != IGNORE]
@@ -146,20 +144,19 @@ def _read_mask(files: FilesOfPhotograph, report: Report) -> None:
         line = f"{path}: {outside}; allowed are 0 to {len(classes)} and {IGNORE}"
         report.add("masks with class indices out of range", line)
     report.mask_classes.update(i for i in indices if 1 <= i <= len(classes))
-    if label is not None:
-        names = [classes[i - 1] for i in report.mask_classes if not label[i - 1]]
-        if names:
-            report.add(NOT_IN_LABEL, f"{path}: {', '.join(names)}")
+    names = [classes[i - 1] for i in report.mask_classes if label is not None and not label[i - 1]]
+    if names:
+        report.add(NOT_IN_LABEL, f"{path}: {', '.join(names)}")
 
 
-def _read_saliency(path: Path, report: Report) -> None:
-    try:
-        size = image_header(path)[1]
-        read_saliency(path, size)
-    except InputError as error:
-        report.add("saliency maps that cannot be read", error)
+def _read_saliency(path: Path | None, report: Report) -> None:
+    if path is None:
         return
-    report.add_size(SALIENCY_SIZE, path, size)
+    look = look_at(path)
+    report.looks.append(look)
+    report.add_size(SALIENCY_SIZE, path, look.size)
+    for kind in look.odd:
+        report.add(kind, path)
 
 
 # --- a whole data set -----------------------------------------------------------------------------
@@ -180,17 +177,16 @@ def check_collections(collections: list[Collection], workers: int) -> Report:
 
 def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph]:
     """The files to read of a split; those that are missing are noted in the report."""
-    without_mask, without_saliency = missing_masks(collection), missing_saliency(collection)
+    no_mask, no_saliency = set(missing_masks(collection)), set(missing_saliency(collection))
     # COCO has photographs without objects by nature; anywhere else a label was forgotten.
     no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"
     for kind, ids in (
-        ("photographs without mask", without_mask if collection.masks else []),
-        ("photographs without saliency map", without_saliency if collection.saliency else []),
+        ("photographs without mask", no_mask if collection.masks else []),
+        ("photographs without saliency map", no_saliency if collection.saliency else []),
         ("photographs without image-level label", missing_labels(collection)),
         (no_class, without_class(collection)),
     ):
         report.add(kind, *(collection.images[identifier] for identifier in ids))
-    no_mask, no_saliency = set(without_mask), set(without_saliency)
     for i in collection.ids:
         yield FilesOfPhotograph(
             collection.images[i],
@@ -204,16 +200,19 @@ def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph
 def format_report(report: Report, collections: list[Collection]) -> str:
     """The report as text."""
     lines = []
-    if report.sizes:
-        heights, widths = np.array(report.sizes).T
+    if report.decoded:
+        modes, heights, widths = zip(*report.decoded, strict=True)
+        of_mode = ", ".join(f"{mode} {n}" for mode, n in Counter(modes).most_common())
         lines.append(
-            f"sizes: height {heights.min()} to {heights.max()}, width {widths.min()} to "
-            f"{widths.max()}; modes: {', '.join(f'{m} {n}' for m, n in report.modes.most_common())}"
+            f"sizes: height {min(heights)} to {max(heights)}, width {min(widths)} to "
+            f"{max(widths)}; modes: {of_mode}"
         )
+    if report.looks:
+        lines.append(f"saliency maps: {len(report.looks)}, {coverage_of(report.looks)}")
     lines += ["", *class_table(collections, report.mask_classes)]
     for kind, found in report.findings.items():
-        lines += ["", f"{'note' if kind in NOTES else 'PROBLEM'}: {len(found)} {kind}"]
-        lines += [f"  {line}" for line in found[:SHOWN]]
+        heading = f"{'note' if kind in NOTES else 'PROBLEM'}: {len(found)} {kind}"
+        lines += ["", heading, *(f"  {line}" for line in found[:SHOWN])]
         if len(found) > SHOWN:
             lines.append(f"  and {len(found) - SHOWN} more")
     return "\n".join(lines)
@@ -253,7 +252,7 @@ def _command(args: argparse.Namespace) -> int:
     report.add("splits that cannot be used", *refused)
     print(f"{layout.NAME} {root}: {', '.join(splits)}")
     print(format_report(report, collections) + "\n")
-    notes = index.texts()
+    notes = [*index.texts(), *suspicions(report.looks)]
     for what in ("masks", "saliency"):
         without = [c.split for c in collections if getattr(c, what) is None]
         if without:

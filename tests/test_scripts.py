@@ -76,6 +76,7 @@ def test_what_a_training_leaves(trained, tag):
     assert options["script"].startswith("train_") and options["batch"] == 4
     log = (trained / tag / "log.txt").read_text()
     assert "epoch 1/" in log and "next: python" in log and "nan" not in log
+    assert ("saliency maps: 12 of 12 photographs, covering" in log) == (tag == "cls_sal")
 
 
 @pytest.mark.slow

@@ -109,6 +109,37 @@ def test_notes_are_no_problems(check, voc_root):
     assert "note: 1 saliency maps of another size" in text
 
 
+@pytest.mark.parametrize(
+    "pixels, kind",
+    [
+        (np.ones(SIZE, np.uint8), "all black (no value above 1; 255 is salient)"),
+        (np.full(SIZE, 255, np.uint8), "all white"),
+        (np.full((*SIZE, 4), 99, np.uint8), "with transparency"),
+    ],
+)
+def test_odd_saliency_maps_are_noted(check, voc_root, pixels, kind):
+    Image.fromarray(pixels).save(voc_root / SALIENCY)
+    status, text = check("--split", "train")
+    assert status == 0
+    assert f"note: 1 saliency maps {'that are ' * ('all' in kind)}{kind}" in text
+    assert f"\n  {voc_root / SALIENCY}\n" in text
+
+
+def test_inverted_saliency_maps_are_noted_together(check, voc_root):
+    bright_inside = np.zeros(SIZE, np.uint8)
+    bright_inside[4:-4, 4:-4] = 200
+    paths = sorted((voc_root / "saliency_map").iterdir())
+    for path in paths:
+        Image.fromarray(bright_inside).save(path)
+    Image.fromarray(255 - bright_inside).save(paths[0])
+    assert "saliency maps: 5, covering 43.5 % of a photograph" in check()[1]
+    assert "are they inverted?" not in check()[1]
+    for path in paths:
+        Image.fromarray(255 - bright_inside).save(path)
+    status, text = check()
+    assert status == 0 and text.count("are they inverted?") == 1
+
+
 def test_without_masks_and_saliency(check, voc_root):
     (voc_root / "SegmentationClassAug").rename(voc_root / "elsewhere")
     (voc_root / "saliency_map").rename(voc_root / "maps")
@@ -154,6 +185,9 @@ def test_roots_from_dataset_root_and_the_environment(voc_root, monkeypatch, caps
 
 def test_real_photographs(shared, capsys):
     assert main(["--voc_root", str(shared / "coco_mini_voc"), "--workers", "1"]) == 0
-    assert "234 photographs read" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "234 photographs read" in out
+    assert "saliency maps: 234, covering 30.8 % of a photograph" in out
+    assert "inverted" not in out
     assert main(["--dataset", "coco", "--coco_root", str(shared / "coco_mini_2014")]) == 0
     assert "80 photographs read" in capsys.readouterr().out

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from datasets.collection import Collection, missing_saliency, require_labels
+from datasets.collection import Collection, evenly_spread, missing_saliency, require_labels
 from datasets.files import InputError
 from datasets.loading import TrainingCrops
+from datasets.saliency import coverage_of, look_at, suspicions
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import CELL, SuperpixelNet
@@ -33,6 +35,9 @@ from utils.training.supervision import (
 SMALL_PATCH = 4
 """Superpixels a side: patches of the IPC loss under this are warned of."""
 
+LOOKED_AT = 200
+"""Saliency maps read at the start, evenly spread: VOC's 10 582 would take 15 s and COCO's 2 min."""
+
 
 def train_classifier(settings: ClassifierSettings, supervision: Supervision) -> None:
     """Train the classification network on a split; says what to run next."""
@@ -52,6 +57,8 @@ def train_classifier(settings: ClassifierSettings, supervision: Supervision) -> 
     state = TrainingState(settings.run, settings.resuming, made_from)
     with state.open_run(device) as run:
         announce(run, settings, photographs, scn_file, device)
+        if "saliency" in supervision.layers:
+            about_saliency(run, photographs)
         kept = train_networks(run, state, settings, supervision, photographs, networks, device)
         kept.say_which()
 
@@ -152,6 +159,17 @@ def about_superpixels(run: Run, scn_file: Path, photographs: Collection) -> None
             f"{scn_file} was trained on {trained_on or 'an unknown data set'} and is in "
             f"epoch {epoch or '?'} of {epochs or '?'}; --scn FILE names another"
         )
+
+
+def about_saliency(run: Run, photographs: Collection) -> None:
+    """Say how many saliency maps there are, how much they cover, and what is odd about them."""
+    looks, total = [], len(photographs.ids)
+    for identifier in evenly_spread(photographs.ids, LOOKED_AT):
+        with suppress(InputError):  # the loader says so when the photograph's turn comes
+            looks.append(look_at(photographs.saliency_path(identifier)))
+    of_these = f" (of {len(looks)} looked at)" if len(looks) < total else ""
+    run.say(f"saliency maps: {total} of {total} photographs, {coverage_of(looks)}{of_these}")
+    run.note(*suspicions(looks))
 
 
 def superpixel_file(settings: ClassifierSettings) -> Path:
