@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import compare, machine, peak_memory, table
 from benchmarks.options import parse
-from networks.deeplab import SCALES, DeepLab, rescale, resize, segmentation_loss
+from networks.deeplab import SCALES, DeepLab, bilinear, rescale, segmentation_loss
 from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
 from utils.inference.folding import fold
@@ -56,7 +56,7 @@ class Workload:
     @torch.no_grad()
     def our_inference(self) -> Tensor:
         """Probabilities at the images' size, batch normalisation folded."""
-        return resize(self.folded(self.images), self.images.shape[2:]).softmax(1)
+        return bilinear(self.folded(self.images), self.images.shape[2:]).softmax(1)
 
     @torch.no_grad()
     def floor_inference(self) -> None:

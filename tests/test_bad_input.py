@@ -24,6 +24,7 @@ from datasets import check, demo, prepare
 from datasets.files import InputError
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
+from networks.deeplab import DeepLab
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
 
@@ -40,14 +41,19 @@ COMMANDS = {
     "train_image": f"train_cls_image.py {OWN} {SHORT} {SMALL} --score_images 9",
     "train_sal": f"train_cls_sal.py {OWN} {SHORT} {SMALL} --score_images 0",
     "evaluate": f"evaluator_cls_image.py {OWN} {INFER} --thresholds 0.3",
+    "train_seg": f"train_seg.py {OWN} --split train --pseudo_labels masks --backbone resnet18 "
+    "--backbone_weights none --stride 16 --crop 64 --batch 2 --accumulate 1 --steps 2 "
+    "--score_every 2 --score_images 0",
+    "evaluate_seg": f"evaluator_seg.py {OWN} --split train",
     "folder": f"evaluator_cls_image.py --images {{root}}/JPEGImages --labels ball {RUN} {INFER}",
     "prepare": "datasets.prepare custom --root {root} --workers 1 --out {runs}/lists",
     "check": "datasets.check --dataset custom --root {root} --workers 1",
 }
 TRAIN_CLS = ("train_image", "train_sal")
 LABELLED = (*TRAIN_CLS, "evaluate")
-SCORED = ("train_image", "evaluate")
-PHOTOGRAPHS = ("train_scn", *LABELLED, "folder")
+SEGMENTING = ("train_seg", "evaluate_seg")
+SCORED = ("train_image", "evaluate", *SEGMENTING)
+PHOTOGRAPHS = ("train_scn", *LABELLED, *SEGMENTING, "folder")
 LISTS = ("train_scn", *LABELLED, "prepare")
 
 PHOTO = "JPEGImages/scene_0002.jpg"
@@ -56,6 +62,7 @@ SALIENCY = "saliency_map/scene_0002.png"
 XML = "Annotations/scene_0002.xml"
 LIST = "ImageSets/Segmentation/train.txt"
 SCN, CLASSIFIER = "../runs/scn/last.pt", "../runs/cls_image/best.pt"
+SEGMENTATION = "../runs/seg/last.pt"
 
 
 # --- ways to break a file -------------------------------------------------------------------------
@@ -149,6 +156,20 @@ def classifier(classes=demo.CLASSES, **changes) -> Callable[[Path], None]:
         checkpoints.save(path, content | changes)
 
     return write
+
+
+def segmentation(path):
+    """Write a segmentation network of the generated data's classes."""
+    content = {
+        "kind": "segmentation",
+        "backbone": "resnet18",
+        "trunk": "torchvision",
+        "head": "v2",
+        "stride": 16,
+        "classes": list(demo.CLASSES),
+        "model": DeepLab(build_backbone("resnet18"), len(demo.CLASSES) + 1).state_dict(),
+    }
+    checkpoints.save(path, content)
 
 
 def nothing(_):
@@ -246,6 +267,23 @@ CASES = [
     ),
     Case("truncated checkpoint", CLASSIFIER, cut, ("evaluate",), "best.pt"),
     Case("truncated checkpoint", SCN, cut, TRAIN_CLS, "scn/last.pt"),
+    Case("truncated checkpoint", SEGMENTATION, cut, ("evaluate_seg",), "seg/last.pt"),
+    Case(
+        "checkpoint of another stage",
+        "",
+        nothing,
+        ("evaluate_seg",),
+        "cls_image/best.pt",
+        "--checkpoint {runs}/cls_image/best.pt",
+    ),
+    Case(
+        "pseudo labels that nobody made",
+        "",
+        nothing,
+        ("train_seg",),
+        "runs/eval_image",
+        "--pseudo_labels {runs}/eval_image",
+    ),
     Case("file that is not a checkpoint", CLASSIFIER, text("<html>"), ("evaluate",), "best.pt"),
     Case("file that is not a checkpoint", SCN, text(""), TRAIN_CLS, "scn/last.pt"),
     Case(
@@ -315,6 +353,7 @@ def originals(tmp_path_factory):
     scn = {"kind": "scn", "epoch": 1, "model": SuperpixelNet().state_dict()}
     checkpoints.save(folder / "runs/scn/last.pt", scn)
     classifier()(folder / "runs/cls_image/best.pt")
+    segmentation(folder / "runs/seg/last.pt")
     (folder / "runs/eval_image/pseudo_labels/0.3").mkdir(parents=True)
     (folder / "runs/eval_image/pseudo_labels/0.3/scene_0001.png").write_bytes(b"earlier")
     return folder
@@ -569,7 +608,8 @@ def test_a_limit_to_the_size_of_files(places):
 
 SCRIPTS = (
     "train_scn.py", "train_cls_image.py", "train_cls_sal.py", "evaluator_cls_image.py",
-    "evaluator_cls_sal.py", "evaluator_seg.py", "datasets.prepare coco", "datasets.check",
+    "evaluator_cls_sal.py", "train_seg.py", "evaluator_seg.py", "datasets.prepare coco",
+    "datasets.check",
 )  # fmt: skip
 ZERO = {
     "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",

@@ -10,7 +10,7 @@ from networks.affinity import propagate
 from networks.association import pool, reassemble, upsample
 from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
-from networks.deeplab import resize, segmentation_loss
+from networks.deeplab import bilinear, segmentation_loss
 from networks.ipc import ipc_loss
 from networks.superpixel import SuperpixelNet, scn_loss
 from tests.golden_files import (
@@ -154,7 +154,7 @@ def test_deeplab(deeplab):
     assert total.item() == pytest.approx(data["losses"].sum().item(), rel=1e-3)
     result = deeplab.eval()(images)
     assert torch.equal(result, maximum)
-    prediction = resize(result, data["labels"].shape).argmax(1)[0]
+    prediction = bilinear(result, data["labels"].shape).argmax(1)[0]
     assert (prediction == data["prediction"]).float().mean() >= 0.999
 
 

@@ -66,6 +66,7 @@ def write_psa(path: Path, found: Inferred) -> None:
 
 
 def _write_npy(path: Path, content: dict) -> None:
+    # IRN and AffinityNet read a pickled dict; nothing here reads one back.
     buffer = io.BytesIO()
     np.save(buffer, np.array(content, dtype=object), allow_pickle=True)
     write_bytes(path, buffer.getvalue())

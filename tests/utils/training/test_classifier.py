@@ -9,7 +9,7 @@ from utils.training.classifier import about_superpixels
 
 def said(path, name="custom"):
     lines = []
-    run = SimpleNamespace(say=lines.append)
+    run = SimpleNamespace(note=lines.append)
     about_superpixels(run, path, SimpleNamespace(name=name))
     return lines
 
