@@ -3,7 +3,7 @@
     python -m benchmarks.photographs --voc_root DIR
     python -m benchmarks.photographs --voc_root DIR --crop 192 --epochs 6 --results short.json
 
-EfficientNet-Lite0 (requirements-benchmarks.txt) on a small data set in VOC layout; trained and
+EfficientNet-Lite0 (requirements-optional.txt) on a small data set in VOC layout; trained and
 scored on its train and val photographs together, as pseudo labels are. Plain CAM with bilinear
 upsampling, then with what the method adds, one part after the other. Where the saliency maps are
 made from the masks, the saliency method's numbers exercise code and say nothing of quality.
@@ -18,11 +18,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from benchmarks import efficientnet, quality
+from benchmarks import quality
 from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
 from datasets.collection import Collection
 from datasets.files import read_bytes
 from networks.association import NEIGHBOURS
+from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
@@ -84,7 +85,7 @@ def networks(
     """EfficientNet-Lite0 as the classifier's backbone, and the superpixel network."""
     scn = SuperpixelNet()
     checkpoints.load_scn(scn, settings.networks.scn)
-    backbone = efficientnet.EfficientNetLite0()
+    backbone = build_backbone("efficientnet_lite0", "imagenet")
     return Classifier(backbone, collection.num_classes, dcr=not settings.networks.no_dcr), scn
 
 

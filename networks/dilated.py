@@ -15,12 +15,16 @@ convolutions behind it look twice as far, and the values at the old positions st
 import torch
 from torch import Tensor, nn
 
-from networks.backbone import ResNetBackbone, ResNetStages
+from networks.backbone import build_backbone
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from networks.resnet import WEIGHTS, ResNetStages
+from networks.trunk import Backbone
 
 KINDS = ("torchvision", "caffe")
+"""Of ResNets; other backbones count as of the first."""
 
 STRIDES = (8, 16)
+"""Of segmentation networks."""
 
 CAFFE_MEAN = (104.008, 116.669, 122.675)
 """What the Caffe kind subtracts from its images: blue, green, red in 0..255."""
@@ -79,33 +83,45 @@ def _dilate(stage: nn.Sequential, dilation: int) -> None:
             conv.stride = (1, 1)
 
 
+def strides_of(name: str, kind: str = "torchvision") -> tuple[int, ...]:
+    """The strides at which `build_trunk` makes a backbone, the usual one first."""
+    if name not in WEIGHTS:
+        return (16,)
+    return STRIDES if kind == "torchvision" else (8,)
+
+
 def build_trunk(
-    name: str, kind: str = "torchvision", weights: str = "none", stride: int = 8
-) -> ResNetStages:
-    """A ResNet for the segmentation network.
+    name: str, kind: str = "torchvision", weights: str = "none", stride: int | None = None
+) -> Backbone:
+    """A trunk for the segmentation network: a ResNet, or what the classifier takes.
 
     Args:
-        name: resnet18, resnet34, resnet50 or resnet101.
-        kind: torchvision or caffe.
-        weights: `imagenet` fetches torchvision's file (or takes it from torch.hub's cache), for its
-            own kind; `none` is for training from scratch: batch statistics are learnt, residual
+        name: of a backbone; see networks.backbone.
+        kind: torchvision or caffe, of a ResNet.
+        weights: `imagenet` fetches ImageNet weights as `build_backbone` does, for torchvision's
+            kind; `none` is for training from scratch: batch statistics are learnt, residual
             branches start at zero. (For a file, see utils.checkpoints.load_trunk.)
-        stride: 8, or 16 for the classifier's trunk, of torchvision's kind: several times faster
-            on a CPU.
+        stride: 8, of ResNets only, or 16 for the classifier's trunk: several times faster on a
+            CPU. None takes the first of `strides_of`.
 
     Raises:
-        ValueError: no such ResNet, kind, weights or stride.
+        ValueError: no such backbone, kind, weights or stride.
         OSError: the ImageNet weights could not be fetched.
+        ImportError: a package is missing that the backbone or its weights need.
     """
     if weights not in ("imagenet", "none"):
         raise ValueError(f"weights must be imagenet or none, got {weights!r}")
+    if kind not in KINDS or (kind == "caffe" and name not in WEIGHTS):
+        raise ValueError(f"no kind {kind!r} of {name}; ResNets have {', '.join(KINDS)}")
     if weights == "imagenet" and kind != "torchvision":
         raise ValueError("ImageNet weights are fetched for torchvision's kind; give caffe a file")
-    if stride not in STRIDES or (stride == 16 and kind != "torchvision"):
-        raise ValueError(
-            f"no stride {stride} of the {kind} kind; there are 8, and torchvision's 16"
-        )
-    trunk = DilatedResNet(name, kind) if stride == 8 else ResNetBackbone(name)
+    strides = strides_of(name, kind)
+    if stride not in (None, *strides):
+        there = " and ".join(map(str, strides))
+        raise ValueError(f"no stride {stride} of {name}, {kind} kind; there is {there}")
+    if 16 in (stride, strides[0]):
+        return build_backbone(name, weights)
+    trunk = DilatedResNet(name, kind)
     if weights == "imagenet":
         trunk.load_imagenet()
     return trunk

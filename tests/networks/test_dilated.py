@@ -3,9 +3,9 @@ import torch
 from torch import nn
 from torchvision import models
 
-from networks.backbone import ResNetStages
 from networks.dilated import CAFFE_MEAN, DilatedResNet, build_trunk
 from networks.normalisation import normalise
+from networks.resnet import ResNetStages
 from tests.utils.inference.test_folding import lived
 
 

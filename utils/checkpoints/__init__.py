@@ -9,12 +9,13 @@ from utils.checkpoints.deeplab import (
 )
 from utils.checkpoints.files import read, save
 from utils.checkpoints.trained import SHIPPED, Trained, open_trained
-from utils.checkpoints.weights import fetched, fill, load_backbone, load_classifier, load_scn
+from utils.checkpoints.weights import built, fetched, fill, load_backbone, load_classifier, load_scn
 
 __all__ = [
     "SHIPPED",
     "Trained",
     "TrainedSegmentation",
+    "built",
     "fetched",
     "fill",
     "load_backbone",

@@ -3,8 +3,8 @@
 A file of ours holds
 
     kind      "segmentation"
-    backbone  resnet18, resnet34, resnet50 or resnet101
-    trunk     torchvision or caffe: the kind of ResNet (networks/dilated.py)
+    backbone  its name (networks/backbone.py)
+    trunk     torchvision or caffe: the kind of ResNet (networks/dilated.py); else torchvision
     head      v2 or v3
     stride    8 (also where it is not said), or 16
     classes   names of the foreground classes
@@ -18,6 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,12 +26,13 @@ from torch import Tensor
 
 from datasets.classes import MAX_CLASSES
 from datasets.files import InputError
-from networks.backbone import WEIGHTS
+from networks.backbone import BACKBONES, is_backbone
 from networks.deeplab import HEADS, DeepLab
-from networks.dilated import KINDS, STRIDES, build_trunk
+from networks.dilated import KINDS, build_trunk, strides_of
+from networks.resnet import WEIGHTS
 from utils.checkpoints.files import read
 from utils.checkpoints.trained import classes_of
-from utils.checkpoints.weights import _weights, fill
+from utils.checkpoints.weights import _weights, built, fill, fill_published
 
 WRAPPERS = re.compile(r"^((module|scale|base)\.)+")
 """What names in published files may begin with."""
@@ -41,7 +43,7 @@ BLOCK = re.compile(r"layer([2-5])\.block(\d{1,3})\.(reduce|conv3x3|increase|shor
 CONVOLUTIONS = {"reduce": 1, "conv3x3": 2, "increase": 3}
 """A block's convolutions in published files, and their number in torchvision's."""
 
-BACKBONES = {6: "resnet50", 23: "resnet101"}
+PUBLISHED = {6: "resnet50", 23: "resnet101"}
 """Published networks, by the number of blocks in their third stage."""
 
 CLASSES = {"v2": "head.branches.0.bias", "v3": "head.4.bias"}
@@ -55,8 +57,8 @@ class TrainedSegmentation:
     Attributes:
         network: in evaluation mode; batch normalisation keeps its statistics.
         classes: foreground class names, or None where the file does not say.
-        backbone: resnet18, resnet34, resnet50 or resnet101.
-        trunk: torchvision or caffe.
+        backbone: its name.
+        trunk: torchvision or caffe, the kind of ResNet; torchvision for other backbones.
         head: v2 or v3.
     """
 
@@ -97,17 +99,16 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
             f"{path}: names {len(held.classes)} classes, but its head has {len(last) - 1} "
             "besides background; name the file as train_seg.py wrote it"
         )
-    network = DeepLab(
-        build_trunk(held.backbone, held.trunk, stride=held.stride), len(last), held.head
-    )
-    what = f"{held.backbone} of the {held.trunk} kind with a {held.head} head"
+    trunk = built(partial(build_trunk, held.backbone, held.trunk, stride=held.stride), path)
+    network = DeepLab(trunk, len(last), held.head)
+    what = f"{_kind_of(held.backbone, held.trunk)} with a {held.head} head"
     fill(network, held.weights, path, what)
     network.trunk.freeze_statistics()
     return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk, held.head)
 
 
 def trunk_kind(path: str | os.PathLike) -> str:
-    """The kind of ResNet in a file for `load_trunk`: torchvision or caffe.
+    """The kind of ResNet in a file for `load_trunk`: caffe, or torchvision for all else.
 
     Raises:
         InputError: the file holds no weights.
@@ -118,15 +119,15 @@ def trunk_kind(path: str | os.PathLike) -> str:
 def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
     """Take a file's weights to begin with; the trunk's batch statistics are frozen from then on.
 
-    The file is torchvision's of an ImageNet ResNet, a published initialisation of the Caffe kind,
-    a classifier of train_cls_* (its backbone is taken), or a whole segmentation network, ours or
-    published.
+    The file is the published one of the backbone (torchvision's of an ImageNet ResNet), a published
+    initialisation of the Caffe kind, a classifier of train_cls_* (its backbone is taken), or a
+    whole segmentation network, ours or published.
 
     Returns:
         Whether the head was taken too: the file has one of the same kind for as many classes.
 
     Raises:
-        InputError: not such a file, or of another ResNet or kind than the model's.
+        InputError: not such a file, or of another backbone or kind than the model's.
     """
     held = _read(path)
     kind = getattr(model.trunk, "kind", "torchvision")
@@ -136,13 +137,20 @@ def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
         )
     trunk = {n.removeprefix("trunk."): v for n, v in held.weights.items() if n[:5] != "head."}
     head = {n.removeprefix("head."): v for n, v in held.weights.items() if n[:5] == "head."}
-    name = getattr(model.trunk, "name", type(model.trunk).__name__)
-    fill(model.trunk, trunk, path, f"{name} of the {kind} kind")
+    if held.by_others:
+        fill_published(model.trunk, trunk, path)
+    else:
+        fill(model.trunk, trunk, path, _kind_of(model.trunk.name, kind))
     model.trunk.freeze_statistics()
     fits = _shapes(head) == _shapes(model.head.state_dict())
     if fits:
         fill(model.head, head, path, "the head")
     return fits
+
+
+def _kind_of(backbone: str, kind: str) -> str:
+    """A trunk in words."""
+    return f"{backbone} of the {kind} kind" if backbone in WEIGHTS else backbone
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
@@ -151,7 +159,10 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
 
 @dataclass(frozen=True)
 class _Held:
-    """What a file holds: weights under `DeepLab`'s names, and what is known of the network."""
+    """What a file holds: weights under `DeepLab`'s names, and what is known of the network.
+
+    `by_others` says that the trunk's names behind `trunk.` are those of a published backbone.
+    """
 
     weights: dict[str, Tensor]
     backbone: str | None
@@ -159,10 +170,11 @@ class _Held:
     head: str = "v2"
     classes: tuple[str, ...] | None = None
     stride: int = 8
+    by_others: bool = False
 
 
 def _read(path: str | os.PathLike) -> _Held:
-    """Read a file of a segmentation network, or of a ResNet.
+    """Read a file of a segmentation network, or of a backbone.
 
     Raises:
         InputError: it holds no weights, or says something of them that cannot be.
@@ -179,16 +191,16 @@ def _read(path: str | os.PathLike) -> _Held:
     published = {WRAPPERS.sub("", name): value for name, value in weights.items()}
     blocks = [block for block in map(BLOCK.match, published) if block]
     if not blocks:
-        trunk = {f"trunk.{n}": value for n, value in weights.items() if n[:3] != "fc."}
-        return _Held(trunk, None, "torchvision")
+        trunk = {f"trunk.{n}": value for n, value in weights.items()}
+        return _Held(trunk, None, "torchvision", by_others=True)
     third = max((int(block[2]) for block in blocks if block[1] == "4"), default=0)
-    if third not in BACKBONES:
+    if third not in PUBLISHED:
         raise InputError(
             f"{path}: a ResNet with {third} blocks in its third stage; those with "
             "6 (ResNet-50) and 23 (ResNet-101) can be read"
         )
     ours = {_our_name(name): value for name, value in published.items()}
-    return _Held(ours, BACKBONES[third], "caffe")
+    return _Held(ours, PUBLISHED[third], "caffe")
 
 
 def _described(
@@ -199,18 +211,17 @@ def _described(
     Raises:
         InputError: one of them is something else.
     """
-    known = {"backbone": WEIGHTS, "trunk": KINDS, "head": HEADS}
+    known = {"trunk": KINDS, "head": HEADS}
     for key, names in known.items():
         if type(content.get(key)) is not str or content[key] not in names:
             raise InputError(f"{path}: {key!r} is not one of {', '.join(names)}")
-    stride = content.get("stride", 8)
-    if (
-        type(stride) is not int
-        or stride not in STRIDES
-        or (stride, content["trunk"]) == (16, "caffe")
-    ):
-        raise InputError(f"{path}: 'stride' is neither 8 nor 16")
-    return *(content[key] for key in known), classes_of(content, path), stride
+    backbone, stride = content.get("backbone"), content.get("stride", 8)
+    if type(backbone) is not str or not is_backbone(backbone):
+        raise InputError(f"{path}: 'backbone' is not one of {', '.join(BACKBONES)}")
+    if type(stride) is not int or stride not in strides_of(backbone, content["trunk"]):
+        raise InputError(f"{path}: 'stride' is not one that {backbone} has")
+    kinds = (content[key] for key in known)
+    return backbone, *kinds, classes_of(content, path), stride
 
 
 def _our_name(published: str) -> str:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from datasets.files import InputError
-from networks.backbone import WEIGHTS, ResNetBackbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
+from networks.trunk import Backbone
 from utils.checkpoints.files import read
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -139,35 +139,58 @@ def _our_name(published: str) -> str:
     return published
 
 
+def built(build: Callable[[], Network], named_by: str | os.PathLike) -> Network:
+    """A network that a file or an option names.
+
+    Args:
+        build: makes it.
+        named_by: the file or the option, for messages.
+
+    Raises:
+        InputError: there is no such network, or it needs a package that is missing.
+    """
+    try:
+        return build()
+    except (ValueError, ImportError) as error:
+        raise InputError(f"{named_by}: {error}") from None
+
+
 def fetched(build: Callable[[str], Network], backbone: str, weights: str) -> Network:
     """A network whose weights are fetched, or that is trained from scratch.
 
     Args:
         build: makes it with `imagenet` or `none` weights.
-        backbone: name of its ResNet.
+        backbone: its name.
         weights: `imagenet`; all else gives `none`.
 
     Raises:
-        InputError: the weights cannot be fetched; says where to get them.
+        InputError: there is no such network, or the weights cannot be fetched; says what to do.
     """
+    source = "imagenet" if weights == "imagenet" else "none"
     try:
-        return build("imagenet" if weights == "imagenet" else "none")
+        return built(lambda: build(source), f"--backbone {backbone}")
     except (OSError, RuntimeError) as error:
-        url = WEIGHTS[backbone].url
         raise InputError(
-            f"--backbone_weights imagenet: the weights cannot be fetched ({error}); get {url} "
-            f"on another machine and give --backbone_weights {url.rsplit('/', 1)[-1]}, or train "
-            "from scratch with --backbone_weights none"
+            f"--backbone_weights imagenet: the weights cannot be fetched ({error}); get them on "
+            "another machine and give --backbone_weights FILE, or train from scratch with "
+            "--backbone_weights none"
         ) from None
 
 
-def load_backbone(model: ResNetBackbone, path: str | os.PathLike) -> None:
-    """Load a torchvision ResNet file (such as resnet50-19c8e375.pth) and freeze its statistics.
+def load_backbone(model: Backbone, path: str | os.PathLike) -> None:
+    """Load a backbone's published file (such as resnet50-19c8e375.pth) and freeze its statistics.
 
     Raises:
         InputError: the file does not hold this backbone's weights.
     """
-    state = _weights(read(path), path)
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    fill(model, state, path, f"torchvision's {model.name}")
+    fill_published(model, _weights(read(path), path), path)
     model.freeze_statistics()
+
+
+def fill_published(model: Backbone, state: Mapping[str, Tensor], path: str | os.PathLike) -> None:
+    """Load weights under their published names into a backbone.
+
+    Raises:
+        InputError: they are not this backbone's.
+    """
+    fill(model, model.from_published(state), path, model.name)

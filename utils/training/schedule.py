@@ -4,7 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 from datasets.files import InputError
-from networks.backbone import WEIGHTS
+from networks.backbone import BACKBONES, is_backbone
 from utils.runs.options import count, fraction, not_negative, positive
 
 
@@ -98,18 +98,28 @@ def add_sgd_options(
     )
 
 
+def backbone_name(text: str) -> str:
+    """An argparse type: the name of a backbone."""
+    if not is_backbone(text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be one of {', '.join(BACKBONES)}")
+    return text
+
+
 def add_backbone_options(group: argparse._ArgumentGroup, backbone: str, files: str) -> None:
-    """A ResNet and its weights.
+    """A backbone and its weights.
 
     Args:
         group: takes the options.
         backbone: by default.
         files: which files of weights can be given, in words.
     """
-    group.add_argument("--backbone", choices=tuple(WEIGHTS), default=backbone)
+    group.add_argument(
+        "--backbone", type=backbone_name, default=backbone, help=", ".join(BACKBONES)
+    )
     group.add_argument(
         "--backbone_weights",
         default="imagenet",
         metavar="imagenet|none|FILE",
-        help=f"torchvision's ImageNet weights, training from scratch, or {files}",
+        help="ImageNet weights (torchvision's are fetched, efficientnet_lite0's are in a package), "
+        f"training from scratch, or {files}",
     )

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from datasets.loading import SegmentationCrops
 from networks.deeplab import DeepLab, segmentation_loss
 from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
-from utils.checkpoints import fetched, load_trunk, trunk_kind
+from utils.checkpoints import built, fetched, load_trunk, trunk_kind
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
@@ -193,9 +194,6 @@ def build_network(settings: SegmentationSettings, num_classes: int) -> DeepLab:
     if weights in ("imagenet", "none"):
         return fetched(build, backbone, weights)
     file = options.existing_file(weights, "--backbone_weights", "give imagenet, none or a file")
-    kind = trunk_kind(file)
-    if kind == "caffe" and settings.stride != 8:
-        raise InputError(f"--stride {settings.stride}: {file} is of the Caffe kind, which has 8")
-    network = build("none", kind)
+    network = built(partial(build, "none", trunk_kind(file)), file)
     load_trunk(network, file)
     return network

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datasets.files import InputError
 from networks.deeplab import HEADS
-from networks.dilated import STRIDES
+from networks.dilated import STRIDES, strides_of
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
@@ -21,7 +21,7 @@ class SegmentationSettings:
     """All that train_seg.py is told; single values are called as the options.
 
     Raises:
-        InputError: steps that cannot be.
+        InputError: steps or a stride that cannot be.
     """
 
     run: RunSettings
@@ -50,6 +50,11 @@ class SegmentationSettings:
         if self.steps % self.score_every:
             raise InputError(
                 f"--steps {self.steps}: must be a multiple of --score_every {self.score_every}"
+            )
+        if self.stride not in strides_of(self.backbone):
+            raise InputError(
+                f"--stride {self.stride}: {self.backbone} has only stride "
+                f"{strides_of(self.backbone)[0]}; leave --stride out"
             )
 
 
@@ -95,8 +100,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
     """Which network is trained, and from what."""
     group = parser.add_argument_group("network")
     files = (
-        "a file: torchvision's, a published initialisation of DeepLab (Caffe), a classifier of "
-        "train_cls_*, or a whole segmentation network"
+        "a file: the backbone's published one, a published initialisation of DeepLab (Caffe), a "
+        "classifier of train_cls_*, or a whole segmentation network"
     )
     add_backbone_options(group, "resnet101", files)
     group.add_argument(
@@ -109,8 +114,8 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "--stride",
         type=int,
         choices=STRIDES,
-        default=8,
-        help="pixels between two positions of the logits; 16 is several times faster on a CPU",
+        help="pixels between two positions of the logits; 16 is several times faster on a CPU "
+        "(default: 8 for ResNets, 16 for all others, which have no 8)",
     )
 
 
@@ -120,6 +125,8 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     Raises:
         InputError: they contradict each other.
     """
+    # Here, not as None in the settings: what a run keeps of its options is what it took.
+    args.stride = args.stride or strides_of(args.backbone)[0]
     return taken(
         SegmentationSettings,
         args,

@@ -1,0 +1,60 @@
+"""What every backbone is: a network in two parts, with statistics that can be frozen."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """Base of the backbones: subclasses define the attributes and the methods that raise here.
+
+    Attributes:
+        name: under which `networks.backbone.build_backbone` makes it.
+        channels: (c4, c5), channels of the outputs of the two parts.
+        frozen_statistics: batch normalisation uses its stored statistics also in training, as
+            pretrained weights need it; its scale and shift still learn.
+    """
+
+    name: str
+    channels: tuple[int, int]
+    frozen_statistics = False
+
+    def stem_to_4(self, images: Tensor) -> Tensor:
+        """ImageNet-normalised images (B, 3, H, W) -> x4 (B, c4, h, w)."""
+        raise NotImplementedError
+
+    def stage5(self, x4: Tensor) -> Tensor:
+        """x4 (B, c4, h, w) -> x5 (B, c5, h, w)."""
+        raise NotImplementedError
+
+    def imagenet_weights(self) -> dict[str, Tensor]:
+        """The ImageNet weights as they are published, names of their own.
+
+        Raises:
+            OSError: they could not be fetched; says where they are.
+            ImportError: a package is missing; says which.
+        """
+        raise NotImplementedError
+
+    def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights under their published names -> under those of this module, without the head."""
+        raise NotImplementedError
+
+    def load_imagenet(self) -> None:
+        """Load the ImageNet weights and freeze the statistics; raises as `imagenet_weights`."""
+        self.load_state_dict(self.from_published(self.imagenet_weights()))
+        self.freeze_statistics()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch modes; frozen statistics stay as they are in both."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def freeze_statistics(self) -> None:
+        """Keep the stored statistics of batch normalisation from now on, also in training."""
+        self.frozen_statistics = True
+        self.train(self.training)
