@@ -1,4 +1,4 @@
-"""How many training crops a second does one core read?
+"""How many training crops a second does one core read, with classes and with label maps?
 
     python -m benchmarks.loader [--size full]
 
@@ -8,6 +8,7 @@ floor is decoding the JPEG files alone. `full` adds worker processes.
 
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -18,13 +19,25 @@ from benchmarks.measure import compare, machine, table
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import load_crop
 from datasets.collection import Collection
-from datasets.loading import Plan, ShuffledBatches, TrainingCrops, training_loader
+from datasets.files import write_label_map
+from datasets.loading import (
+    Plan,
+    SegmentationCrops,
+    ShuffledBatches,
+    TrainingCrops,
+    training_loader,
+)
+from datasets.palette import voc_palette
+from utils.training.segmentation import TRAINING_SCALES
 
 COUNT = 64
 
 
 def make_photographs(folder: Path) -> dict[str, Path]:
-    """Write photographs of 500 x 375 pixels with detail at all scales, about 100 kB each."""
+    """Write photographs of 500 x 375 pixels with detail at all scales, about 100 kB each.
+
+    Beside each is a label map whose objects follow its brightness.
+    """
     rng = np.random.default_rng(0)
     paths = {}
     for i in range(COUNT):
@@ -34,6 +47,8 @@ def make_photographs(folder: Path) -> dict[str, Path]:
             image += cv2.resize(grid, (500, 375), interpolation=cv2.INTER_CUBIC) * 0.7**octave
         path = folder / f"{i}.jpg"
         cv2.imwrite(str(path), (128 + 45 * image).clip(0, 255).astype(np.uint8))
+        labels = cv2.blur(image[..., 0], (25, 25)) > 0.5
+        write_label_map(path.with_suffix(".png"), labels.astype(np.uint8), voc_palette())
         paths[str(i)] = path
     return paths
 
@@ -55,12 +70,22 @@ def main() -> None:
             "ours": lambda: [crops.crop_of(0, i) for i in range(COUNT)],
             "decoding": lambda: [cv2.imread(str(path)) for path in paths.values()],
         }
-        times = compare(runs, given.repeats, warmup=1)
-        rates = [COUNT / times.median(run) for run in runs]
-        header = ["images/s of one core", "plain", "ours", "decoding alone", "ours / plain"]
+        labelled = SegmentationCrops(
+            replace(collection, masks=Path(folder)), 321, TRAINING_SCALES, seed=0
+        )
+        masks = [path.with_suffix(".png") for path in paths.values()]
+        with_labels = {
+            "ours": lambda: [labelled.crop_of(0, i) for i in range(COUNT)],
+            "decoding": lambda: [cv2.imread(str(path)) for path in (*paths.values(), *masks)],
+        }
+        header = ["images/s of one core", "plain", "ours", "decoding alone"]
         print(machine())
-        row = ["500x375 JPEG to a crop of 480", *rates, str(times.ratio("plain", "ours"))]
-        print(table("Loader", header, [row]))
+        rows = []
+        for name, what in (("480", runs), ("321, with labels", with_labels)):
+            times = compare(what, given.repeats, warmup=1)
+            rates = [COUNT / times.median(run) if run in what else "" for run in runs]
+            rows.append([f"500x375 JPEG to a crop of {name}", *rates])
+        print(table("Loader", header, rows))
         if given.size == "full":
             rows = [[workers, rate_with(crops, workers)] for workers in (0, 1, 2, 4)]
             print(table("Loader with worker processes", ["workers", "images/s"], rows))
