@@ -99,8 +99,8 @@ PHOTOGRAPHS = Recipe(
     superpixels="",
     classifier=f"{IMAGENET} --batch 8 --crop 256 --long_side 256 400 --epochs 12",
     cams="--scales 0.5",
-    network=f"{IMAGENET} --batch 8 --accumulate 1 --crop 256 --lr 2e-3",
-    steps=300,
+    network=f"{IMAGENET} --stride 16 --batch 8 --accumulate 1 --crop 192 --lr 2e-3 --clip 10",
+    steps=240,
 )
 """Photographs, from ImageNet features. (Without saliency maps: those at hand come from masks.)"""
 
