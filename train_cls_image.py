@@ -22,7 +22,7 @@ def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
 
 SUPERVISION = Supervision("image", layers=(), target=target)
 
-DEFAULTS = {"tag": "cls_image", "patches": 9, "threshold": 0.1, "power": 0.5, "beta_train": 8}
+DEFAULTS = {"tag": "cls_image", "patch": 10, "threshold": 0.1, "power": 0.5, "beta_train": 8}
 """Those in which the train_cls scripts differ."""
 
 if __name__ == "__main__":

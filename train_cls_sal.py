@@ -26,7 +26,7 @@ def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
 
 SUPERVISION = Supervision("saliency", layers=("saliency",), target=target)
 
-DEFAULTS = {"tag": "cls_sal", "patches": 1, "threshold": 0.01, "power": 0.9, "beta_train": 0}
+DEFAULTS = {"tag": "cls_sal", "patch": 30, "threshold": 0.01, "power": 0.9, "beta_train": 0}
 """Those in which the train_cls scripts differ."""
 
 if __name__ == "__main__":

@@ -24,7 +24,12 @@ class PlainClassifier(Classifier):
     """The classification network on the plain operators."""
 
     def forward(
-        self, images: Tensor, q: Tensor, beta: int = 0, gamma: float = 0.6
+        self,
+        images: Tensor,
+        q: Tensor,
+        beta: int = 0,
+        gamma: float = 0.6,
+        keep: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As Classifier.forward."""
         x4 = self.backbone.stem_to_4(images)
@@ -36,7 +41,7 @@ class PlainClassifier(Classifier):
         activations = self.classifier(x5 * self.dcr.gate5(x5.detach()))
         logits = reference.reassemble(activations, kernels5)
         scores = activations.mean((2, 3))
-        return reference.propagate(logits, x4, beta, gamma) if beta else logits, scores
+        return reference.propagate(logits, x4, beta, gamma, keep) if beta else logits, scores
 
 
 def losses(

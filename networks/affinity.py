@@ -3,6 +3,8 @@
 docs/method.md, section 2. networks/reference.py has it in its plain form.
 """
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,8 +21,17 @@ SMALLEST_NORM = 1e-12
 STRIP = 256
 """Columns of the affinity's gradient made at a time."""
 
+SAMPLE = 128
+"""Columns that tell where an image's affinities are cut to keep a share of them."""
 
-def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.6) -> Tensor:
+
+def propagate(
+    logits: Tensor,
+    features: Tensor,
+    beta: int = 8,
+    gamma: float = 0.6,
+    keep: float | None = None,
+) -> Tensor:
     """Spread logits over positions with similar features.
 
     `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma become 0, columns are divided by
@@ -32,6 +43,9 @@ def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.
         features: x, (B, D, h, w).
         beta: number of steps; 0 returns the logits as they are.
         gamma: affinities below this are cut.
+        keep: in place of gamma: the share of an image's affinities that are kept, the greatest,
+            in 0..1; told by 128 of its positions where there are more. No gradient flows into the
+            cut.
 
     Returns:
         (B, C, h, w), of the logits' dtype.
@@ -50,7 +64,7 @@ def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.
     dtype = torch.promote_types(logits.dtype, features.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
     flat = logits.flatten(2).to(dtype), features.flatten(2).to(dtype)
-    return _Propagate.apply(*flat, beta, gamma).to(logits.dtype).reshape(logits.shape)
+    return _Propagate.apply(*flat, beta, gamma, keep).to(logits.dtype).reshape(logits.shape)
 
 
 class _Propagate(torch.autograd.Function):
@@ -63,14 +77,22 @@ class _Propagate(torch.autograd.Function):
 
     @staticmethod
     def forward(  # noqa: D102
-        ctx: FunctionCtx, logits: Tensor, features: Tensor, beta: int, gamma: float
+        ctx: FunctionCtx,
+        logits: Tensor,
+        features: Tensor,
+        beta: int,
+        gamma: float,
+        keep: float | None,
     ) -> Tensor:
         with full_precision(features):
             # F.normalize would take longer than the N x N products (superpixel_loss.py on norms).
             norms = features.square().sum(1, keepdim=True).sqrt_().clamp_min_(SMALLEST_NORM)
             unit = features / norms
             affinity = torch.bmm(unit.mT, unit).clamp_(FLOOR, CEILING)
-            F.threshold_(affinity, _largest_below(gamma, affinity.dtype), 0.0)
+            if keep is None:
+                F.threshold_(affinity, _largest_below(gamma, affinity.dtype), 0.0)
+            else:
+                affinity.masked_fill_(affinity < _smallest_kept(affinity, keep), 0.0)
             # A zero feature vector has no affinity, not even to itself: its logits become 0.
             totals = affinity.sum(1, keepdim=True).clamp_min_(FLOOR)
             steps = [logits]
@@ -98,7 +120,7 @@ class _Propagate(torch.autograd.Function):
                 grad_features = _unit_gradient(unit, affinity, left, right)
                 along = (grad_features * unit).sum(1, keepdim=True)
                 grad_features.sub_(unit * along).div_(norms)
-        return grad, grad_features, None, None
+        return grad, grad_features, None, None, None
 
 
 def _unit_gradient(unit: Tensor, affinity: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -116,6 +138,16 @@ def _unit_gradient(unit: Tensor, affinity: Tensor, left: Tensor, right: Tensor) 
         symmetric.mul_((values > FLOOR) & (values < CEILING))
         out[..., strip] = torch.bmm(unit, symmetric)
     return out
+
+
+def _smallest_kept(affinity: Tensor, share: float) -> Tensor:
+    """The least of the greatest `share` of each image's affinities (B, N, N): (B, 1, 1)."""
+    count = affinity.shape[1]
+    # Evenly spread; a whole stride could run along columns of the image.
+    chosen = torch.linspace(0, count - 1, min(count, SAMPLE), device=affinity.device).round().long()
+    values = affinity[:, chosen].flatten(1)  # A is symmetric: rows are columns
+    rank = min(math.floor((1 - share) * values.shape[1] + 1e-6) + 1, values.shape[1])
+    return values.kthvalue(rank, dim=1).values[:, None, None]
 
 
 def _largest_below(value: float, dtype: torch.dtype) -> float:

@@ -28,7 +28,12 @@ class Classifier(nn.Module):
         self.classifier = nn.Conv2d(backbone.channels[1], num_classes, 1, bias=False)
 
     def forward(
-        self, images: Tensor, q: Tensor, beta: int = 0, gamma: float = 0.6
+        self,
+        images: Tensor,
+        q: Tensor,
+        beta: int = 0,
+        gamma: float = 0.6,
+        keep: float | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Class activation logits and classification scores.
 
@@ -37,6 +42,7 @@ class Classifier(nn.Module):
             q: their association maps (B, 9, H, W).
             beta: steps of affinity propagation on the logits; 0 leaves it out.
             gamma: affinities below this are cut.
+            keep: in place of gamma: the share of affinities that are kept; see `propagate`.
 
         Returns:
             (logits (B, C, H/16, W/16), scores (B, C)), background first.
@@ -60,7 +66,7 @@ class Classifier(nn.Module):
         # Never below float32, also under autocast: what follows is finer than bfloat16.
         dtype = torch.promote_types(logits.dtype, torch.float32)
         scores = activations.to(dtype).mean((2, 3))
-        return propagate(logits.to(dtype), x4, beta, gamma), scores
+        return propagate(logits.to(dtype), x4, beta, gamma, keep), scores
 
 
 def cam(logits: Tensor) -> Tensor:

@@ -103,15 +103,25 @@ def clustering_loss(
     return -(target * q.log()).sum(1).mean()
 
 
-def propagate(logits: Tensor, features: Tensor, beta: int = 8, gamma: float = 0.6) -> Tensor:
+def propagate(
+    logits: Tensor,
+    features: Tensor,
+    beta: int = 8,
+    gamma: float = 0.6,
+    keep: float | None = None,
+) -> Tensor:
     """Logits spread along the affinity of features (docs/method.md, section 2, AP).
 
-    `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma 0, columns divided by their sums;
+    `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma (or, with `keep`, all but the
+    greatest of this share of an image's entries) 0, columns divided by their sums;
     `logits <- logits A`, beta times: logits (B, C, h, w), features (B, D, h, w) -> (B, C, h, w).
     """
     unit = F.normalize(features.flatten(2), dim=1)
     affinity = torch.matmul(unit.mT, unit).clamp(0.01, 0.999)
-    affinity = torch.where(affinity < gamma, 0, affinity)
+    least = gamma
+    if keep is not None:
+        least = affinity.flatten(1).quantile(1 - keep, dim=1, interpolation="higher")[:, None, None]
+    affinity = torch.where(affinity < least, 0, affinity)
     affinity = affinity / affinity.sum(1, keepdim=True)
     out = logits.flatten(2)
     for _ in range(beta):

@@ -21,8 +21,7 @@ training="--scn $runs/scn/last.pt --epochs 15 --score_images 24 $crops $network 
 cams="--split train --scales 1 1.5 $affinity --thresholds 0.1 0.2 0.3 0.4 0.5 0.6"
 
 step train_scn.py $data $crops --epochs 6 --lr 1e-3
-# A crop has 7 x 7 superpixels here: of nine patches none would hold an object and its background.
-step train_cls_image.py $data $training --patches 1
+step train_cls_image.py $data $training
 step evaluator_cls_image.py $data $cams --checkpoint "$runs/cls_image/best.pt"
 step train_cls_sal.py $data $training
 step evaluator_cls_sal.py $data $cams --checkpoint "$runs/cls_sal/best.pt"

@@ -619,8 +619,8 @@ ZERO = {
 }  # fmt: skip
 """The options that may be 0."""
 SHARES = {
-    "--momentum", "--gamma", "--ipc_threshold", "--score_threshold", "--threshold", "--thresholds",
-    "--crf_confidence", "--uncertain",
+    "--momentum", "--gamma", "--gamma_keep", "--ipc_threshold", "--score_threshold", "--threshold",
+    "--thresholds", "--crf_confidence", "--uncertain",
 }  # fmt: skip
 """The options that may not exceed 1."""
 

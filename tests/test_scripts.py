@@ -344,7 +344,7 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
         (
             "train_cls_image.py",
             "--dataset custom --root {root} --scn {runs}/scn/last.pt --crop 64 "
-            "--backbone_weights none",
+            "--patches 9 --backbone_weights none",
             "--crop 64: too small for --patches 9",
         ),
         ("train_scn.py", "--dataset custom --root {root} --seed 99999999999999999999", "--seed"),
@@ -394,7 +394,7 @@ def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
     call(
         "train_cls_image.py",
         f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
-        f"{SMALL} --epochs 1 --score_images 0",
+        f"{SMALL} --epochs 1 --score_images 0 --patches 9",
     )
     out = capsys.readouterr().out
     assert f"superpixel network {REPOSITORY / 'data/scn_bsds500.pt'}" in out

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,30 @@ def test_gamma_itself_is_kept():
     logits = torch.tensor([[1.0, 0.0]]).reshape(1, 1, 1, 2).double()
     assert propagate(logits, half, 1, gamma)[0, 0, 0, 1] > 0
     assert propagate(logits, half, 1, gamma + 1e-6)[0, 0, 0, 1] == 0
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3, 1.0])
+def test_a_share_that_is_kept(keep):
+    """Of few positions exactly that share; the cut is each image's own and has no gradient."""
+    torch.manual_seed(2)
+    features = torch.rand(2, 64, 9, 11)
+    features[1] **= 3
+    inputs = torch.randn(2, 21, 9, 11), features
+    results = outputs_and_gradients(partial(propagate, keep=keep), *inputs)
+    assert_agree(results, outputs_and_gradients(partial(reference.propagate, keep=keep), *inputs))
+    if keep == 1:
+        assert torch.equal(propagate(*inputs, keep=keep), propagate(*inputs, gamma=0))
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3])
+def test_a_share_of_many_positions_is_kept_nearly(keep):
+    """Some of them tell where to cut; neighbours are alike here, as in photographs."""
+    torch.manual_seed(3)
+    features = torch.nn.functional.interpolate(torch.rand(1, 16, 6, 8), (36, 48), mode="bilinear")
+    unit = torch.nn.functional.normalize(features.flatten(2), dim=1)
+    affinities = (unit.mT @ unit).clamp(0.01, 0.999)
+    kept = affinities >= affinity._smallest_kept(affinities, keep)
+    assert kept.float().mean().item() == pytest.approx(keep, rel=0.1)
 
 
 def test_columns_sum_to_one():

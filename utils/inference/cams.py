@@ -57,6 +57,7 @@ def infer_with_scores(
     flip: bool = True,
     beta: int = 8,
     gamma: float = 0.6,
+    keep: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`infer`, with what else it computes.
 
@@ -69,6 +70,7 @@ def infer_with_scores(
         flip: mirror images too.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
+        keep: in place of gamma: the share of affinities that are kept; see `propagate`.
 
     Returns:
         (classes, cams, scores): indices of the classes in the photograph (n,), their cams
@@ -84,7 +86,7 @@ def infer_with_scores(
     for scale in scales:
         for_scn, for_classifier = views(image, scale, flip)
         q = scn(for_scn)
-        logits, scores = classifier(for_classifier, q, beta, gamma)
+        logits, scores = classifier(for_classifier, q, beta, gamma, keep)
         if classes is None:
             wanted = torch.ones(logits.shape[1] - 1) if labels is None else labels
             if wanted.shape != (logits.shape[1] - 1,):
@@ -114,6 +116,7 @@ def infer(
     flip: bool = True,
     beta: int = 8,
     gamma: float = 0.6,
+    keep: float | None = None,
 ) -> Tensor:
     """Class activation maps of one photograph.
 
@@ -129,12 +132,13 @@ def infer(
         flip: mirror images too.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
+        keep: in place of gamma: the share of affinities that are kept; see `propagate`.
 
     Returns:
         (K, H, W) in 0..1; zero for classes that are not in the photograph.
     """
     classes, present, _ = infer_with_scores(
-        image, labels, classifier, scn, scales, flip, beta, gamma
+        image, labels, classifier, scn, scales, flip, beta, gamma, keep
     )
     cams = present.new_zeros(len(labels), *present.shape[1:])
     cams[classes] = present

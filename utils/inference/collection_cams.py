@@ -26,6 +26,7 @@ class InferenceSettings:
         gamma: affinities below this are cut.
         predict_from: None takes the labels that are given; a probability takes the classes that
             reach it instead.
+        keep: in place of gamma: the share of affinities that are kept, or None.
     """
 
     scales: Sequence[float] = SCALES
@@ -33,6 +34,7 @@ class InferenceSettings:
     beta: int = 8
     gamma: float = 0.6
     predict_from: float | None = None
+    keep: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def infer_collection(
             settings.flip,
             settings.beta,
             settings.gamma,
+            settings.keep,
         )
         yield Inferred(
             id=item["id"],

@@ -36,7 +36,10 @@ from utils.scores.tables import score_table, table_in
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
 """What is said of the labels in a folder."""
 
-DETAILS = ("checkpoint", "labels", "score_threshold", "scales", "flip", "beta", "gamma")
+DETAILS = (
+    *("checkpoint", "labels", "score_threshold", "scales", "flip"),
+    *("beta", "gamma", "gamma_keep"),
+)
 """What the report says of how the cams were inferred."""
 
 
@@ -146,7 +149,7 @@ def description(
         "scales": list(settings.inference.scales),
         "flip": settings.inference.flip,
         "beta": settings.inference.beta,
-        "gamma": settings.inference.gamma,
+        **cut_of(settings),
         "inferred": outcome.inferred,
         "seconds": round(seconds, 2),
         "images_per_second": round(outcome.inferred / seconds, 3),
@@ -156,6 +159,12 @@ def description(
     if settings.inference.predict_from is not None:
         result["score_threshold"] = settings.inference.predict_from
     return result
+
+
+def cut_of(settings: EvaluationSettings) -> dict:
+    """Where affinities are cut, by the option that says so."""
+    keep = settings.inference.keep
+    return {"gamma": settings.inference.gamma} if keep is None else {"gamma_keep": keep}
 
 
 def scores_of(

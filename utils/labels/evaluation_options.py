@@ -63,7 +63,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
         checkpoint=options.chosen_checkpoint(args, scripts),
         scn=args.scn,
         inference=InferenceSettings(
-            args.scales, not args.no_flip, args.beta, args.gamma, predict_from
+            args.scales, not args.no_flip, args.beta, args.gamma, predict_from, args.gamma_keep
         ),
         outputs=OutputSettings(
             thresholds=tuple(args.thresholds),

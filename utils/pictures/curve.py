@@ -34,7 +34,7 @@ def curve_of(thresholds: Sequence[float], mious: Mapping[str, Sequence[float]]) 
     known = [miou for values in mious.values() for miou in values if not math.isnan(miou)]
     if not known:
         return None
-    across, up = _round_ticks(thresholds), _round_ticks(known)
+    across, up = round_ticks(thresholds), round_ticks(known)
 
     def x(threshold: float) -> float:
         return float(np.interp(threshold, across[[0, -1]], (Curve.LEFT, Curve.RIGHT)))
@@ -53,7 +53,7 @@ def curve_of(thresholds: Sequence[float], mious: Mapping[str, Sequence[float]]) 
     )
 
 
-def _round_ticks(values: Sequence[float]) -> np.ndarray:
+def round_ticks(values: Sequence[float]) -> np.ndarray:
     """About five round numbers, evenly spaced, between which all values lie."""
     low, high = min(values), max(values)
     raw = max(high - low, 0.001) / 4

@@ -144,6 +144,13 @@ def add_affinity_options(
         default=0.6,
         help="affinities below this are cut to 0; they are clamped at 0.999 themselves",
     )
+    group.add_argument(
+        "--gamma_keep",
+        type=number(float, 0, 1, open_low=True),
+        metavar="SHARE",
+        help="in place of --gamma: keep this share of all pairs in a photograph, those with the "
+        "greatest affinity",
+    )
 
 
 def existing_file(path: str | Path, option: str, remedy: str) -> Path:

@@ -1,6 +1,5 @@
 """Step 4, the recipe of the classification network. docs/method.md, section 2."""
 
-import math
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -78,7 +77,12 @@ def train_networks(
     plan = plan_of(len(photographs.ids), schedule.batch, schedule.epochs)
     frozen = frozen_copy(scn)
     network = SupervisedNetwork(
-        classifier, frozen, settings.beta_train, settings.gamma, settings.amp
+        classifier,
+        frozen,
+        settings.beta_train,
+        settings.gamma,
+        settings.gamma_keep,
+        settings.amp,
     )
     network = devices.parallel_training(network, device)
     layers = ("labels", *supervision.layers)
@@ -91,7 +95,11 @@ def train_networks(
         settings.run.skip_bad,
     )
     loss = ClassifierLoss(
-        network, supervision, settings.ipc_weight, settings.patches, settings.ipc_threshold
+        network,
+        supervision,
+        settings.ipc_weight,
+        settings.patches_a_side**2,
+        settings.ipc_threshold,
     )
     groups = classifier_groups(classifier, schedule.lr, settings.weight_decay)
     optimizer = sgd(groups, settings.momentum, nesterov=True)
@@ -139,12 +147,12 @@ def announce(
     run.note(*photographs.notes)
     if networks.scn is None:
         about_superpixels(run, scn_file, photographs)
-    side = settings.schedule.crop // CELL // math.isqrt(settings.patches)
-    if settings.ipc_weight and side < SMALL_PATCH:
+    side = settings.schedule.crop // CELL // settings.patches_a_side
+    if settings.patches and settings.ipc_weight and side < SMALL_PATCH:
         run.note(
             f"--patches {settings.patches} cuts crops of {settings.schedule.crop} into "
             f"patches of {side} x {side} superpixels, too small to hold an object and its "
-            "background (the paper's have 10 x 10); give fewer patches or larger crops"
+            "background (the paper's have 10 x 10); leave the number to --patch"
         )
 
 

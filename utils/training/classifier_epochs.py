@@ -65,7 +65,9 @@ class ClassifierEpochs:
         self.run, self.settings, self.supervision = run, settings, supervision
         self.networks, self.scn_state, self.device = networks, scn_state, device
         self.held_back = held_back
-        self.inference = InferenceSettings((1.0,), False, settings.beta, settings.gamma)
+        self.inference = InferenceSettings(
+            (1.0,), False, settings.beta, settings.gamma, keep=settings.gamma_keep
+        )
         masked = with_masks(photographs)
         self.scored = photographs.subset(masked[: settings.score_images])
         pictured = 0 if masked or not settings.score_images else PANELS

@@ -4,6 +4,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
+from datasets.command_line import number
 from datasets.files import InputError
 from networks.superpixel import CELL
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
@@ -51,31 +52,40 @@ class ClassifierSettings:
     amp: bool
     accumulate: int
     ipc_weight: float
-    patches: int
+    patch: int
+    patches: int | None
     ipc_threshold: float
     beta: int
     beta_train: int
     gamma: float
+    gamma_keep: float | None
     score_images: int
 
     def __post_init__(self) -> None:
-        crop, side = self.schedule.crop, math.isqrt(self.patches)
-        if side * side != self.patches:
+        crop, side = self.schedule.crop, self.patches_a_side
+        if self.patches is not None and side * side != self.patches:
             raise InputError(
                 f"--patches {self.patches}: must be a square number, such as 1, 4 or 9"
             )
         if crop // CELL < 2 * side:
+            given = f"--patches {self.patches}" if self.patches else f"--patch {self.patch}"
             raise InputError(
-                f"--crop {crop}: too small for --patches {self.patches}; a patch of one "
-                f"superpixel has nothing to contrast, so take --crop {2 * side * CELL} or more, or "
-                "fewer patches"
+                f"--crop {crop}: too small for {given}; a patch of one superpixel has nothing to "
+                f"contrast, so take --crop {2 * side * CELL} or more, or fewer patches"
             )
+
+    @property
+    def patches_a_side(self) -> int:
+        """The root of how many patches the IPC loss cuts a crop into."""
+        if self.patches is not None:
+            return math.isqrt(self.patches)
+        return max(1, round(self.schedule.crop / CELL / self.patch))
 
 
 def add_options(
     parser: argparse.ArgumentParser,
     tag: str,
-    patches: int,
+    patch: int,
     threshold: float,
     power: float,
     beta_train: int,
@@ -90,10 +100,17 @@ def add_options(
     group = parser.add_argument_group("IPC loss")
     group.add_argument("--ipc_weight", type=options.not_negative, default=0.3, help="lambda")
     group.add_argument(
+        "--patch",
+        type=number(int, 2),
+        default=patch,
+        help="side of a patch in superpixels, about: a crop is cut into the number of patches a "
+        "side that comes nearest, at least one",
+    )
+    group.add_argument(
         "--patches",
         type=options.count,
-        default=patches,
-        help="per image, a square number; fewer for small crops (1 for 112 pixels)",
+        metavar="N",
+        help="how many patches a crop is cut into, a square number (default: by --patch)",
     )
     group.add_argument(
         "--ipc_threshold",

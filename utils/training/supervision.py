@@ -41,6 +41,7 @@ class SupervisedNetwork(nn.Module):
         scn: a frozen copy.
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
+        keep: in place of gamma: the share of affinities that are kept; see `propagate`.
         amp: the classifier's convolutions run in bfloat16; association maps, affinity and losses
             stay in float32.
     """
@@ -51,11 +52,12 @@ class SupervisedNetwork(nn.Module):
         scn: SuperpixelNet,
         beta: int,
         gamma: float,
+        keep: float | None = None,
         amp: bool = False,
     ) -> None:
         super().__init__()
         self.classifier, self.scn = classifier, scn
-        self.beta, self.gamma, self.amp = beta, gamma, amp
+        self.beta, self.gamma, self.keep, self.amp = beta, gamma, keep, amp
 
     def train(self, mode: bool = True) -> "SupervisedNetwork":
         """Switch the classifier's mode; the SCN stays in evaluation mode."""
@@ -77,7 +79,7 @@ class SupervisedNetwork(nn.Module):
             pooled = pool(target, q) * inside(boxes, *images.shape[2:], step=CELL)
         # Entered here, not around the loop: DataParallel's threads do not inherit it.
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
-            logits, scores = self.classifier(images, q, self.beta, self.gamma)
+            logits, scores = self.classifier(images, q, self.beta, self.gamma, self.keep)
         return logits, scores, pooled
 
 

@@ -1,0 +1,37 @@
+import pytest
+
+import train_cls_image
+import train_cls_sal
+from datasets.files import InputError
+from utils.runs.options import new_parser
+from utils.training.classifier_options import add_options, settings_of
+
+
+def settings(script, *arguments):
+    parser = new_parser("")
+    add_options(parser, **script.DEFAULTS)
+    return settings_of(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize(
+    ("script", "crop", "side"),
+    [
+        *((train_cls_image, crop, side) for crop, side in ((480, 3), (256, 2), (112, 1), (32, 1))),
+        *((train_cls_sal, crop, 1) for crop in (480, 256, 112, 32)),
+    ],
+)
+def test_patches_keep_the_papers_size(script, crop, side):
+    """Nine patches and one at the paper's crops; in others the size in superpixels stays."""
+    assert settings(script, "--crop", str(crop)).patches_a_side == side
+
+
+def test_a_given_number_of_patches_stands():
+    given = ("--crop", "256", "--patch", "5")
+    assert settings(train_cls_image, *given).patches_a_side == 3
+    assert settings(train_cls_image, *given, "--patches", "1").patches_a_side == 1
+
+
+@pytest.mark.parametrize("given", ["--patches 9", "--patch 2"])
+def test_patches_of_one_superpixel_are_refused(given):
+    with pytest.raises(InputError, match=f"--crop 48: too small for {given}; a patch of one"):
+        settings(train_cls_image, "--crop", "48", *given.split())
