@@ -6,7 +6,8 @@ Plain CAM; with DCR; with DCR and AP; the image method; the saliency method: the
 the same number of steps for all, three seeds. The data set and the superpixel network are made
 where they are missing. The affinity of AP changes nothing in training without the IPC loss (the
 scores do not see it), so one training with DCR serves the second and the third. The image method
-is trained with one patch a crop too: nine, the paper's, are 2 x 2 superpixels each in crops of 112.
+is trained with nine patches a crop, the paper's number, too: in crops of 112 they are 2 x 2
+superpixels each. Patches of the paper's size are one such crop.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import sys
 from pathlib import Path
 
 from benchmarks import quality
-from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
+from benchmarks.quality import NO_IPC, Configuration
+from benchmarks.scoring import PLAIN, Inference
 from datasets.demo import generate
 from utils.runs import options
 from utils.runs.data import open_split
@@ -28,8 +30,8 @@ INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
 CONFIGURATIONS = (
     Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), (PLAIN, *INFERENCES)),
     Configuration("DCR", "image", NO_IPC, INFERENCES),
-    Configuration("DCR, IPC by the image, one patch", "image", ("--patches", "1"), INFERENCES),
-    Configuration("DCR, IPC by the image, nine patches", "image", (), INFERENCES),
+    Configuration("DCR, IPC by the image, one patch", "image", (), INFERENCES),
+    Configuration("DCR, IPC by the image, nine patches", "image", ("--patches", "9"), INFERENCES),
     Configuration("DCR, IPC by saliency", "saliency", (), INFERENCES),
 )
 
@@ -66,17 +68,18 @@ def main(args: argparse.Namespace) -> None:
     collection = open_split(probe.data)
     quality.run(
         args,
-        CONFIGURATIONS,
+        [configuration for configuration in CONFIGURATIONS if configuration.name in args.only],
         common,
         paths,
         collection,
         lambda trained, photographs: build_networks(trained.networks, scn, photographs.num_classes),
         scales=(1.0,),
+        order=[configuration.name for configuration in CONFIGURATIONS],
     )
 
 
 if __name__ == "__main__":
-    parser = quality.parse(__doc__, "benchmarks/results/ablation.json")
+    parser = quality.parse(__doc__, "benchmarks/results/ablation.json", CONFIGURATIONS)
     parser.add_argument("--root", default="data/demo", metavar="DIR", help="the generated data set")
     parser.add_argument("--epochs", type=options.count, default=15, help="of every training")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -1,38 +1,49 @@
 """Is the whole method better than plain CAM on real photographs with ImageNet features?
 
-    python -m benchmarks.photographs --voc_root DIR
-    python -m benchmarks.photographs --voc_root DIR --crop 192 --epochs 6 --results short.json
+    python -m benchmarks.photographs --voc_root DIR --steps 300
+    python -m benchmarks.photographs --voc_root DIR --half choice --set="--lr 0.05"
 
-EfficientNet-Lite0 (requirements-optional.txt) on a small data set in VOC layout; trained and
-scored on its train and val photographs together, as pseudo labels are. Plain CAM with bilinear
-upsampling, then with what the method adds, one part after the other. Where the saliency maps are
-made from the masks, the saliency method's numbers exercise code and say nothing of quality.
-By default a training has 348 steps and takes seven minutes on a CPU core; the second command has
-half as many of smaller crops.
+EfficientNet-Lite0 (requirements-optional.txt) on a small data set in VOC layout, its train and
+val photographs together. They are split into two halves by a hash of their ids: settings are chosen
+on the half `choice`, and numbers are quoted from the half `report`. A training learns and is scored
+on one half, as pseudo labels are. Its learning rate decays over the whole of it: a budget is a
+training of its own. Where the saliency maps are made from the masks, the saliency method's numbers
+exercise code and say nothing of quality.
+
+Photographs that played no part in any choice come from another root: `--test_root DIR` scores the
+networks on them that were trained on the half, and `--voc_root DIR --half all` trains on them with
+settings as they are.
+
+900 steps take some eight minutes on two CPU cores, the dense CRF (--crf) 70 seconds an inference.
+`python -m benchmarks.readme` writes tables with intervals and a figure from the results files of
+the half `report`.
 """
 
 import argparse
 import hashlib
+import math
+import shlex
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from benchmarks import quality
-from benchmarks.quality import NO_IPC, PLAIN, Configuration, Inference
-from datasets.collection import Collection
-from datasets.files import read_bytes
+from benchmarks.quality import NO_IPC, Configuration
+from benchmarks.scoring import PLAIN, Inference
+from datasets.collection import Collection, with_masks
+from datasets.command_line import number
+from datasets.files import InputError, read_bytes
 from networks.association import NEIGHBOURS
-from networks.backbone import build_backbone
 from networks.classifier import Classifier
-from networks.superpixel import SuperpixelNet
 from utils import checkpoints
 from utils.runs import options
 from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
-from utils.training.classifier_options import ClassifierSettings
+from utils.training.classifier import build_networks
 
-INFERENCES = (Inference(), Inference(8, 0.6))
+HALVES = ("choice", "report")
+
+BATCH = 8
 
 
 def gates_half_open(classifier: Classifier) -> None:
@@ -57,64 +68,162 @@ def kernels_identity(classifier: Classifier) -> None:
 
 
 CONFIGURATIONS = (
-    Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC), (PLAIN, *INFERENCES)),
-    Configuration("DCR", "image", NO_IPC, INFERENCES),
-    Configuration("image method", "image", (), INFERENCES),
-    Configuration("saliency method", "saliency", (), INFERENCES),
-    Configuration("image method, kernels from identity", "image", (), INFERENCES, kernels_identity),
-    Configuration("image method, kernels from a mean", "image", (), INFERENCES, kernels_mean),
-    Configuration("image method, gates from one half", "image", (), INFERENCES, gates_half_open),
+    Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC)),
+    Configuration("DCR", "image", NO_IPC),
+    Configuration("image method", "image"),
+    Configuration("saliency method", "saliency"),
+    Configuration("image method, kernels from identity", "image", start=kernels_identity),
+    Configuration("image method, kernels from a mean", "image", start=kernels_mean),
+    Configuration("image method, gates from one half", "image", start=gates_half_open),
 )
+"""What is compared; a baseline's own learning rate is an argument of its configuration."""
+
+USUAL = ("plain CAM", "DCR", "image method")
+"""Trained unless others are named."""
+
+
+def configurations(args: argparse.Namespace) -> list[Configuration]:
+    """Those asked for, varied by --set, with the inferences asked for."""
+    chosen = [configuration for configuration in CONFIGURATIONS if configuration.name in args.only]
+    varied = []
+    for one in chosen:
+        inferences = inferences_of(args, plain="--no_dcr" in one.arguments)
+        arguments = (*one.arguments, *shlex.split(args.set))
+        name = f"{one.name} {args.set}".strip()
+        varied.append(replace(one, name=name, arguments=arguments, inferences=inferences))
+    return varied
+
+
+def inferences_of(args: argparse.Namespace, plain: bool) -> tuple[Inference, ...]:
+    """All ways to infer: without AP and with it; bilinearly too where that can be (no DCR)."""
+    spread = [Inference(args.beta, gamma) for gamma in args.gamma]
+    spread += [Inference(args.beta, keep=share) for share in args.gamma_keep]
+    refined = [PLAIN, *spread] if plain else spread
+    refined = [replace(one, crf=True) for one in refined] if args.crf else []
+    return (*([PLAIN] if plain else []), Inference(), *spread, *refined)
+
+
+def half_of(identifier: str) -> str:
+    """The half that a photograph belongs to, whatever others there are."""
+    # Of SHA-256's bytes the second splits the 234 photographs of docs/results.md most evenly.
+    return HALVES[hashlib.sha256(identifier.encode()).digest()[1] % 2 == 0]
 
 
 def everything(data: DataSettings) -> Collection:
-    """The train and val photographs as one collection."""
+    """The train and val photographs that have masks, as one collection."""
     train, val = (open_split(replace(data, split=split)) for split in ("train", "val"))
-    return replace(
+    both = replace(
         train,
         split="train and val",
         ids=train.ids + val.ids,
         images=train.images | val.images,
         labels=train.labels | val.labels,
     )
+    return both.subset(with_masks(both))
 
 
-def networks(
-    settings: ClassifierSettings, collection: Collection
-) -> tuple[nn.Module, SuperpixelNet]:
-    """EfficientNet-Lite0 as the classifier's backbone, and the superpixel network."""
-    scn = SuperpixelNet()
-    checkpoints.load_scn(scn, settings.networks.scn)
-    backbone = build_backbone("efficientnet_lite0", "imagenet")
-    return Classifier(backbone, collection.num_classes, dcr=not settings.networks.no_dcr), scn
+def taken(photographs: Collection, half: str) -> Collection:
+    """The photographs of a half, or all.
+
+    Raises:
+        InputError: there are none.
+    """
+    ids = [one for one in photographs.ids if half in ("all", half_of(one))]
+    if not ids:
+        raise InputError(f"--half {half}: none of the photographs with a mask is in it")
+    return photographs.subset(ids)
+
+
+def named(photographs: Collection) -> str:
+    """How many photographs, and a hash of their ids: what a results file says of them."""
+    digest = hashlib.sha256("\n".join(photographs.ids).encode()).hexdigest()[:16]
+    return f"{len(photographs.ids)}, {digest}"
 
 
 def main(args: argparse.Namespace) -> None:
     """Measure and print the table."""
     scn = options.existing_file(args.scn, "--scn", "train one first")
     paths = ["--voc_root", args.voc_root, "--scn", str(scn)]
-    common = ["--batch", "8", "--crop", str(args.crop)]
+    data = quality.training_settings(CONFIGURATIONS[0], paths).data
+    photographs = taken(everything(data), args.half)
+    scored, tested = None, {}
+    if args.test_root:
+        scored = everything(replace(data, root=args.test_root))
+        tested = {"tested": named(scored)}
+    a_pass = max(1, len(photographs.ids) // BATCH)
+    epochs = math.ceil(args.steps / a_pass)
+    print(f"{len(photographs.ids)} photographs, {epochs} epochs of {a_pass} steps", flush=True)
+    common = ["--backbone", "efficientnet_lite0", "--batch", str(BATCH), "--crop", str(args.crop)]
     common += ["--long_side", str(args.crop), str(args.crop * 25 // 16)]
-    common += ["--epochs", str(args.epochs)]
-    probe = quality.training_settings(CONFIGURATIONS[0], [*common, *paths])
+    common += ["--epochs", str(epochs)]
+    args.results = args.results or results_file(args)
     quality.run(
         args,
-        CONFIGURATIONS,
+        configurations(args),
         common,
         paths,
-        everything(probe.data),
-        networks,
+        photographs,
+        lambda trained, these: build_networks(trained.networks, scn, these.num_classes),
         scales=(args.scale,),
+        scored=scored,
+        order=[configuration.name for configuration in CONFIGURATIONS],
+        half=args.half,
+        photographs=named(photographs),
+        **tested,
+        budget=args.steps,
+        steps=epochs * a_pass,
         scn=hashlib.sha256(read_bytes(scn)).hexdigest()[:16],
     )
 
 
+def results_file(args: argparse.Namespace) -> str:
+    """One for each half and budget."""
+    tested = "_tested" if args.test_root else ""
+    return f"benchmarks/results/photographs_{args.half}{tested}_{args.steps}.json"
+
+
 if __name__ == "__main__":
-    parser = quality.parse(__doc__, "benchmarks/results/photographs.json")
+    parser = quality.parse(__doc__, None, CONFIGURATIONS, seeds=(0, 1, 2, 3, 4))
+    parser.set_defaults(only=USUAL)
     parser.add_argument("--voc_root", required=True, metavar="DIR", help="VOC layout, with masks")
+    parser.add_argument(
+        "--half",
+        choices=(*HALVES, "all"),
+        default="report",
+        help="photographs to train on and to score; all where nothing was chosen on any",
+    )
+    parser.add_argument(
+        "--test_root", metavar="DIR", help="score on all photographs of this VOC root instead"
+    )
+    parser.add_argument(
+        "--steps", type=options.count, default=300, help="of every training, rounded up to epochs"
+    )
+    parser.add_argument(
+        "--set",
+        default="",
+        metavar="ARGUMENTS",
+        help="more arguments of all trainings, which become part of their names, such as "
+        "--set='--lr 0.05 --patches 4'",
+    )
+    parser.add_argument("--beta", type=options.count, default=8, help="steps of AP in inference")
+    parser.add_argument(
+        "--gamma",
+        type=number(float, 0, 0.999),
+        nargs="*",
+        default=(0.6,),
+        help="infer with AP cut at each of these",
+    )
+    parser.add_argument(
+        "--gamma_keep",
+        type=number(float, 0, 1, open_low=True),
+        nargs="+",
+        default=(),
+        metavar="SHARE",
+        help="infer with AP that keeps each of these shares",
+    )
+    parser.add_argument("--crf", action="store_true", help="infer with a dense CRF at the end too")
     parser.add_argument("--scn", default=checkpoints.SHIPPED, metavar="FILE", help="superpixels")
     parser.add_argument("--crop", type=options.count, default=256, help="side of crops, pixels")
-    parser.add_argument("--epochs", type=options.count, default=12, help="of every training")
     parser.add_argument("--scale", type=options.positive, default=0.5, help="of inference")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     start(main, parser)

@@ -2,11 +2,14 @@
 
 A benchmark is a list of configurations; each is trained with every seed through the code of the
 training scripts, and its cams are scored against the masks of the photographs it was trained on.
-Each training is one entry of a results file, written as soon as it is measured: the same command
-goes on where it stopped, and measures again what is set differently now.
+Each training is one entry of a results file, written as soon as it is measured. The same command
+goes on where it stopped, in the middle of a training too; it measures again what is set differently
+now, and infers in a new way what is trained already. (Trainings are kept in `--experiments`, where
+only their settings name them: remove them when the code of a training has changed.)
 """
 
 import argparse
+import hashlib
 import json
 import re
 import statistics
@@ -19,47 +22,16 @@ from torch import nn
 
 import train_cls_image
 import train_cls_sal
-from benchmarks.bilinear import Bilinear
 from benchmarks.measure import table
+from benchmarks.scoring import Inference, Scorer
 from datasets.collection import Collection
 from datasets.files import write_json
 from networks.superpixel import SuperpixelNet
 from utils.checkpoints.training_state import TrainingState
-from utils.inference.collection_cams import InferenceSettings
 from utils.runs import devices, options
-from utils.scores.validation import validate
 from utils.training.classifier import train_networks
 from utils.training.classifier_options import ClassifierSettings, add_options
 from utils.training.classifier_options import settings_of as classifier_settings
-
-THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
-"""Of background; the best one counts, for every training by itself."""
-
-
-@dataclass(frozen=True)
-class Inference:
-    """How cams are inferred from a trained classifier.
-
-    Attributes:
-        beta: steps of affinity propagation; 0 leaves it out.
-        gamma: affinities below this are cut.
-        superpixels: upsample with the superpixel network's association; otherwise bilinearly, as
-            plain CAM does (without DCR only, which reads that association).
-    """
-
-    beta: int = 0
-    gamma: float = 0.6
-    superpixels: bool = True
-
-    def __str__(self) -> str:
-        """In words, as tables and results files have it."""
-        upsampling = "superpixels" if self.superpixels else "bilinear"
-        return f"{upsampling}, AP gamma {self.gamma:g}" if self.beta else upsampling
-
-
-PLAIN = Inference(superpixels=False)
-"""As in plain CAM: neither superpixels nor AP."""
-
 
 METHODS = {"image": train_cls_image, "saliency": train_cls_sal}
 """The training scripts: their supervision, and the defaults in which the two differ."""
@@ -76,13 +48,13 @@ class Configuration:
         name: in the table and in the results file.
         method: the training script: `image` or `saliency`.
         arguments: of the training script.
-        inferences: one row of the table each.
+        inferences: one row of the table each, where they have been measured.
         start: changes the untrained classifier, to measure what is no option of the scripts.
     """
 
     name: str
     method: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
     inferences: tuple[Inference, ...] = (Inference(),)
     start: Callable[[nn.Module], None] | None = None
 
@@ -104,8 +76,10 @@ def train_and_score(
     collection: Collection,
     networks: Networks,
     scales: Sequence[float],
+    inferences: Sequence[Inference],
+    scored: Collection | None = None,
 ) -> dict:
-    """Train once and score the last network, the one that is chosen without masks.
+    """Train, or take up a training, and score the last network: the one chosen without masks.
 
     Args:
         configuration: what is trained.
@@ -113,10 +87,13 @@ def train_and_score(
         collection: photographs with masks, to train on and to score.
         networks: builds them.
         scales: of the photographs in inference; they are not mirrored.
+        inferences: in these ways.
+        scored: photographs to score in place of those trained on.
 
     Returns:
-        The entry in the results file: seconds of training, mean average precision of the
-        classification and, for every inference, the best mIoU (%) and its threshold.
+        The entry in the results file: seconds of training (since it was last taken up), ids of the
+        photographs that were scored, mean average precision of the classification and, for every
+        inference, what `Scorer.score` says.
     """
     device = devices.choose(settings.run.device)
     devices.seed_everything(settings.run.seed)
@@ -129,25 +106,16 @@ def train_and_score(
         started = time.monotonic()
         both = (classifier, scn)
         kept = train_networks(run, state, settings, supervision, collection, both, device)
-        entry: dict = {"seconds": round(time.monotonic() - started), "scores": {}}
-        trained, frozen = kept.networks
-        for inference in configuration.inferences:
-            found = validate(
-                collection,
-                trained,
-                frozen if inference.superpixels else Bilinear(),
-                InferenceSettings(tuple(scales), False, inference.beta, inference.gamma),
-                THRESHOLDS,
-                device,
-                settings.run.readers(device),
-                run.bad,
-            )
-            entry["mean_ap"] = round(100 * found.mean_ap, 2)
-            entry["scores"][str(inference)] = {
-                "miou": round(100 * found.miou, 2),
-                "threshold": found.threshold,
-            }
-    return entry
+        seconds = round(time.monotonic() - started)
+        readers = settings.run.readers(device)
+        scorer = Scorer(scored or collection, *kept.networks, scales, device, readers, run.bad)
+        scores = {str(inference): scorer.score(inference) for inference in inferences}
+    return {
+        "seconds": seconds,
+        "photographs": " ".join(scorer.ranking),
+        "mean_ap": scorer.mean_ap(),
+        "scores": scores,
+    }
 
 
 class Results:
@@ -187,7 +155,6 @@ def settings_of(configuration: Configuration, arguments: Sequence[str], **more: 
     settings = {
         "method": configuration.method,
         "arguments": [*arguments, *configuration.arguments],
-        "inference": [str(inference) for inference in configuration.inferences],
         **more,
     }
     return json.loads(json.dumps(settings))
@@ -211,14 +178,17 @@ def rows(
             for key, entry in results.entries.items()
             if key.rpartition(" seed ")[0] == name and entry["settings"] == settings[name]
         ]
-        for inference in configuration.inferences if entries else ():
-            mious = [entry["scores"][str(inference)]["miou"] for entry in entries]
+        for inference in map(str, configuration.inferences):
+            measured = [entry for entry in entries if inference in entry["scores"]]
+            if not measured:
+                continue
+            mious = [entry["scores"][inference]["miou"] for entry in measured]
             spread = statistics.stdev(mious) if len(mious) > 1 else float("nan")
-            aps = [entry["mean_ap"] for entry in entries]
+            aps = [entry["mean_ap"] for entry in measured]
             table.append(
                 [
                     name,
-                    str(inference),
+                    inference,
                     f"{statistics.mean(mious):.1f}",
                     f"{spread:.1f}",
                     " ".join(f"{miou:.1f}" for miou in mious),
@@ -232,11 +202,19 @@ HEADER = ("training", "inference", "mIoU", "deviation", "of each seed", "mean AP
 """Of the table of `rows`: mIoU and mean average precision in percent, means over seeds."""
 
 
-def parse(description: str, results: str) -> argparse.ArgumentParser:
+def parse(
+    description: str,
+    results: str | None,
+    configurations: Sequence[Configuration],
+    seeds: Sequence[int] = (0, 1, 2),
+) -> argparse.ArgumentParser:
     """The options that both benchmarks have."""
     parser = options.new_parser(description)
-    parser.add_argument("--seeds", type=options.natural, nargs="+", default=(0, 1, 2))
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="of these configurations")
+    names = [configuration.name for configuration in configurations]
+    parser.add_argument("--seeds", type=options.natural, nargs="+", default=seeds)
+    parser.add_argument(
+        "--only", nargs="+", choices=names, default=names, metavar="NAME", help="|".join(names)
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument(
         "--experiments", default="experiments/benchmarks", metavar="DIR", help="holds the runs"
@@ -253,7 +231,9 @@ def run(
     collection: Collection,
     networks: Networks,
     scales: Sequence[float],
-    **more: str,
+    scored: Collection | None = None,
+    order: Sequence[str] = (),
+    **more: object,
 ) -> None:
     """Measure what is not measured yet, one training after the other, and print the table.
 
@@ -265,23 +245,29 @@ def run(
         collection: photographs with masks.
         networks: builds the networks.
         scales: of inference.
+        scored: photographs to score in place of those trained on.
+        order: names, in which the results file keeps its entries.
         more: what else the numbers were measured with.
     """
     settings = {c.name: settings_of(c, common, scales=list(scales), **more) for c in configurations}
-    chosen = [c for c in configurations if args.only is None or c.name in args.only]
-    results = Results(Path(args.results), [configuration.name for configuration in configurations])
+    results = Results(Path(args.results), order)
     for seed in args.seeds:
-        for configuration in chosen:
+        for configuration in configurations:
             key = f"{configuration.name} seed {seed}"
             ours = settings[configuration.name]
-            if results.find(key, ours) is None:
-                tag = re.sub(r"\W+", "_", f"{Path(args.results).stem} {key}")
-                here = ["--experiments", args.experiments, "--tag", tag, "--overwrite"]
-                here += ["--device", args.device, "--seed", str(seed), "--score_images", "0"]
+            found = results.find(key, ours) or {"scores": {}}
+            missing = [i for i in configuration.inferences if str(i) not in found["scores"]]
+            if missing:
+                here = ["--experiments", args.experiments, "--device", args.device]
+                here += ["--tag", tag_of(Path(args.results), key, ours), "--resume"]
+                here += ["--seed", str(seed), "--score_images", "0"]
                 trained = training_settings(configuration, [*common, *paths, *here])
-                entry = train_and_score(configuration, trained, collection, networks, scales)
-                results.add(key, ours, entry)
-            print(f"{key}: {json.dumps(results.entries[key]['scores'])}", flush=True)
+                entry = train_and_score(
+                    configuration, trained, collection, networks, scales, missing, scored
+                )
+                scores = {"scores": {**found["scores"], **entry["scores"]}}
+                results.add(key, ours, {**entry, **found, **scores})
+            print(f"{key}: {in_words(results.entries[key]['scores'])}", flush=True)
     print(
         table(
             "mIoU of cams at the best threshold (%)",
@@ -289,3 +275,14 @@ def run(
             rows(configurations, settings, results),
         )
     )
+
+
+def tag_of(results: Path, key: str, settings: dict) -> str:
+    """The name of a training's run: another one wherever its settings are others."""
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return re.sub(r"\W+", "_", f"{results.stem} {key} {digest}")
+
+
+def in_words(scores: Mapping[str, dict]) -> str:
+    """mIoU and threshold of every inference."""
+    return "; ".join(f"{i} {s['miou']:.2f} at {s['threshold']:g}" for i, s in scores.items())

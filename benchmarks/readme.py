@@ -5,7 +5,8 @@
 
 docs/results.md gets all of them, README.md a summary. The tables stand between
 `<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. Figures go to
-data/NAME.svg.
+data/NAME.svg. The trainings of benchmarks.photographs on the half `report`, of all budgets, give
+the tables `budgets`, with intervals, and docs/miou_over_steps.png.
 """
 
 import argparse
@@ -16,8 +17,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from benchmarks.evidence import Budget, figure, markdown, numbers_in, tables
 from datasets.command_line import Parser, run
-from datasets.files import InputError, read_json, read_text, write_text
+from datasets.files import (
+    InputError,
+    read_bytes,
+    read_json,
+    read_text,
+    write_bytes,
+    write_text,
+)
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -27,12 +36,6 @@ COLUMNS = {"asa": "ASA", "boundary_recall": "boundary recall", "undersegmentatio
 
 WIDTH, LEFT, BAR, GAP = 820, 390, 18, 8
 """Of a figure, pixels: whole width, room for names, height of a bar, between two."""
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; all columns but the first are right-aligned."""
-    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def superpixel_table(content: dict) -> str:
@@ -160,10 +163,19 @@ TABLES = {"superpixels": superpixel_table, "ablation": miou_table, "photographs"
 """How the results of each benchmark are told in docs/results.md."""
 
 
-def pages(root: Path, contents: Mapping[str, dict]) -> dict[Path, str]:
+BUDGETS = "budgets"
+"""The name of the tables with intervals."""
+
+
+def pages(
+    root: Path, contents: Mapping[str, dict], budgets: Sequence[Budget]
+) -> dict[Path, str | bytes]:
     """What pages and figures should hold, by their paths."""
     path = root / "docs" / "results.md"
     text, out = read_text(path), {}
+    if budgets:
+        text = replaced(text, BUDGETS, tables(budgets), path)
+        out[root / "docs" / "miou_over_steps.png"] = figure(budgets)
     for name, content in contents.items():
         text = replaced(text, name, TABLES[name](content), path)
         if TABLES[name] is miou_table:
@@ -174,16 +186,29 @@ def pages(root: Path, contents: Mapping[str, dict]) -> dict[Path, str]:
     return {**out, path: text, readme: summary}
 
 
+def holds(path: Path, content: str | bytes) -> bool:
+    """Whether a file holds a page's text, or a picture that shows the same."""
+    if not path.is_file():
+        return False
+    if isinstance(content, bytes):
+        return numbers_in(read_bytes(path)) == numbers_in(content)
+    return read_text(path) == content
+
+
 def update(options: argparse.Namespace) -> int:
     """Write pages and figures, or compare; the exit status."""
     files = {name: options.results / f"{name}.json" for name in TABLES}
     contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
-    wanted = pages(options.root, contents)
+    measured = options.results.glob("photographs_report_*.json")
+    budgets = [Budget(read_json(path), path.name) for path in measured]
+    budgets.sort(key=lambda budget: budget.steps)
+    wanted = pages(options.root, contents, budgets)
     if not options.check:
-        for path, text in wanted.items():
-            write_text(path, text)
+        for path, content in wanted.items():
+            write = write_bytes if isinstance(content, bytes) else write_text
+            write(path, content)
         return 0
-    old = [path for path, text in wanted.items() if not path.is_file() or read_text(path) != text]
+    old = [path for path, content in wanted.items() if not holds(path, content)]
     print(f"out of date: {', '.join(map(str, old))}" if old else "pages and figures fit")
     return int(bool(old))
 

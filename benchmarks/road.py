@@ -78,7 +78,7 @@ SCRATCH = "--backbone resnet18 --backbone_weights none"
 SCENES = Recipe(
     kinds=(
         PLAIN,
-        Labels("image method", "image", "--patches 1"),
+        Labels("image method", "image"),
         Labels("saliency method", "sal"),
         MASKS,
     ),
@@ -95,7 +95,7 @@ begin with that of plain CAM, where others begin with ImageNet weights."""
 
 IMAGENET = "--backbone efficientnet_lite0 --backbone_weights imagenet"
 PHOTOGRAPHS = Recipe(
-    kinds=(PLAIN, Labels("image method", "image", "--patches 4"), MASKS),
+    kinds=(PLAIN, Labels("image method", "image"), MASKS),
     superpixels="",
     classifier=f"{IMAGENET} --batch 8 --crop 256 --long_side 256 400 --epochs 12",
     cams="--scales 0.5",

@@ -1,5 +1,6 @@
 """The benchmarks of quality measure what users run, once, and their backbone fits the seam."""
 
+import re
 import runpy
 import statistics
 from argparse import Namespace
@@ -12,25 +13,27 @@ import torch.nn.functional as F
 
 from benchmarks import photographs, quality
 from benchmarks.bilinear import Bilinear
+from benchmarks.counts import Counts
 from benchmarks.quality import (
     METHODS,
-    PLAIN,
     Configuration,
-    Inference,
     Results,
     rows,
     settings_of,
     training_settings,
 )
+from benchmarks.scoring import PLAIN, THRESHOLDS, Inference
 from datasets.demo import generate
 from networks.association import upsample
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
+from utils.inference.collection_cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
 from utils.runs.options import option_values
+from utils.scores.validation import validate
 from utils.training.classifier import build_networks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,12 +64,13 @@ def trainings(monkeypatch):
     """What was trained, with invented scores: 10 times the seed, one more for every inference."""
     trained = []
 
-    def invented(configuration, settings, *_):
+    def invented(configuration, settings, collection, networks, scales, inferences, scored):
         seed = settings.run.seed
         trained.append((configuration.name, seed))
+        assert settings.resuming.resume is not None
         scores = {
             str(inference): {"miou": 10.0 * seed + i, "threshold": 0.3}
-            for i, inference in enumerate(configuration.inferences)
+            for i, inference in enumerate(inferences)
         }
         return {"seconds": 1, "mean_ap": 50.0 + seed, "scores": scores}
 
@@ -74,22 +78,39 @@ def trainings(monkeypatch):
     return trained
 
 
-def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), only=None):
-    given = Namespace(
-        results=str(path), seeds=seeds, only=only, experiments="experiments", device="cpu"
-    )
+def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4)):
+    given = Namespace(results=str(path), seeds=seeds, experiments="experiments", device="cpu")
     quality.run(given, configurations, common, (), None, None, scales=(1.0,))
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path, trainings):
     path = tmp_path / "new" / "results.json"
-    measure(path, seeds=(1,), only=["first"])
+    measure(path, (FIRST,), seeds=(1,))
     measure(path, seeds=(1, 2))
     assert trainings == [("first", 1), ("second", 1), ("first", 2), ("second", 2)]
     measure(path, seeds=(1, 2))
     assert len(trainings) == 4
     measure(path, seeds=(2,), common=("--epochs", "3"))
     assert trainings[4:] == [("first", 2), ("second", 2)]
+
+
+def test_a_new_inference_is_added_to_what_is_measured(tmp_path, trainings, monkeypatch):
+    path = tmp_path / "results.json"
+    measure(path, (FIRST,), seeds=(1,))
+    more = replace(FIRST, inferences=(*FIRST.inferences, Inference(8, keep=0.1, crf=True)))
+    measure(path, (more,), seeds=(1,))
+    assert trainings == [("first", 1)] * 2
+    scores = Results(path).entries["first seed 1"]["scores"]
+    assert {name: score["miou"] for name, score in scores.items()} == {
+        "bilinear": 10,
+        "superpixels, AP gamma 0.9": 11,
+        "superpixels, AP keep 0.1, CRF": 10,
+    }
+
+
+def test_other_settings_are_trained_in_another_folder(tmp_path):
+    tags = {quality.tag_of(tmp_path / "a.json", "first seed 1", {"steps": n}) for n in (1, 1, 2)}
+    assert len(tags) == 2 and all(re.fullmatch(r"a_first_seed_1_\w{8}", tag) for tag in tags)
 
 
 def test_two_at_once_keep_the_results_of_both(tmp_path):
@@ -118,7 +139,9 @@ def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
     assert "superpixels, AP gamma 0.9" in capsys.readouterr().out
 
 
-def test_a_training_and_its_scores(tmp_path):
+@pytest.fixture
+def small(tmp_path):
+    """`train_and_score` on four scenes, with inferences to choose; and what was started."""
     generate(tmp_path / "data", 4, 1, 48, 0, progress=False)
     checkpoints.save(tmp_path / "scn.pt", {"kind": "scn", "model": SuperpixelNet().state_dict()})
     started = []
@@ -126,22 +149,76 @@ def test_a_training_and_its_scores(tmp_path):
     arguments = f"--dataset custom --split train --root {tmp_path}/data --scn {tmp_path}/scn.pt"
     arguments += f" --crop 96 --long_side 48 64 --batch 2 --epochs 1 --experiments {tmp_path}"
     arguments += " --backbone resnet18 --backbone_weights none --score_images 0 --device cpu"
-    settings = training_settings(configuration, arguments.split())
-    entry = quality.train_and_score(
-        configuration,
-        settings,
-        open_split(settings.data),
-        lambda settings, photographs: build_networks(
-            settings.networks, tmp_path / "scn.pt", photographs.num_classes
-        ),
-        (1.0,),
-    )
+    settings = training_settings(configuration, [*arguments.split(), "--resume"])
+
+    def measure(*inferences, scored=None):
+        return quality.train_and_score(
+            configuration,
+            settings,
+            open_split(settings.data),
+            lambda settings, photographs: build_networks(
+                settings.networks, tmp_path / "scn.pt", photographs.num_classes
+            ),
+            (1.0,),
+            inferences,
+            scored,
+        )
+
+    return settings, started, measure
+
+
+def test_a_training_and_its_scores(small):
+    settings, started, measure = small
+    entry = measure(*FIRST.inferences)
     assert [type(classifier) for classifier in started] == [Classifier]
     assert (settings.run.folder / "last.pt").is_file()
     assert list(entry["scores"]) == ["bilinear", "superpixels, AP gamma 0.9"]
+    ids = entry["photographs"].split()
+    assert ids == list(open_split(settings.data).ids)
     for score in entry["scores"].values():
-        assert 0 < score["miou"] < 100 and score["threshold"] in quality.THRESHOLDS
+        assert 0 < score["miou"] < 100 and score["threshold"] in THRESHOLDS
+        counts = Counts.from_json(score["counts"], len(ids))
+        assert score["miou"] == round(100 * float(counts.mious().max()), 2)
+        assert score["threshold"] == counts.thresholds[counts.best()]
+        assert (counts.truth.sum(1) == counts.predicted.sum(1)[:, 0]).all()
     assert 0 < entry["mean_ap"] <= 100
+
+
+def test_what_is_trained_is_scored_without_training_again(small):
+    """The scores are those of `validate`, which the trainings have."""
+    settings, _, measure = small
+    first = measure(Inference())
+    before = torch.load(settings.run.folder / "last.pt", weights_only=True)["model"]
+    again = measure(Inference(), Inference(8, keep=0.2))
+    after = torch.load(settings.run.folder / "last.pt", weights_only=True)["model"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert again["scores"]["superpixels"] == first["scores"]["superpixels"]
+    trained = checkpoints.open_trained(settings.run.folder / "last.pt")
+    found = validate(
+        open_split(settings.data),
+        trained.classifier,
+        trained.scn,
+        InferenceSettings((1.0,), False, 8, keep=0.2),
+        THRESHOLDS,
+        torch.device("cpu"),
+        0,
+        pytest.fail,
+    )
+    score = again["scores"]["superpixels, AP keep 0.2"]
+    assert score["miou"] == pytest.approx(100 * found.miou, abs=0.1)
+    assert again["mean_ap"] == pytest.approx(100 * found.mean_ap, abs=0.1)
+
+
+def test_the_dense_crf_is_an_inference(small):
+    pytest.importorskip("pydensecrf")
+    settings, _, measure = small
+    two = open_split(settings.data).subset(open_split(settings.data).ids[:2])
+    entry = measure(Inference(), Inference(crf=True), scored=two)
+    plain, refined = (entry["scores"][name] for name in ("superpixels", "superpixels, CRF"))
+    assert set(refined["counts"]["thresholds"]) <= set(plain["counts"]["thresholds"])
+    assert entry["photographs"].split() == list(two.ids)
+    one, other = (Counts.from_json(score["counts"], 2) for score in (plain, refined))
+    assert (one.truth == other.truth).all() and one.hits.sum() != other.hits.sum()
 
 
 def test_bilinear_association():
@@ -156,6 +233,48 @@ def test_photographs_of_both_lists(shared, tmp_path):
     both = photographs.everything(settings.data)
     assert len(both.ids) == len(set(both.ids)) == 234
     assert set(both.ids) == set(both.images) == set(both.labels)
+    halves = [photographs.taken(both, half).ids for half in photographs.HALVES]
+    assert [len(half) for half in halves] == [116, 118]
+    assert sorted(sum(halves, ())) == sorted(both.ids)
+    assert photographs.taken(both, "all") == both
+
+
+def test_halves_are_fixed_by_ids():
+    """Neither order nor the other photographs matter, on any machine and in any year."""
+    found = {one: photographs.half_of(one) for one in ("2007_000032", "000000000030", "x", "y")}
+    expected = ("report", "choice", "choice", "report")
+    assert tuple(found.values()) == expected
+
+
+def test_what_is_trained_and_scored(shared, monkeypatch):
+    """118 photographs are 14 steps of 8 a pass, so 300 steps are 22 passes."""
+    ran = []
+    monkeypatch.setattr(quality, "run", lambda *given, **more: ran.append((given, more)))
+    root = str(shared / "coco_mini_voc")
+    given = Namespace(voc_root=root, half="report", test_root=None, steps=300, results=None)
+    given = Namespace(**vars(given), scn=checkpoints.SHIPPED, crop=256, scale=0.5, only=["DCR"])
+    given = Namespace(**vars(given), set="", beta=8, gamma=[0.6], gamma_keep=[], crf=False)
+    photographs.main(given)
+    assert given.results == "benchmarks/results/photographs_report_300.json"
+    (_, _, common, _, trained_on, _), more = ran[0]
+    assert common[-2:] == ["--epochs", "22"] and more["steps"] == 308 and more["budget"] == 300
+    assert len(trained_on.ids) == 118 and more["scored"] is None
+    given.test_root, given.results = root, None
+    photographs.main(given)
+    assert given.results == "benchmarks/results/photographs_report_tested_300.json"
+    assert len(ran[1][1]["scored"].ids) == 234 and ran[1][1]["tested"].startswith("234, ")
+
+
+def test_options_become_configurations():
+    given = Namespace(
+        only=["plain CAM", "DCR"], set="--lr 0.05", beta=8, gamma=[0.6], gamma_keep=[0.1], crf=True
+    )
+    plain, dcr = photographs.configurations(given)
+    assert plain.name == "plain CAM --lr 0.05" and plain.arguments[-2:] == ("--lr", "0.05")
+    alike = ["superpixels", "superpixels, AP gamma 0.6", "superpixels, AP keep 0.1"]
+    refined = [f"{inference}, CRF" for inference in alike[1:]]
+    assert list(map(str, dcr.inferences)) == alike + refined
+    assert list(map(str, plain.inferences)) == ["bilinear", *alike, "bilinear, CRF", *refined]
 
 
 def test_gates_half_open():

@@ -4,6 +4,7 @@ from xml.dom import minidom
 import pytest
 
 from benchmarks import readme
+from tests.benchmarks.test_evidence import results
 
 MARKS = "<!-- results: {} -->\n{}\n<!-- end of results -->\n"
 ENTRIES = {
@@ -26,7 +27,8 @@ ENTRIES = {
 
 @pytest.fixture
 def folder(tmp_path):
-    text = "before\n" + "".join(MARKS.format(name, "old") for name in readme.TABLES) + "after\n"
+    names = (*readme.TABLES, readme.BUDGETS)
+    text = "before\n" + "".join(MARKS.format(name, "old") for name in names) + "after\n"
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/results.md").write_text(text)
     (tmp_path / "README.md").write_text("short\n" + MARKS.format("summary", "old"))
@@ -53,12 +55,24 @@ def test_numbers_come_from_the_files(folder):
     assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
-    assert text.count("old") == 1  # photographs has no results: its table stays
+    assert text.count("old") == 2  # photographs and budgets have no results: their tables stay
     figure = minidom.parse(str(folder / "data/ablation.svg"))
     assert len(figure.getElementsByTagName("rect")) == 1 + 5
     assert call(folder, "--check") == 0
     (folder / "data/ablation.svg").write_text("<svg/>")
     assert call(folder, "--check") == 1
+
+
+def test_budgets_come_from_the_half_that_reports(folder):
+    for half, steps in (("report", 900), ("report", 300), ("choice", 300)):
+        path = folder / f"photographs_{half}_{steps}.json"
+        path.write_text(json.dumps(results(steps, 0.4)))
+    assert call(folder) == 0
+    assert "| mIoU (%) | 300 steps | 900 steps |" in (folder / "docs/results.md").read_text()
+    assert call(folder, "--check") == 0
+    path.with_name("photographs_report_900.json").write_text(json.dumps(results(900, 0.5)))
+    before = (folder / "docs/results.md").read_text()
+    assert call(folder, "--check") == 1 and (folder / "docs/results.md").read_text() == before
 
 
 def test_the_summary_compares_the_method_with_plain_cam(folder):

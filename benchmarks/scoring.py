@@ -1,0 +1,143 @@
+"""How good the cams of a trained classifier are, photograph by photograph."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.bilinear import Bilinear
+from benchmarks.counts import Counts
+from datasets.collection import Collection
+from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
+from utils.inference.label_maps import label_maps
+from utils.labels.crf import CrfConstants, CrfWorkers, refine, require_crf
+from utils.scores.confusion import confusion_matrix
+from utils.scores.threshold_sweep import ThresholdSweep
+from utils.scores.validation import mean_average_precision
+
+THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
+"""Of background; the best one counts, for every training by itself."""
+
+KEPT, KEPT_CRF = 2, 1
+"""Thresholds either side of the best one whose counts are kept; after a CRF, which takes a third of
+a second a photograph and threshold, those either side of the best one before it are tried."""
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How cams are inferred from a trained classifier.
+
+    Attributes:
+        beta: steps of affinity propagation; 0 leaves it out.
+        gamma: affinities below this are cut.
+        superpixels: upsample with the superpixel network's association; otherwise bilinearly, as
+            plain CAM does (without DCR only, which reads that association).
+        keep: in place of gamma: the share of affinities that are kept.
+        crf: refine the pseudo labels by a dense CRF.
+    """
+
+    beta: int = 0
+    gamma: float = 0.6
+    superpixels: bool = True
+    keep: float | None = None
+    crf: bool = False
+
+    def __str__(self) -> str:
+        """In words, as tables and results files have it."""
+        words = ["superpixels" if self.superpixels else "bilinear"]
+        if self.beta:
+            steps = "" if self.beta == 8 else f" beta {self.beta}"
+            cut = f"gamma {self.gamma:g}" if self.keep is None else f"keep {self.keep:g}"
+            words.append(f"AP{steps} {cut}")
+        return ", ".join([*words, "CRF"] if self.crf else words)
+
+
+PLAIN = Inference(superpixels=False)
+"""As in plain CAM: neither superpixels nor AP."""
+
+
+@dataclass
+class Scorer:
+    """Scores one trained classifier.
+
+    Args:
+        photographs: with masks.
+        classifier: on the device.
+        scn: likewise.
+        scales: of the photographs; they are not mirrored.
+        device: of the networks.
+        readers: processes that read photographs.
+        bad: told why a photograph is left out; may raise.
+
+    Attributes:
+        ranking: classification scores (K,) by id, of the last inference.
+    """
+
+    photographs: Collection
+    classifier: nn.Module
+    scn: nn.Module
+    scales: Sequence[float]
+    device: torch.device
+    readers: int
+    bad: Callable[[str], None]
+    ranking: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+
+    def score(self, inference: Inference) -> dict:
+        """What the results file says of an inference: the best mIoU (%), its threshold, counts."""
+        counts = self.count(inference)
+        if inference.crf:
+            counts = self.count_refined(inference, counts.near_best(KEPT_CRF).thresholds)
+        best = counts.best()
+        return {
+            "miou": round(100 * float(counts.mious()[0, best]), 2),
+            "threshold": counts.thresholds[best],
+            "counts": counts.near_best(KEPT).as_json(),
+        }
+
+    def mean_ap(self) -> float:
+        """Mean average precision of the classification (%)."""
+        return round(100 * mean_average_precision(self.photographs, self.ranking), 2)
+
+    def count(self, inference: Inference) -> Counts:
+        """The counts at all thresholds, without a CRF."""
+        matrices = []
+        for found in self._infer(inference):
+            sweep = ThresholdSweep(self.photographs.num_classes, THRESHOLDS)
+            sweep.add_present(found.classes, found.cams, found.mask)
+            matrices.append(sweep.result())
+        return Counts.of(THRESHOLDS, matrices)
+
+    def count_refined(self, inference: Inference, thresholds: Sequence[float]) -> Counts:
+        """The counts at some thresholds, the labels refined by a dense CRF."""
+        require_crf()
+        with CrfWorkers(os.cpu_count() or 1) as workers:
+            waiting = []
+            for found in self._infer(inference):
+                labels = label_maps(found.classes, found.cams, thresholds)
+                image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+                given = (image, labels, found.mask, self.photographs.num_classes)
+                waiting.append(workers.run(_refined_confusion, *given))
+            return Counts.of(thresholds, [workers.taken(future) for future in waiting])
+
+    def _infer(self, inference: Inference) -> Iterator[Inferred]:
+        self.classifier.eval()
+        self.ranking.clear()
+        settings = InferenceSettings(
+            tuple(self.scales), False, inference.beta, inference.gamma, keep=inference.keep
+        )
+        networks = (self.classifier, self.scn if inference.superpixels else Bilinear())
+        reading = (self.device, self.readers, str(inference), self.bad)
+        for found in infer_collection(self.photographs, *networks, settings, *reading):
+            self.ranking[found.id] = found.scores
+            yield found
+
+
+def _refined_confusion(
+    image: np.ndarray, labels: np.ndarray, mask: np.ndarray, num_classes: int
+) -> np.ndarray:
+    """In a worker: confusion matrices (T, C, C) of labels (T, H, W) refined by their photograph."""
+    refined = (refine(image, one, CrfConstants()) for one in labels)
+    return np.stack([confusion_matrix(mask, one, num_classes) for one in refined])

@@ -1,0 +1,83 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.counts import Counts
+from benchmarks.evidence import Budget, figure, numbers_in, tables
+from datasets.files import InputError
+
+PLAIN, SUPERPIXELS, AP = "bilinear", "superpixels", "superpixels, AP gamma 0.6"
+
+
+def entry(rng, share, steps, inferences):
+    """A training that gets about a share of 12 photographs right."""
+    truth = np.full((12, 2), 1000)
+    scores = {}
+    for more, inference in enumerate(inferences):
+        hits = (1000 * (share + 0.01 * more) + rng.integers(-20, 20, (12, 2, 1))).astype(int)
+        scores[inference] = {"counts": Counts((0.3,), truth, hits, hits).as_json()}
+    settings = {"budget": steps}
+    return {"settings": settings, "photographs": " ".join("abcdefghijkl"), "scores": scores}
+
+
+def results(steps, ours):
+    rng = np.random.default_rng(steps)
+    content = {}
+    for seed in range(3):
+        baseline = entry(rng, 0.3, steps, (PLAIN, SUPERPIXELS, AP))
+        content[f"plain CAM seed {seed}"] = baseline
+        content[f"image method seed {seed}"] = entry(rng, ours, steps, (SUPERPIXELS, AP))
+    return content
+
+
+@pytest.fixture
+def budgets():
+    return [Budget(results(300, 0.31), "short"), Budget(results(900, 0.5), "long")]
+
+
+def test_differences_are_paired_and_marked(budgets):
+    short, long = (b.difference(("image method", AP), ("plain CAM", AP)) for b in budgets)
+    assert not short.excludes(0) and abs(short.value) < 2
+    assert long.excludes(0) and long.value == pytest.approx(19, abs=1)
+    assert budgets[1].ratio(("image method", AP), ("plain CAM", PLAIN)).value == pytest.approx(
+        0.51 / 0.3, rel=0.05
+    )
+
+
+def test_seeds_that_one_lacks_do_not_count(budgets):
+    del budgets[0].entries["image method"][1]
+    assert budgets[0].seeds(("image method", AP), ("plain CAM", AP)) == (0, 2)
+    assert budgets[0].difference(("image method", PLAIN), ("plain CAM", PLAIN)) is None
+
+
+def test_tables(budgets):
+    text = tables(budgets)
+    alike = text[text.index("points ahead") :].splitlines()
+    assert alike[0].endswith("| 300 steps | 900 steps |")
+    assert alike[2].startswith("| image method; superpixels | ") and alike[2].count("**") == 2
+    assert "image method; bilinear" not in text
+    assert text.count(", 3 seeds") == 2 * 5
+    assert "| image method; superpixels, AP gamma 0.6 | " in text
+
+
+def test_other_photographs_or_settings_are_not_compared():
+    content = results(300, 0.4)
+    content["image method seed 1"]["photographs"] = "others"
+    with pytest.raises(InputError, match="short: image method seed 1: measured otherwise"):
+        Budget(content, "short")
+    content = results(300, 0.4)
+    content["image method seed 1"]["settings"] = {"budget": 300, "scn": "another"}
+    with pytest.raises(InputError, match="measured otherwise"):
+        Budget(content, "short")
+
+
+def test_the_figure_is_small_and_says_what_it_shows(budgets):
+    png = figure(budgets)
+    assert len(png) < 100_000
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.width > 1000 and picture.format == "PNG"
+    assert numbers_in(png) == numbers_in(figure(budgets))
+    other = figure([budgets[0], Budget(results(900, 0.4), "long")])
+    assert numbers_in(png) != numbers_in(other)
