@@ -98,9 +98,11 @@ def inferences_of(args: argparse.Namespace, plain: bool) -> tuple[Inference, ...
     """All ways to infer: without AP and with it; bilinearly too where that can be (no DCR)."""
     spread = [Inference(args.beta, gamma) for gamma in args.gamma]
     spread += [Inference(args.beta, keep=share) for share in args.gamma_keep]
-    refined = [PLAIN, *spread] if plain else spread
-    refined = [replace(one, crf=True) for one in refined] if args.crf else []
-    return (*([PLAIN] if plain else []), Inference(), *spread, *refined)
+    whole = [PLAIN, *spread] if plain else spread
+    more = tuple(args.more_scales)
+    finer = [replace(one, scales=more) for one in whole] if more else []
+    refined = [replace(one, crf=True) for one in finer or whole] if args.crf else []
+    return (*([PLAIN] if plain else []), Inference(), *spread, *finer, *refined)
 
 
 def half_of(identifier: str) -> str:
@@ -220,6 +222,13 @@ if __name__ == "__main__":
         default=(),
         metavar="SHARE",
         help="infer with AP that keeps each of these shares",
+    )
+    parser.add_argument(
+        "--more_scales",
+        type=options.positive,
+        nargs="+",
+        default=(),
+        help="infer the whole at these scales too, mirrored",
     )
     parser.add_argument("--crf", action="store_true", help="infer with a dense CRF at the end too")
     parser.add_argument("--scn", default=checkpoints.SHIPPED, metavar="FILE", help="superpixels")

@@ -79,13 +79,14 @@ SCENES = Recipe(
     kinds=(
         PLAIN,
         Labels("image method", "image"),
+        Labels("image method, uncertain left out", "image", inference="--uncertain 0.35 0.55"),
         Labels("saliency method", "sal"),
         MASKS,
     ),
     superpixels=f"{CROPS} --long_side 96 144 --epochs 6 --lr 1e-3",
     classifier=f"{CROPS} {SCRATCH} --long_side 96 144 --epochs 15 --lr 0.02 --momentum 0.9 "
     "--clip 10 --gamma 0.98",
-    cams="--scales 1 1.5 --gamma 0.98 --thresholds 0.2 0.3 0.4 0.5 0.6",
+    cams="--scales 1 1.5 --gamma 0.98 --thresholds 0.1 0.15 0.2 0.3 0.4 0.5 0.6",
     network=f"{CROPS} --backbone resnet18 --stride 16 --accumulate 1 --lr 3e-3 --clip 10",
     steps=600,
     start=PLAIN,
@@ -175,7 +176,7 @@ class Road:
         arguments = [*self.train, *recipe.classifier.split(), *labels.training.split()]
         arguments += [*superpixels, *self.amp, "--score_images", "0"]
         script = f"train_cls_{labels.script}.py"
-        return self.call(f"cls {labels.name}", script, *arguments)
+        return self.call(f"cls {labels.name.partition(',')[0]}", script, *arguments)
 
 
 def percent(evaluation: Path) -> float:

@@ -36,6 +36,8 @@ class Inference:
         superpixels: upsample with the superpixel network's association; otherwise bilinearly, as
             plain CAM does (without DCR only, which reads that association).
         keep: in place of gamma: the share of affinities that are kept.
+        scales: of the photographs, which are mirrored too then; none takes the benchmark's single
+            scale, not mirrored.
         crf: refine the pseudo labels by a dense CRF.
     """
 
@@ -43,6 +45,7 @@ class Inference:
     gamma: float = 0.6
     superpixels: bool = True
     keep: float | None = None
+    scales: tuple[float, ...] = ()
     crf: bool = False
 
     def __str__(self) -> str:
@@ -52,6 +55,8 @@ class Inference:
             steps = "" if self.beta == 8 else f" beta {self.beta}"
             cut = f"gamma {self.gamma:g}" if self.keep is None else f"keep {self.keep:g}"
             words.append(f"AP{steps} {cut}")
+        if self.scales:
+            words.append(f"scales {' '.join(f'{scale:g}' for scale in self.scales)} mirrored")
         return ", ".join([*words, "CRF"] if self.crf else words)
 
 
@@ -67,7 +72,7 @@ class Scorer:
         photographs: with masks.
         classifier: on the device.
         scn: likewise.
-        scales: of the photographs; they are not mirrored.
+        scales: of the photographs, which are not mirrored, unless an inference has its own.
         device: of the networks.
         readers: processes that read photographs.
         bad: told why a photograph is left out; may raise.
@@ -126,7 +131,11 @@ class Scorer:
         self.classifier.eval()
         self.ranking.clear()
         settings = InferenceSettings(
-            tuple(self.scales), False, inference.beta, inference.gamma, keep=inference.keep
+            inference.scales or tuple(self.scales),
+            bool(inference.scales),
+            inference.beta,
+            inference.gamma,
+            keep=inference.keep,
         )
         networks = (self.classifier, self.scn if inference.superpixels else Bilinear())
         reading = (self.device, self.readers, str(inference), self.bad)

@@ -209,6 +209,15 @@ def test_what_is_trained_is_scored_without_training_again(small):
     assert again["mean_ap"] == pytest.approx(100 * found.mean_ap, abs=0.1)
 
 
+def test_an_inference_has_scales_of_its_own(small):
+    """At the benchmark's scale and mirrored it is no longer what it is without."""
+    settings, _, measure = small
+    entry = measure(Inference(), Inference(scales=(1.0,)))
+    once, mirrored = (Counts.from_json(s["counts"], 4) for s in entry["scores"].values())
+    assert list(entry["scores"])[1] == "superpixels, scales 1 mirrored"
+    assert (once.truth == mirrored.truth).all() and (once.hits != mirrored.hits).any()
+
+
 def test_the_dense_crf_is_an_inference(small):
     pytest.importorskip("pydensecrf")
     settings, _, measure = small
@@ -254,6 +263,7 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     given = Namespace(voc_root=root, half="report", test_root=None, steps=300, results=None)
     given = Namespace(**vars(given), scn=checkpoints.SHIPPED, crop=256, scale=0.5, only=["DCR"])
     given = Namespace(**vars(given), set="", beta=8, gamma=[0.6], gamma_keep=[], crf=False)
+    given.more_scales = ()
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_300.json"
     (_, _, common, _, trained_on, _), more = ran[0]
@@ -266,15 +276,18 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
 
 
 def test_options_become_configurations():
-    given = Namespace(
-        only=["plain CAM", "DCR"], set="--lr 0.05", beta=8, gamma=[0.6], gamma_keep=[0.1], crf=True
-    )
+    given = Namespace(only=["plain CAM", "DCR"], set="--lr 0.05", beta=8, gamma=[0.6], crf=True)
+    given.gamma_keep, given.more_scales = [0.1], ()
     plain, dcr = photographs.configurations(given)
     assert plain.name == "plain CAM --lr 0.05" and plain.arguments[-2:] == ("--lr", "0.05")
     alike = ["superpixels", "superpixels, AP gamma 0.6", "superpixels, AP keep 0.1"]
     refined = [f"{inference}, CRF" for inference in alike[1:]]
     assert list(map(str, dcr.inferences)) == alike + refined
     assert list(map(str, plain.inferences)) == ["bilinear", *alike, "bilinear, CRF", *refined]
+    given.gamma_keep, given.more_scales = [], [0.5, 1.0]
+    finer = f"{alike[1]}, scales 0.5 1 mirrored"
+    found = list(map(str, photographs.configurations(given)[1].inferences))
+    assert found == [*alike[:2], finer, f"{finer}, CRF"]
 
 
 def test_gates_half_open():
