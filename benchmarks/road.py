@@ -17,7 +17,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmarks.measure import table
@@ -176,6 +176,7 @@ class Road:
         arguments = [*self.train, *recipe.classifier.split(), *labels.training.split()]
         arguments += [*superpixels, *self.amp, "--score_images", "0"]
         script = f"train_cls_{labels.script}.py"
+        # What is left out of the labels is the evaluator's matter: the classifier is the same.
         return self.call(f"cls {labels.name.partition(',')[0]}", script, *arguments)
 
 
@@ -184,22 +185,34 @@ def percent(evaluation: Path) -> float:
     return round(100 * read_json(evaluation / "result.json")["best"]["miou"], 2)
 
 
-def rows(results: Results, kinds: tuple[Labels, ...], settings: dict) -> list[list[str]]:
-    """A row for every kind of labels: label mIoU, network mIoU and weak / full of each seed."""
-    found = {k: e for k, e in results.entries.items() if e["settings"] == settings}
-    lines = []
-    for kind in kinds:
-        mine = {k.rpartition(" ")[2]: e for k, e in found.items() if k.startswith(f"{kind.name} ")}
-        full = {s: found[f"masks seed {s}"]["miou"] for s in mine if f"masks seed {s}" in found}
-        lines.append(
-            [
-                kind.name,
-                " ".join(f"{e['labels']:.1f}" if "labels" in e else "-" for e in mine.values()),
-                " ".join(f"{e['miou']:.1f}" for e in mine.values()),
-                " ".join(f"{mine[s]['miou'] / full[s]:.3f}" for s in full),
-            ]
-        )
-    return lines
+def settings_of(recipe: Recipe, labels: Labels, **more: object) -> dict:
+    """All that an entry of the results file was measured with, but for its seed."""
+    recipe_of_all = {k: v for k, v in asdict(recipe).items() if k not in ("kinds", "steps")}
+    return {"labels": asdict(labels), **recipe_of_all, **more}
+
+
+def rows(results: Results, settings: dict[str, dict]) -> list[list[str]]:
+    """A row for every kind of labels: label mIoU, network mIoU and weak / full of each seed.
+
+    Args:
+        results: of all seeds.
+        settings: of each kind of labels, by name; entries measured with others are left out.
+    """
+    found: dict[str, dict[str, dict]] = {name: {} for name in settings}
+    for key, entry in results.entries.items():
+        name, _, seed = key.rpartition(" seed ")
+        if entry["settings"] == settings.get(name):
+            found[name][seed] = entry
+    full = {seed: entry["miou"] for seed, entry in found[MASKS.name].items()}
+    return [
+        [
+            name,
+            " ".join(f"{e['labels']:.1f}" if "labels" in e else "-" for e in mine.values()),
+            " ".join(f"{e['miou']:.1f}" for e in mine.values()),
+            " ".join(f"{e['miou'] / full[seed]:.3f}" for seed, e in mine.items() if seed in full),
+        ]
+        for name, mine in found.items()
+    ]
 
 
 HEADER = ("trained on", "mIoU of the labels", "mIoU on the test photographs", "weak / full")
@@ -221,17 +234,20 @@ def main(args: argparse.Namespace) -> None:
         train, test = (f"--dataset custom --root {root} --split {s}" for s in ("train", "val"))
         data = {"images": args.images, "test_images": args.test_images}
     steps = args.steps or recipe.steps
-    settings = {**data, "network": recipe.network, "steps": steps, "amp": args.amp}
+    settings = {
+        kind.name: settings_of(recipe, kind, **data, steps=steps, amp=args.amp)
+        for kind in recipe.kinds
+    }
     path = Path(args.results or f"benchmarks/results/{name}.json")
     results = Results(path, [kind.name for kind in recipe.kinds])
     for seed in args.seeds:
         road = Road(args, recipe, train, test, seed)
         for kind in reversed(recipe.kinds):  # masks first: without them there is no ratio
             key = f"{kind.name} seed {seed}"
-            if results.find(key, settings) is None:
-                results.add(key, settings, road.measure(kind))
+            if results.find(key, settings[kind.name]) is None:
+                results.add(key, settings[kind.name], road.measure(kind))
             print(f"{key}: {json.dumps(results.entries[key])}", flush=True)
-    shown = rows(results, recipe.kinds, settings)
+    shown = rows(results, settings)
     print(table("the whole road (%), one value a seed", HEADER, shown))
 
 

@@ -69,6 +69,13 @@ def test_masks_need_no_labels_and_what_is_done_is_not_done_again(args, called):
     assert len(called) == 11
 
 
+def test_what_is_uncertain_is_left_out_of_the_same_classifiers_labels(args, called):
+    measure(args, road.SCENES.kinds[1])
+    measure(args, road.SCENES.kinds[2])
+    assert scripts(called[6:]) == ["evaluator_cls_image", "train_seg", "evaluator_seg"]
+    assert "--uncertain" in called[6] and "--uncertain" not in called[2]
+
+
 def test_a_stage_that_fails_ends_it(args, monkeypatch):
     monkeypatch.setattr(road.subprocess, "run", lambda _: Namespace(returncode=2))
     with pytest.raises(InputError, match=r"^train_seg.py --tag seg_masks_0_\w+: failed"):
@@ -77,11 +84,13 @@ def test_a_stage_that_fails_ends_it(args, monkeypatch):
 
 def test_ratios_are_taken_seed_by_seed(tmp_path):
     results = road.Results(tmp_path / "r.json")
+    plain, masks = (road.settings_of(road.SCENES, k, steps=1) for k in (road.PLAIN, road.MASKS))
+    assert plain != masks and plain["classifier"] == road.SCENES.classifier
     for seed, full in ((0, 80), (1, 50)):
-        results.add(f"masks seed {seed}", {"steps": 1}, {"miou": full})
-        results.add(f"plain CAM seed {seed}", {"steps": 1}, {"labels": 30, "miou": 40})
-    results.add("masks seed 2", {"steps": 2}, {"miou": 1})  # measured with others: left out
-    assert road.rows(results, (road.PLAIN, road.MASKS), {"steps": 1}) == [
+        results.add(f"masks seed {seed}", masks, {"miou": full})
+        results.add(f"plain CAM seed {seed}", plain, {"labels": 30, "miou": 40})
+    results.add("masks seed 2", {**masks, "steps": 2}, {"miou": 1})  # with others: left out
+    assert road.rows(results, {"plain CAM": plain, "masks": masks}) == [
         ["plain CAM", "30.0 30.0", "40.0 40.0", "0.500 0.800"],
         ["masks", "- -", "80.0 50.0", "1.000 1.000"],
     ]
