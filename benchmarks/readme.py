@@ -1,6 +1,6 @@
 """Puts the results of the quality benchmarks into the pages, as tables and figures.
 
-    python -m benchmarks.readme            # after benchmarks.superpixels, .ablation, .photographs
+    python -m benchmarks.readme            # after benchmarks.superpixels, .ablation, .road, ..
     python -m benchmarks.readme --check    # exit status 1 if a page says something else
 
 docs/results.md gets all of them, README.md a summary. The tables stand between
@@ -51,22 +51,31 @@ def superpixel_table(content: dict) -> str:
     )
 
 
-def spread(content: dict) -> list[tuple[str, str, list[float]]]:
-    """(training, inference, mIoU of each seed), in the order of the results file.
+def seeds_of(content: dict) -> dict[str, dict[str, dict]]:
+    """The entries of a results file by what was trained and by seed, in the order of the file.
 
     Raises:
         InputError: seeds of a training were measured with different settings.
     """
-    found: dict[tuple[str, str], list[float]] = {}
-    settings: dict[str, object] = {}
+    found: dict[str, dict[str, dict]] = {}
     for key, entry in content.items():
-        training = key.rpartition(" seed ")[0]
-        if settings.setdefault(training, entry["settings"]) != entry["settings"]:
+        training, _, seed = key.rpartition(" seed ")
+        seeds = found.setdefault(training, {})
+        if any(other["settings"] != entry["settings"] for other in seeds.values()):
             raise InputError(
                 f"{key}: measured otherwise than another seed of it; run its benchmark again"
             )
-        for inference, score in entry["scores"].items():
-            found.setdefault((training, inference), []).append(score["miou"])
+        seeds[seed] = entry
+    return found
+
+
+def spread(content: dict) -> list[tuple[str, str, list[float]]]:
+    """(training, inference, mIoU of each seed), in the order of the results file."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for training, seeds in seeds_of(content).items():
+        for entry in seeds.values():
+            for inference, score in entry["scores"].items():
+                found.setdefault((training, inference), []).append(score["miou"])
     return [(*names, mious) for names, mious in found.items()]
 
 
@@ -84,9 +93,30 @@ def miou_table(content: dict) -> str:
     return markdown(["training", *inferences, "seeds"], rows)
 
 
-def _mean(values: Sequence[float]) -> str:
-    mean = f"{statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ({min(values):.1f} to {max(values):.1f})"
+def road_table(content: dict) -> str:
+    """A row a kind of labels: mIoU of labels and network, and weak / full, over seeds."""
+    kinds = seeds_of(content)
+    full = {seed: entry["miou"] for seed, entry in kinds.get("masks", {}).items()}
+    rows = []
+    for name, seeds in kinds.items():
+        labels = [entry["labels"] for entry in seeds.values() if "labels" in entry]
+        ratios = [entry["miou"] / full[seed] for seed, entry in seeds.items() if seed in full]
+        rows.append(
+            [
+                name,
+                _mean(labels) if labels else "",
+                _mean([entry["miou"] for entry in seeds.values()]),
+                _mean(ratios, digits=3) if labels and ratios else "",
+                str(len(seeds)),
+            ]
+        )
+    header = ["trained on", "mIoU of the labels", "of the network", "weak / full", "seeds"]
+    return markdown(header, rows)
+
+
+def _mean(values: Sequence[float], digits: int = 1) -> str:
+    mean, low, high = (f"{f(values):.{digits}f}" for f in (statistics.mean, min, max))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
 def miou_figure(content: dict) -> str:
@@ -159,7 +189,13 @@ def replaced(text: str, name: str, table: str, path: Path) -> str:
     return pattern.sub(lambda _: f"{start}\n\n{table}\n\n{end}", text, count=1)
 
 
-TABLES = {"superpixels": superpixel_table, "ablation": miou_table, "photographs": miou_table}
+TABLES = {
+    "superpixels": superpixel_table,
+    "ablation": miou_table,
+    "photographs": miou_table,
+    "road": road_table,
+    "road_photographs": road_table,
+}
 """How the results of each benchmark are told in docs/results.md."""
 
 

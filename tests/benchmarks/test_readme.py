@@ -55,12 +55,26 @@ def test_numbers_come_from_the_files(folder):
     assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
-    assert text.count("old") == 2  # photographs and budgets have no results: their tables stay
+    assert text.count("old") == 4  # others have no results: their tables stay
     figure = minidom.parse(str(folder / "data/ablation.svg"))
     assert len(figure.getElementsByTagName("rect")) == 1 + 5
     assert call(folder, "--check") == 0
     (folder / "data/ablation.svg").write_text("<svg/>")
     assert call(folder, "--check") == 1
+
+
+def test_ratios_are_of_the_same_seed(folder):
+    content = {
+        f"{name} seed {seed}": {"settings": {"of": name}, "miou": miou} | more
+        for seed, (weak, full) in enumerate([(30, 40), (30, 60)])
+        for name, miou, more in (("image", weak, {"labels": 50 + seed}), ("masks", full, {}))
+    }
+    (folder / "road.json").write_text(json.dumps(content))
+    assert call(folder) == 0
+    text = (folder / "docs/results.md").read_text()
+    row = "| image | 50.5 (50.0 to 51.0) | 30.0 (30.0 to 30.0) | 0.625 (0.500 to 0.750) | 2 |"
+    assert row in text
+    assert "| masks |  | 50.0 (40.0 to 60.0) |  | 2 |" in text
 
 
 def test_budgets_come_from_the_half_that_reports(folder):
