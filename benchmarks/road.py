@@ -17,7 +17,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import table
@@ -78,7 +78,13 @@ SCRATCH = "--backbone resnet18 --backbone_weights none"
 SCENES = Recipe(
     kinds=(
         PLAIN,
+        replace(
+            PLAIN,
+            name="plain CAM, CRF",
+            inference=f"{PLAIN.inference} --crf --thresholds 0.1 0.15 0.2 0.3",
+        ),
         Labels("image method", "image"),
+        Labels("image method, CRF", "image", inference="--crf --thresholds 0.3 0.4 0.5"),
         Labels("image method, uncertain left out", "image", inference="--uncertain 0.35 0.55"),
         Labels("saliency method", "sal"),
         MASKS,
@@ -176,7 +182,7 @@ class Road:
         arguments = [*self.train, *recipe.classifier.split(), *labels.training.split()]
         arguments += [*superpixels, *self.amp, "--score_images", "0"]
         script = f"train_cls_{labels.script}.py"
-        # What is left out of the labels is the evaluator's matter: the classifier is the same.
+        # What follows the comma is the evaluator's matter: the classifier is the same.
         return self.call(f"cls {labels.name.partition(',')[0]}", script, *arguments)
 
 

@@ -46,7 +46,7 @@ def scripts(commands):
 
 
 def test_the_way_from_a_kind_of_labels_to_a_score(args, called):
-    image = road.SCENES.kinds[1]
+    image = next(kind for kind in road.SCENES.kinds if kind.name == "image method")
     assert measure(args, image) == {"labels": 50, "miou": 50}
     stages = ["train_scn", "train_cls_image", "evaluator_cls_image", "train_cls_image"]
     assert scripts(called) == [*stages, "train_seg", "evaluator_seg"]
@@ -69,11 +69,14 @@ def test_masks_need_no_labels_and_what_is_done_is_not_done_again(args, called):
     assert len(called) == 11
 
 
-def test_what_is_uncertain_is_left_out_of_the_same_classifiers_labels(args, called):
-    measure(args, road.SCENES.kinds[1])
-    measure(args, road.SCENES.kinds[2])
-    assert scripts(called[6:]) == ["evaluator_cls_image", "train_seg", "evaluator_seg"]
-    assert "--uncertain" in called[6] and "--uncertain" not in called[2]
+def test_labels_inferred_otherwise_come_from_the_same_classifier(args, called):
+    kinds = [kind for kind in road.SCENES.kinds if kind.name.startswith("image method")]
+    assert len(kinds) == 3
+    for kind in kinds:
+        measure(args, kind)
+    assert scripts(called[6:]) == 2 * ["evaluator_cls_image", "train_seg", "evaluator_seg"]
+    assert "--crf" in called[6] and "--uncertain" in called[9]
+    assert "--crf" not in called[2] and "--uncertain" not in called[2]
 
 
 def test_a_stage_that_fails_ends_it(args, monkeypatch):
