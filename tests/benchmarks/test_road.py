@@ -79,6 +79,12 @@ def test_labels_inferred_otherwise_come_from_the_same_classifier(args, called):
     assert "--crf" not in called[2] and "--uncertain" not in called[2]
 
 
+def test_refined_labels_count_where_they_are_better(tmp_path):
+    found = {"best": {"miou": 0.5}, "crf": {"best": {"miou": 0.6}}}
+    (tmp_path / "result.json").write_text(json.dumps(found))
+    assert road.percent(tmp_path) == 60
+
+
 def test_a_stage_that_fails_ends_it(args, monkeypatch):
     monkeypatch.setattr(road.subprocess, "run", lambda _: Namespace(returncode=2))
     with pytest.raises(InputError, match=r"^train_seg.py --tag seg_masks_0_\w+: failed"):
