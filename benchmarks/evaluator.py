@@ -29,7 +29,7 @@ from utils.inference.cams import infer_with_scores
 from utils.inference.collection_cams import InferenceSettings, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
-from utils.labels.evaluation import THRESHOLDS
+from utils.labels.evaluation_options import THRESHOLDS
 from utils.labels.pseudo_labels import PseudoLabels
 from utils.runs.background import BackgroundWriter
 from utils.runs.devices import keep_freed_memory, parallel
