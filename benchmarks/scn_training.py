@@ -40,7 +40,7 @@ class Workload:
         self.objective = losses_of(self.model, TERMS["reconstruction"], inputs)
         shape = (batch, side, side, 3)
         self.batch = {
-            name: torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)
+            name: torch.randint(0, 256, shape, dtype=torch.uint8).to(self.device)
             for name in ("image", "lab")
         }
         self.batch["box"] = torch.tensor([[0, 0, side, side]] * batch, device=self.device)

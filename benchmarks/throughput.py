@@ -48,7 +48,7 @@ def rate_of(work: Workload, batches: Batches, plan: Plan, every: int, device: st
             for epoch in range(2):
                 start = time.perf_counter()
                 train_epoch(state, epoch, 0, remaining, stage, decay, reader, torch.device(device))
-    return plan.batch * plan.steps_per_epoch / (time.perf_counter() - start)
+            return plan.batch * plan.steps_per_epoch / (time.perf_counter() - start)
 
 
 def rows_of(
@@ -70,7 +70,8 @@ def rows_of(
     for workers in (8, 16) if on_gpu else (1,):
         source = batches_of(crops, plan, workers, pin=on_gpu)
         ways[f"from {workers} workers"] = partial(rate, source, every=usual)
-    found = Times({way: [1 / run() for _ in range(2)] for way, run in ways.items()})
+    rounds = [{way: 1 / run() for way, run in ways.items()} for _ in range(2)]
+    found = Times({way: [one[way] for one in rounds] for way in ways})
     for way in ways:
         yield [f"{name}, {way}", found.rate(way, 1), found.ratio("on the device", way)]
 
@@ -117,7 +118,7 @@ def main() -> None:
             for stage, make, crops, steps in stages(collection, given):
                 yield from rows_of(stage, make(way), crops, steps, given)
 
-        header = ["batches", "images/s", "on the device / this"]
+        header = ["batches", "images/s", "of those on the device"]
         report.add(f"Throughput of training, {way}", header, rows())
 
 
