@@ -328,26 +328,30 @@ class Visit:
         self.content = {"environment": environment(), "parts": {}, "aims": []}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
-            self.content["parts"] = read_json(path)["parts"]
-            before, now = (c["environment"]["machine"] for c in (read_json(path), self.content))
-            if before != now:
-                raise InputError(
-                    f"{path}: was measured on {before}, this is {now}; name another file with "
-                    "--results"
-                )
+            self._go_on(read_json(path))
+
+    def _go_on(self, earlier: dict) -> None:
+        """Take up what an earlier call has written, but for what is done otherwise now."""
+        before, now = (content["environment"]["machine"] for content in (earlier, self.content))
+        if before != now:
+            raise InputError(
+                f"{self.path}: was measured on {before}, this is {now}; name another file with "
+                "--results"
+            )
+        commands = {part.name: list(part.arguments) for part in self.parts}
+        self.content["parts"] = {
+            name: entry
+            for name, entry in earlier["parts"].items()
+            if commands.get(name, entry["command"]) == entry["command"]
+        }
 
     def waiting(self) -> list[Part]:
         """The parts that are not finished; those that were begun before come last."""
         entries = self.content["parts"]
-
-        def begun(part: Part) -> bool:
-            return entries.get(part.name, {}).get("command") == list(part.arguments)
-
-        def finished(part: Part) -> bool:
-            return begun(part) and entries[part.name]["status"] == FINISHED
-
-        waiting = [part for part in self.parts if not finished(part)]
-        return sorted(waiting, key=begun)
+        waiting = [
+            part for part in self.parts if entries.get(part.name, {}).get("status") != FINISHED
+        ]
+        return sorted(waiting, key=lambda part: "seconds" in entries.get(part.name, {}))
 
     def run(self, seconds: float, environ: dict[str, str]) -> None:
         """Run what waits, for some seconds at most; the file is written after every part."""
