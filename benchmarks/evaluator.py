@@ -31,7 +31,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils.inference.cams import SCALES, infer_with_scores, resize, round_up, views
+from utils.inference.cams import SCALES, infer_batch, resize, round_up, views
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
@@ -95,7 +95,8 @@ class Workload:
     def infer(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The cams of a photograph that is on the device."""
         labels = torch.from_numpy(self.labels)
-        return infer_with_scores(self.image, labels, self.classifier, self.scn, self.scales)
+        networks = self.classifier, self.scn
+        return infer_batch(self.image[None], [labels], *networks, self.scales)[0]
 
     def inferred(self) -> Inferred:
         """The same as the evaluator takes it, on the CPU."""
@@ -134,11 +135,12 @@ class Workload:
         return Times({name: seconds[1:] for name, seconds in rounds.items()})
 
     @torch.no_grad()
-    def bare(self, photographs: int, ap: bool = True) -> None:
+    def bare(self, photographs: int) -> None:
         """The two networks at all scales on so many photographs and their mirror images."""
+        photograph = self.image[None]
         for scale in self.scales:
-            images = views(self.image, scale, flip=True)[1].repeat(photographs, 1, 1, 1)
-            self.classifier(images, self.scn(images), BETA if ap else 0)
+            images = views(photograph.expand(photographs, -1, -1, -1), scale, flip=True)[1]
+            self.classifier(images, self.scn(images), BETA)
 
 
 def rates(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
@@ -160,7 +162,7 @@ def stages(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     """Milliseconds of every stage of one photograph, each by itself."""
     size = work.image.shape[1:]
     full = (round_up(size[0]), round_up(size[1]))
-    images = [views(work.image, scale, flip=True)[1] for scale in work.scales]
+    images = [views(work.image[None], scale, flip=True)[1] for scale in work.scales]
     maps = [work.scn(one) for one in images]
     logits = [work.classifier(*both)[0][:, 1:3] for both in zip(images, maps, strict=True)]
     total = torch.rand(1, 2, *full, device=work.device)
@@ -175,7 +177,7 @@ def stages(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     runs = {
         "decoding (in workers)": work.read,
         "to the device, normalised": lambda: normalise(found.image.to(work.device)),
-        "views": lambda: [views(work.image, scale, flip=True) for scale in work.scales],
+        "views": lambda: [views(work.image[None], scale, flip=True) for scale in work.scales],
         "superpixel network": lambda: [work.scn(one) for one in images],
         "classifier without AP": lambda: over_scales(0),
         "classifier with AP": lambda: over_scales(BETA),

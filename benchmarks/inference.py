@@ -68,7 +68,7 @@ class Workload:
     def run_floor(self) -> None:
         """The convolutions and AP's products alone."""
         for scale in SCALES:
-            for_scn, images = views(self.image, scale, flip=True)
+            for_scn, images = views(self.image[None], scale, flip=True)
             q = self.scn(for_scn)
             x4 = self.ours.backbone.stem_to_4(images)
             embedding = self.ours.dcr.embed(q)

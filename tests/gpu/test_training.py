@@ -12,7 +12,9 @@ from benchmarks import inference, scn_training, segmentation, training
 from benchmarks.steps import Way, step
 from datasets.files import InputError
 from datasets.loading import Plan
+from tests.utils.inference.test_collection_cams import assert_alike, inferred, small_collection
 from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.inference import collection_cams
 from utils.runs.interruption import Stopped
 from utils.runs.options import RunSettings
 from utils.training import loop
@@ -59,6 +61,14 @@ def test_whole_inference(device, as_on_a_gpu):
     expected = make(device="cpu").run_ours()
     found = as_on_a_gpu(make(device=str(device)).run_ours).cpu()
     assert expected.amax() > 0.5 and (found - expected).abs().max() <= 1e-4
+
+
+def test_inference_of_a_collection(tmp_path, device, monkeypatch):
+    """A GPU takes several photographs at a time."""
+    collection = small_collection(tmp_path)
+    expected, _ = inferred(collection, "cpu")
+    monkeypatch.setattr(collection_cams, "taken_together", lambda _: (32, 2**20))
+    assert_alike(inferred(collection, str(device))[0], expected, 1e-4)
 
 
 class Training:
