@@ -195,7 +195,7 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
         benchmark("operators", 120),
         benchmark("affinity", 90),
         *(benchmark(name, 120) for name in steps),
-        benchmark("throughput", 240),
+        benchmark("throughput", 300),
         benchmark("evaluator", 120),
         benchmark("inference", 60),
         *(benchmark(name, 90, "--tables", "ways") for name in steps),

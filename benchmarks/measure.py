@@ -23,6 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.options import new_parser
+from datasets.files import write_text
 
 MEGABYTE = 1e6
 
@@ -272,7 +273,7 @@ class Report:
             kept.append(row)
             if self.path:
                 content = {"machine": machine(), "tables": self.tables}
-                self.path.write_text(json.dumps(content, default=astuple))
+                write_text(self.path, json.dumps(content, default=astuple))  # whole, if ended
         print(table(title, header, kept), flush=True)
 
 

@@ -81,24 +81,25 @@ def stages(
 ) -> Iterator[tuple[str, Make, Crops, int]]:
     """Name, workload, crops and steps an epoch of all stages; epochs outlast what is read ahead."""
     tiny = given.size == "tiny"
+    steps = 4 if tiny else 60
     batch, side = (2, 64) if tiny else (16, 480)
     backbone = "resnet18" if tiny else "resnet50"
     make: Make = partial(
         training.Workload, batch=batch, side=side, backbone=backbone, device=given.device
     )
     crops: Crops = TrainingCrops(collection, side, (320, 640), 0, ("labels",))
-    yield "classifier", make, crops, 4 if tiny else 80
+    yield "classifier", make, crops, steps
     batch, side = (2, 64) if tiny else (16, 512)
     make = partial(scn_training.Workload, batch=batch, side=side, device=given.device)
     crops = TrainingCrops(collection, side, (320, 640), 0, ("lab",))
-    yield "superpixel network", make, crops, 4 if tiny else 80
+    yield "superpixel network", make, crops, steps
     batch, side = (2, 65) if tiny else (10, 321)
     backbone = "resnet18" if tiny else "resnet101"
     make = partial(
         segmentation.Workload, batch=batch, side=side, backbone=backbone, device=given.device
     )
     crops = SegmentationCrops(collection, side, TRAINING_SCALES, 0)
-    yield "segmentation network", make, crops, 4 if tiny else 80
+    yield "segmentation network", make, crops, steps
 
 
 def main() -> None:
