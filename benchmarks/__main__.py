@@ -1,6 +1,7 @@
 """Run all benchmarks, one after the other: python -m benchmarks [--size full] [--device cuda]
 
-Each prints its tables; what a run gave, and what was tried, is kept in benchmarks/README.md.
+Each prints its tables; what a run gave, and what was tried, is kept in benchmarks/README.md. For a
+GPU, benchmarks/gpu.py runs these and more within a time limit.
 """
 
 import argparse
@@ -8,8 +9,8 @@ import subprocess
 import sys
 
 NAMES = (
-    *("operators", "affinity", "training", "inference", "segmentation"),
-    *("thresholds", "loader", "evaluator"),
+    *("operators", "affinity", "training", "scn_training", "segmentation"),
+    *("inference", "thresholds", "loader", "evaluator"),
 )
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", choices=("small", "full"), default="small")
+    parser.add_argument("--size", choices=("tiny", "small", "full"), default="small")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     given = parser.parse_args()
     failed = 0

@@ -5,12 +5,21 @@ each again, and one for the gradient of A from all steps.
 """
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Case, forward, forward_backward, parse_options, report
+from benchmarks.measure import (
+    HEADER,
+    Case,
+    Report,
+    forward,
+    forward_backward,
+    parse_options,
+    run_cases,
+)
+from benchmarks.steps import Way
 from networks import reference
 from networks.affinity import propagate
 
@@ -57,19 +66,22 @@ def cases(size: tuple[int, int], depth: int, classes: int, device: str) -> Itera
 
 def all_cases(options: argparse.Namespace) -> Iterator[Case]:
     """Sizes and classes, in growing order."""
-    small = options.size == "small"
-    sizes, depth = ([(6, 8)], 64) if small else ([(30, 30), (50, 60)], 1024)
+    tiny = options.size == "tiny"
+    sizes, depth = ([(6, 8)], 64) if tiny else ([(30, 30), (60, 60)], 1024)
     for size in sizes:
         for classes in (21, 81):
             yield from cases(size, depth, classes, options.device)
 
 
 def main() -> None:
-    """Print the table."""
-    options = parse_options(__doc__ or "")
+    """Print the tables, on a GPU one without TF32 and one with it."""
+    options = parse_options(__doc__)
     torch.manual_seed(0)
-    tables: dict[str, Iterable[Case]] = {f"AP, beta {BETA}": all_cases(options)}
-    report(tables, options)
+    report = Report(options)
+    for precision in ("float32",) if options.device == "cpu" else ("float32", "tf32"):
+        Way(precision).switch()
+        title = f"AP, beta {BETA}, {precision}"
+        report.add(title, HEADER, run_cases(all_cases(options), options))
 
 
 if __name__ == "__main__":

@@ -1,42 +1,51 @@
-"""Does the evaluator wait for files?
+"""Does the evaluator wait for files, for small batches, for anything but the networks?
 
-    python -m benchmarks.evaluator
+    python -m benchmarks.evaluator [--device cuda]
 
-In turn, four photographs through the evaluator's own loop (decoded by a worker process, PNGs of
-seven thresholds written by threads, scored) and four straight from memory (nothing read, nothing
-written), in one process, the start of the worker left out. Networks are random; one scale keeps the
-run short, which makes waiting show the more.
+Photographs/s of the evaluator's own loop (decoded by worker processes, cams, PNGs of seven
+thresholds written by threads, scored), of inference on photographs in memory, and of the bare
+forward passes of the two networks, mirrored, in batches of several photographs. Then where the time
+of a photograph goes. Networks are random, folded as the evaluator folds them. A CPU takes scale 1
+alone, which makes waiting show the more; a GPU takes all four.
 """
 
+import argparse
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
-from benchmarks.loader import COUNT, make_photographs
-from benchmarks.measure import Times, machine, table
+from benchmarks.loader import make_photographs
+from benchmarks.measure import Report, Times, compare, synchronise
 from benchmarks.options import parse
 from datasets.collection import Collection
 from datasets.files import read_photograph, write_label_map
 from datasets.palette import voc_palette
+from networks.association import upsample
 from networks.backbone import build_backbone
-from networks.classifier import Classifier
+from networks.classifier import Classifier, cam
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils.inference.cams import infer_with_scores
-from utils.inference.collection_cams import InferenceSettings, infer_collection
+from utils.inference.cams import SCALES, infer_batch, resize, round_up, views
+from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
-from utils.labels.evaluation import THRESHOLDS
+from utils.labels.evaluation_options import THRESHOLDS
 from utils.labels.pseudo_labels import PseudoLabels
 from utils.runs.background import BackgroundWriter
 from utils.runs.devices import keep_freed_memory, parallel
+from utils.runs.options import RunSettings
 from utils.scores.threshold_sweep import ThresholdSweep
 
-BLOCK = 4
-"""Photographs timed together."""
+BATCHES = (1, 2, 4, 8, 16)
+"""Photographs of a size that the bare forward passes take at a time, each with its mirror image."""
+
+BETA = 8
 
 
 def fail(message: str) -> None:
@@ -44,62 +53,160 @@ def fail(message: str) -> None:
     raise RuntimeError(message)
 
 
-def main() -> None:
-    """Print the table."""
-    given = parse(__doc__)
-    keep_freed_memory()
-    torch.manual_seed(0)
-    device = torch.device(given.device)
-    classifier = parallel(fold(Classifier(build_backbone("resnet50"), 21).eval()), device)
-    scn = parallel(fold(SuperpixelNet().eval()), device)
-    settings = InferenceSettings(scales=(1.0,))
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        paths = dict(list(make_photographs(folder).items())[: COUNT // 2])
+class Workload:
+    """Photographs with masks, and the networks.
+
+    Args:
+        folder: photographs are made here, and pseudo labels written.
+        given: the options.
+    """
+
+    def __init__(self, folder: Path, given: argparse.Namespace) -> None:
+        torch.manual_seed(0)
+        tiny, self.device = given.size == "tiny", torch.device(given.device)
+        on_gpu = self.device.type == "cuda"
+        self.folder, self.block = folder, 32 if on_gpu else 4
+        self.scales = SCALES if on_gpu else (0.25,) if tiny else (1.0,)
+        self.workers = RunSettings().readers(self.device)
+        backbone = "resnet18" if tiny else "resnet50"
+        classifier = Classifier(build_backbone(backbone), 21).eval()
+        classifier.classifier.weight.data.abs_()  # random classes, but cams that are not all zero
+        self.classifier = parallel(fold(classifier), self.device)
+        self.scn = parallel(fold(SuperpixelNet().eval()), self.device)
+        files = list(make_photographs(folder).values())
+        paths = {f"photograph_{i}": files[i % len(files)] for i in range(4 * self.block)}
         rng = np.random.default_rng(0)
         for identifier in paths:
             mask = rng.integers(0, 3, (375, 500), dtype=np.uint8)
             write_label_map(folder / "masks" / f"{identifier}.png", mask, voc_palette())
-        vector = np.zeros(20, np.uint8)
-        vector[:2] = 1
-        labels_of_all = dict.fromkeys(paths, vector)
-        classes = tuple(map(str, range(20)))
-        collection = Collection(
-            "custom", "train", classes, tuple(paths), paths, labels_of_all, folder / "masks"
+        self.labels = np.zeros(20, np.uint8)
+        self.labels[:2] = 1
+        labels, classes = dict.fromkeys(paths, self.labels), tuple(map(str, range(20)))
+        self.collection = Collection(
+            "custom", "train", classes, tuple(paths), paths, labels, folder / "masks"
         )
-        loaded = [
-            torch.from_numpy(read_photograph(path)).permute(2, 0, 1) for path in paths.values()
-        ]
+        self.file = next(iter(paths.values()))
+        self.image = normalise(self.read().to(self.device))
 
-        sweep = ThresholdSweep(21, THRESHOLDS)
+    def read(self) -> torch.Tensor:
+        """A decoded photograph, (3, 375, 500) uint8."""
+        return torch.from_numpy(read_photograph(self.file)).permute(2, 0, 1)
+
+    def infer(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The cams of a photograph that is on the device."""
+        labels = torch.from_numpy(self.labels)
+        networks = self.classifier, self.scn
+        return infer_batch(self.image[None], [labels], *networks, self.scales)[0]
+
+    def inferred(self) -> Inferred:
+        """The same as the evaluator takes it, on the CPU."""
+        classes, cams, scores = (value.cpu().numpy() for value in self.infer())
+        mask = np.zeros(self.image.shape[1:], np.uint8)
+        return Inferred("one", self.read(), classes, cams, scores, mask)
+
+    def rounds(self) -> Times:
+        """Seconds of a photograph, block by block: in the whole loop, then in inference alone.
+
+        Not in turn: while inference went on alone, workers would read ahead. The first block of
+        each, which holds the start of the workers, is left out.
+        """
+        sweep, out = ThresholdSweep(21, THRESHOLDS), PseudoLabels(self.folder, THRESHOLDS, ())
+        settings = InferenceSettings(scales=self.scales)
         rounds: dict[str, list[float]] = {"whole": [], "alone": []}
         with BackgroundWriter() as writer:
-            out = PseudoLabels(folder, THRESHOLDS, ())
             inferred = infer_collection(
-                collection, classifier, scn, settings, device, 1, "cams", fail
+                self.collection,
+                *(self.classifier, self.scn, settings, self.device, self.workers, "cams", fail),
             )
-            for block in range(0, COUNT // 2, BLOCK):
-                start = time.perf_counter()
-                for _ in range(BLOCK):
-                    found = next(inferred)
-                    labels = label_maps(found.classes, found.cams, THRESHOLDS)
-                    writer.submit(out.write, found, labels)
-                    sweep.add_present(found.classes, found.cams, found.mask)
-                between = time.perf_counter()
-                for image in loaded[block : block + BLOCK]:
-                    labels_of = torch.from_numpy(vector)
-                    infer_with_scores(
-                        normalise(image.to(device)), labels_of, classifier, scn, (1.0,)
-                    )
-                if block:  # the first holds the start of the worker
-                    rounds["whole"].append(between - start)
-                    rounds["alone"].append(time.perf_counter() - between)
-        times = Times(rounds)
-        rates = [BLOCK / times.median(run) for run in ("alone", "whole")]
-        header = ["evaluator", "inference alone, images/s", "whole, images/s", "whole / alone"]
-        print(machine())
-        row = ["375x500, 1 scale, mirrored", *rates, str(times.ratio("whole", "alone"))]
-        print(table("Evaluator end to end", header, [row]))
+
+            def whole() -> None:
+                found = next(inferred)
+                labels = label_maps(found.classes, found.cams, THRESHOLDS)
+                writer.submit(out.write, found, labels)
+                sweep.add_present(found.classes, found.cams, found.mask)
+
+            for name, run in (("whole", whole), ("alone", self.infer)):
+                for _ in range(4):
+                    start = time.perf_counter()
+                    for _ in range(self.block):
+                        run()
+                    synchronise()
+                    rounds[name].append((time.perf_counter() - start) / self.block)
+        return Times({name: seconds[1:] for name, seconds in rounds.items()})
+
+    @torch.no_grad()
+    def bare(self, photographs: int) -> None:
+        """The two networks at all scales on so many photographs and their mirror images."""
+        photograph = self.image[None]
+        for scale in self.scales:
+            images = views(photograph.expand(photographs, -1, -1, -1), scale, flip=True)[1]
+            self.classifier(images, self.scn(images), BETA)
+
+
+def rates(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
+    """Photographs/s, and what share of the fastest bare forward passes that is."""
+    passes = {f"bare, {n} a batch": n for n in (BATCHES[:2] if given.size == "tiny" else BATCHES)}
+    runs = {name: partial(work.bare, count) for name, count in passes.items()}
+    times = compare(runs, given.repeats, warmup=1)
+    best = max(count / times.median(name) for name, count in passes.items())
+    for name, count in passes.items():
+        yield [name, times.rate(name, count), count / times.median(name) / best]
+    loop = work.rounds()
+    for name, label in (("alone", "inference alone"), ("whole", "evaluator")):
+        yield [label, loop.rate(name, 1), 1 / loop.median(name) / best]
+    yield ["evaluator / inference alone", loop.ratio("alone", "whole"), ""]
+
+
+@torch.no_grad()
+def stages(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
+    """Milliseconds of every stage of one photograph, each by itself."""
+    size = work.image.shape[1:]
+    full = (round_up(size[0]), round_up(size[1]))
+    images = [views(work.image[None], scale, flip=True)[1] for scale in work.scales]
+    maps = [work.scn(one) for one in images]
+    logits = [work.classifier(*both)[0][:, 1:3] for both in zip(images, maps, strict=True)]
+    total = torch.rand(1, 2, *full, device=work.device)
+    found = work.inferred()
+    labels = label_maps(found.classes, found.cams, THRESHOLDS)
+    sweep, out = ThresholdSweep(21, THRESHOLDS), PseudoLabels(work.folder, THRESHOLDS, ())
+
+    def over_scales(beta: int) -> None:
+        for one, q in zip(images, maps, strict=True):
+            work.classifier(one, q, beta)
+
+    runs = {
+        "decoding (in workers)": work.read,
+        "to the device, normalised": lambda: normalise(found.image.to(work.device)),
+        "views": lambda: [views(work.image[None], scale, flip=True) for scale in work.scales],
+        "superpixel network": lambda: [work.scn(one) for one in images],
+        "classifier without AP": lambda: over_scales(0),
+        "classifier with AP": lambda: over_scales(BETA),
+        "upsampling": lambda: [
+            resize(upsample(few, q), full) for few, q in zip(logits, maps, strict=True)
+        ],
+        "cams, to the CPU": lambda: resize(cam(total), size)[0].cpu().numpy(),
+        "all inference": work.infer,
+        "thresholds": lambda: label_maps(found.classes, found.cams, THRESHOLDS),
+        "scoring": lambda: sweep.add_present(found.classes, found.cams, found.mask),
+        "PNGs (in threads)": lambda: out.write(found, labels),
+    }
+    times = compare(runs, given.repeats, warmup=1)
+    for name in runs:
+        yield [name, times.spread(name, 1e3)]
+
+
+def main() -> None:
+    """Print the tables."""
+    given = parse(__doc__)
+    keep_freed_memory()
+    cv2.setNumThreads(1)  # as in a worker process
+    with tempfile.TemporaryDirectory() as folder:
+        work, report = Workload(Path(folder), given), Report(given)
+        scales = f"375x500, scales {' '.join(f'{scale:g}' for scale in work.scales)}, mirrored"
+        header = ["photographs", "photographs/s", "of the best bare passes"]
+        report.add(f"Evaluator, {scales}", header, rates(work, given))
+        header = ["a photograph", "ms"]
+        report.add(f"Where the time goes, {scales}", header, stages(work, given))
 
 
 if __name__ == "__main__":

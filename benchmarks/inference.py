@@ -6,11 +6,14 @@ The floor is the folded SCN, ResNet, DCR's convolutions and AP's products at the
 photograph and its mirror image together, channels last.
 """
 
+import argparse
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
 from benchmarks import plain_pipeline
-from benchmarks.measure import compare, machine, table
+from benchmarks.measure import Report, compare
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import PlainClassifier
 from networks.affinity import propagate
@@ -28,16 +31,23 @@ class Workload:
     Args:
         size: (height, width), pixels.
         num_classes: C.
+        backbone: name.
         device: where.
     """
 
-    def __init__(self, size: tuple[int, int], num_classes: int = 21, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        size: tuple[int, int],
+        num_classes: int = 21,
+        backbone: str = "resnet50",
+        device: str = "cpu",
+    ) -> None:
         torch.manual_seed(0)
         target = torch.device(device)
         scn = SuperpixelNet().eval()
-        ours = Classifier(build_backbone("resnet50"), num_classes).eval()
+        ours = Classifier(build_backbone(backbone), num_classes).eval()
         ours.classifier.weight.data.abs_()  # random classes, but cams that are not all zero
-        self.plain = PlainClassifier(build_backbone("resnet50"), num_classes).eval()
+        self.plain = PlainClassifier(build_backbone(backbone), num_classes).eval()
         self.plain.load_state_dict(ours.state_dict())
         self.plain.to(target)
         self.plain_scn = scn.to(target)
@@ -58,7 +68,7 @@ class Workload:
     def run_floor(self) -> None:
         """The convolutions and AP's products alone."""
         for scale in SCALES:
-            for_scn, images = views(self.image, scale, flip=True)
+            for_scn, images = views(self.image[None], scale, flip=True)
             q = self.scn(for_scn)
             x4 = self.ours.backbone.stem_to_4(images)
             embedding = self.ours.dcr.embed(q)
@@ -68,37 +78,31 @@ class Workload:
             propagate(self.ours.classifier(x5), x4)
 
 
-def main() -> None:
-    """Print the table."""
-    given = parse(__doc__)
-    keep_freed_memory()
-    cases = [("375x500, 21 classes", {"size": (375, 500)})]
+def rows(given: argparse.Namespace) -> Iterator[list[object]]:
+    """A row for every size of a photograph."""
+    cases: dict[str, dict] = {"375x500, 21 classes": {"size": (375, 500)}}
+    if given.size == "tiny":
+        cases = {"47x63, 21 classes": {"size": (47, 63), "backbone": "resnet18"}}
     if given.size == "full":
-        cases += [
-            (f"{h}x{w}, 21 classes", {"size": (h, w)})
-            for h, w in ((188, 250), (265, 354), (530, 707))
-        ]
-        cases.append(("375x500, 81 classes", {"size": (375, 500), "num_classes": 81}))
-    rows = []
-    for name, case in cases:
+        for h, w in ((188, 250), (265, 354), (530, 707)):
+            cases[f"{h}x{w}, 21 classes"] = {"size": (h, w)}
+        cases["375x500, 81 classes"] = {"size": (375, 500), "num_classes": 81}
+    for name, case in cases.items():
         work = Workload(**case, device=given.device)
         difference = (work.run_plain() - work.run_ours()).abs().max().item()
         runs = {"plain": work.run_plain, "ours": work.run_ours, "floor": work.run_floor}
         times = compare(runs, given.repeats, warmup=1)
-        rows.append(
-            [
-                name,
-                *(times.median(run) for run in runs),
-                str(times.ratio("ours", "floor")),
-                str(times.ratio("plain", "ours")),
-                f"{difference:.1e}",
-            ]
-        )
-    header = [
-        "inference", "plain s", "ours s", "floor s", "ours / floor", "plain / ours", "max |a - b|",
-    ]  # fmt: skip
-    print(machine())
-    print(table("Inference of one photograph, 4 scales mirrored, ResNet-50", header, rows))
+        ratios = times.ratio("ours", "floor"), times.ratio("plain", "ours")
+        yield [name, *map(times.spread, runs), *ratios, f"{difference:.1e}"]
+
+
+def main() -> None:
+    """Print the table."""
+    given = parse(__doc__)
+    keep_freed_memory()
+    header = ["inference", "plain s", "ours s", "floor s", "ours / floor", "plain / ours"]
+    title = "Inference of one photograph, 4 scales mirrored"
+    Report(given).add(title, [*header, "max |a - b|"], rows(given))
 
 
 if __name__ == "__main__":

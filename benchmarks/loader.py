@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from benchmarks.measure import compare, machine, table
+from benchmarks.measure import Report, compare
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import load_crop
 from datasets.collection import Collection
@@ -78,17 +78,17 @@ def main() -> None:
             "ours": lambda: [labelled.crop_of(0, i) for i in range(COUNT)],
             "decoding": lambda: [cv2.imread(str(path)) for path in (*paths.values(), *masks)],
         }
-        header = ["images/s of one core", "plain", "ours", "decoding alone"]
-        print(machine())
+        report = Report(given)
         rows = []
         for name, what in (("480", runs), ("321, with labels", with_labels)):
             times = compare(what, given.repeats, warmup=1)
-            rates = [COUNT / times.median(run) if run in what else "" for run in runs]
+            rates = [times.rate(run, COUNT) if run in what else "" for run in runs]
             rows.append([f"500x375 JPEG to a crop of {name}", *rates])
-        print(table("Loader", header, rows))
+        header = ["images/s of one core", "plain", "ours", "decoding alone"]
+        report.add("Loader", header, rows)
         if given.size == "full":
-            rows = [[workers, rate_with(crops, workers)] for workers in (0, 1, 2, 4)]
-            print(table("Loader with worker processes", ["workers", "images/s"], rows))
+            rows = ([workers, rate_with(crops, workers)] for workers in (0, 1, 2, 4))
+            report.add("Loader with worker processes", ["workers", "images/s"], rows)
 
 
 def rate_with(crops: TrainingCrops, workers: int) -> float:

@@ -3,7 +3,8 @@
 Machines that run several jobs give no steady times. So what is compared is run in turn in one
 process, A B A B .., and the ratio is taken within each round before the median over the rounds.
 On a CPU that others use at the same time, `--threads 1 --clock cpu` counts only what this process
-computes.
+computes. On a GPU every timing waits for it before and after, and takes calls that are short
+several at a time.
 """
 
 import argparse
@@ -14,23 +15,42 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.options import new_parser
+from datasets.files import write_text
+
 MEGABYTE = 1e6
+
+LONG_ENOUGH = 0.02
+"""Seconds: on a GPU, calls shorter than this are timed several at a time. In use one is launched
+while the one before still computes; timed alone, many a short one would show its launch only."""
 
 
 @dataclass
-class Ratio:
-    """Ratios of two callables' times, one a round: median, least and greatest."""
+class Spread:
+    """One value a round: median, least and greatest. Tables show the first, files all three."""
 
     median: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of some values."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def __str__(self) -> str:
+        return _text(self.median)
+
+
+class Ratio(Spread):
+    """Ratios of two callables' times, one a round."""
 
     def __str__(self) -> str:
         return f"{self.median:.2f} [{self.low:.2f}..{self.high:.2f}]"
@@ -46,10 +66,18 @@ class Times:
         """The median time of a callable, seconds."""
         return statistics.median(self.rounds[name])
 
+    def spread(self, name: str, unit: float = 1.0) -> Spread:
+        """The times of a callable; `unit` is 1e3 for milliseconds."""
+        return Spread.of([unit * seconds for seconds in self.rounds[name]])
+
+    def rate(self, name: str, count: int) -> Spread:
+        """How many a second, if a call does `count`."""
+        return Spread.of([count / seconds for seconds in self.rounds[name]])
+
     def ratio(self, name: str, other: str) -> Ratio:
         """How many times as long `name` takes as `other`, round by round."""
-        ratios = [a / b for a, b in zip(self.rounds[name], self.rounds[other], strict=True)]
-        return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+        pairs = zip(self.rounds[name], self.rounds[other], strict=True)
+        return Ratio.of([a / b for a, b in pairs])
 
 
 def compare(
@@ -67,25 +95,37 @@ def compare(
         clock: seconds; `time.process_time` counts this process only.
     """
     names = list(callables)
+    calls = {name: _calls(callables[name]) for name in names}
     rounds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warmup + repeats):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            seconds = _seconds(callables[name], clock)
+            seconds = _seconds(callables[name], clock, calls[name])
             if turn >= warmup:
                 rounds[name].append(seconds)
     return Times(rounds)
 
 
-def _seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    _synchronise()
+def _calls(run: Callable[[], object]) -> int:
+    """How many calls are timed at once: one, but on a GPU enough to last `LONG_ENOUGH`."""
+    if not torch.cuda.is_initialized():
+        return 1
+    run()  # it may search for algorithms, compile, or allocate
+    return max(1, round(LONG_ENOUGH / _seconds(run, time.perf_counter)))
+
+
+def _seconds(run: Callable[[], object], clock: Callable[[], float], calls: int = 1) -> float:
+    """Seconds of a call, the device's work included."""
+    synchronise()
     start = clock()
-    run()
-    _synchronise()
-    return clock() - start
+    for _ in range(calls):
+        run()
+    synchronise()
+    return (clock() - start) / calls
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
+    """Wait until the GPU has done all that it was told, if there is one in use."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -201,43 +241,48 @@ def clones(*values: torch.Tensor) -> Callable[[], object]:
     return lambda: [value.clone() for value in values]
 
 
-def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> list[list[object]]:
+def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[list[object]]:
     """Time and memory of every case, rows under `HEADER`."""
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
-    rows: list[list[object]] = []
     for case in cases:
         callables = {"plain": case.plain, "ours": case.ours, "floor": case.floor}
         times = compare(callables, options.repeats, clock=clock)
         plain = peak_memory(case.plain, options.device) / MEGABYTE
         ours = peak_memory(case.ours, options.device) / MEGABYTE
-        milliseconds = [times.median(name) * 1e3 for name in callables]
-        ratio = str(times.ratio("plain", "ours"))
-        rows.append([case.name, *milliseconds, ratio, plain, ours, plain / ours])
-    return rows
+        milliseconds = [times.spread(name, 1e3) for name in callables]
+        ratio = times.ratio("plain", "ours")
+        yield [case.name, *milliseconds, ratio, plain, ours, plain / ours]
 
 
-def parse_options(description: str) -> argparse.Namespace:
+class Report:
+    """Tables, printed one by one; with --json each is also in a file, which grows row by row.
+
+    Args:
+        given: the options of every benchmark.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.path, self.tables = given.json, {}
+        print(f"{machine()}, device {given.device}\n", flush=True)
+
+    def add(self, title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Measure the rows of a table, one after the other, and print it."""
+        kept: list[Sequence[object]] = []
+        self.tables[title] = {"header": list(header), "rows": kept}
+        for row in rows:
+            kept.append(row)
+            if self.path:
+                content = {"machine": machine(), "tables": self.tables}
+                write_text(self.path, json.dumps(content, default=astuple))  # whole, if ended
+        print(table(title, header, kept), flush=True)
+
+
+def parse_options(description: str | None) -> argparse.Namespace:
     """The options that the operators' benchmarks share; sets the number of threads."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--size", choices=("small", "full"), default="small")
-    parser.add_argument("--device", default="cpu")
+    parser = new_parser(description, repeats=9)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
-    parser.add_argument("--repeats", type=int, default=9, help="rounds that count")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument("--json", type=Path, help="also write the tables to this file")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
     return options
-
-
-def report(tables: dict[str, Iterable[Case]], options: argparse.Namespace) -> None:
-    """Run, print and, with --json, write tables of cases by title."""
-    print(f"{machine()}, device {options.device}, {options.clock} time\n")
-    results = {}
-    for title, cases in tables.items():
-        results[title] = run_cases(cases, options)
-        print(table(title, HEADER, results[title]), flush=True)
-    if options.json:
-        content = {"machine": machine(), "header": HEADER, "tables": results}
-        options.json.write_text(json.dumps(content, indent=1))

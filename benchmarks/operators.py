@@ -1,7 +1,7 @@
 """Pool, upsample, SCN loss and reassemble against the plain formulation.
 
-`--size full` has the sizes of training and the tables of growth; `small` runs in seconds. The floor
-is a copy of everything the operator must read and write.
+`--size full` has the tables of growth. The floor is a copy of everything the operator must read and
+write.
 """
 
 import argparse
@@ -11,7 +11,16 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Case, clones, forward, forward_backward, parse_options, report
+from benchmarks.measure import (
+    HEADER,
+    Case,
+    Report,
+    clones,
+    forward,
+    forward_backward,
+    parse_options,
+    run_cases,
+)
 from networks import reference
 from networks.association import NEIGHBOURS, pool, reassemble, upsample
 from networks.superpixel import scn_loss
@@ -106,37 +115,47 @@ def chain(*groups: partial) -> Iterator[Case]:
         yield from group()
 
 
+def operators(batch: int, size: int, depth: int, grid: int, device: str) -> Iterator[Case]:
+    """All operators: maps of `size` pixels a side, features (B, depth, grid, grid)."""
+    return chain(
+        partial(pool_cases, batch, 5, size, device),
+        partial(upsample_cases, batch, 5, size, device),
+        partial(loss_case, batch, size, device),
+        partial(reassemble_cases, batch, depth, grid, device),
+    )
+
+
 def tables(options: argparse.Namespace) -> dict[str, Iterable[Case]]:
     """The tables for a size and a device."""
     device = options.device
-    on_gpu = torch.device(device).type == "cuda"
-    if options.size == "small":
-        batch, size, depth, grid = 1, 64, 64, 10
+    if options.size == "tiny":
+        return {"Operators": operators(1, 64, 64, 10, device)}
+    if torch.device(device).type == "cuda":
+        size = 512
+        result: dict[str, Iterable[Case]] = {
+            "Operators": operators(4, size, 1024, 32, device),
+            "Operators, a training batch": operators(16, 480, 1024, 30, device),
+        }
     else:
-        batch, size, depth, grid = (16, 512, 1024, 30) if on_gpu else (4, 256, 1024, 30)
-    result: dict[str, Iterable[Case]] = {
-        "Operators": chain(
-            partial(pool_cases, batch, 5, size, device),
-            partial(upsample_cases, batch, 5, size, device),
-            partial(loss_case, batch, size, device),
-            partial(reassemble_cases, 2, depth, grid, device),
-        )
-    }
-    if options.size == "small":
-        return result
-    both = (pool_cases, upsample_cases)
-    areas = (128, 256, 384, 512)
-    result["Image area"] = chain(*[partial(f, 1, 5, side, device) for f in both for side in areas])
-    result["Classes"] = chain(*[partial(upsample_cases, 1, c, size, device) for c in (21, 81)])
-    result["Batch"] = chain(*[partial(f, b, 5, size, device) for f in both for b in (1, 4, 8)])
+        size = 256
+        result = {"Operators": operators(4, size, 1024, 30, device)}
+    if options.size == "full":
+        both = (pool_cases, upsample_cases)
+        areas = [partial(f, 1, 5, side, device) for f in both for side in (128, 256, 384, 512)]
+        result["Image area"] = chain(*areas)
+        result["Classes"] = chain(*[partial(upsample_cases, 1, c, size, device) for c in (21, 81)])
+        batches = [partial(f, b, 5, size, device) for f in both for b in (1, 4, 8)]
+        result["Batch"] = chain(*batches)
     return result
 
 
 def main() -> None:
     """Print the tables."""
-    options = parse_options(__doc__ or "")
+    options = parse_options(__doc__)
     torch.manual_seed(0)
-    report(tables(options), options)
+    report = Report(options)
+    for title, cases in tables(options).items():
+        report.add(title, HEADER, run_cases(cases, options))
 
 
 if __name__ == "__main__":

@@ -1,94 +1,122 @@
 """How long is a training step, and the inference, of DeepLab beside its bare passes?
 
-    python -m benchmarks.segmentation [--size full]
+    python -m benchmarks.segmentation [--size full] [--tables steps ways compiled]
 
 The floor is trunk and head at the same three sizes, forward (and backward in training), on images
 that are already resized: no maximum over the scales, no loss.
 """
 
-import torch
-from torch import Tensor, nn
+import argparse
+from collections.abc import Iterator
+from functools import partial
 
-from benchmarks.measure import compare, machine, peak_memory, table
-from benchmarks.options import parse
-from networks.deeplab import SCALES, DeepLab, bilinear, rescale, segmentation_loss
+import torch
+from torch import Tensor
+
+from benchmarks.measure import Report, compare, peak_memory
+from benchmarks.steps import Way, parse_step_options, report_steps, step
+from networks.deeplab import SCALES, DeepLab, bilinear, rescale
 from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
 from utils.inference.folding import fold
 from utils.runs.devices import keep_freed_memory, parallel
+from utils.training.losses import losses_of
+from utils.training.segmentation import SegmentationLoss, inputs
 
 
 class Workload:
-    """One batch, and a training step and the inference on it; nothing is updated.
+    """One batch and the two ways to take a step on it; see benchmarks.steps.
 
     Args:
+        way: how it is computed.
         batch: images.
-        size: their (height, width), pixels.
+        side: of the square crops, pixels.
         backbone: name.
         device: where.
     """
 
     def __init__(
-        self, batch: int, size: tuple[int, int], backbone: str = "resnet101", device: str = "cpu"
+        self, way: Way, batch: int, side: int, backbone: str = "resnet101", device: str = "cpu"
     ) -> None:
         torch.manual_seed(0)
-        self.device = torch.device(device)
-        network = DeepLab(build_trunk(backbone), 21)
-        network.trunk.freeze_statistics()
-        self.folded = parallel(fold(network.eval()), self.device)
-        self.network = parallel(network, self.device).train()
-        self.bare, self.bare_folded = bare(self.network), bare(self.folded)
-        pixels = torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8, device=self.device)
-        self.labels = torch.randint(0, 21, (batch, *size), dtype=torch.uint8, device=self.device)
-        self.images = normalise(channels_first(pixels))
-        self.scaled = [rescale(self.images, scale) for scale in SCALES]
-
-    def our_step(self) -> None:
-        """Forward and backward pass of the loss at three scales."""
-        self.network.zero_grad(set_to_none=True)
-        segmentation_loss(self.network(self.images), self.labels)[0].backward()
+        self.way, self.device = way, torch.device(device)
+        self.learner = DeepLab(build_trunk(backbone), 21)
+        self.learner.trunk.freeze_statistics()
+        loss = SegmentationLoss(self.learner, way.amp)
+        self.model = way.arranged(parallel(loss, self.device).train())
+        self.objective = losses_of(self.model, loss.names, inputs)
+        pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
+        labels = torch.randint(0, 21, (batch, side, side), dtype=torch.uint8)
+        self.batch = {"image": pixels.to(self.device), "mask": labels.to(self.device)}
+        self.runs = {"ours": partial(step, self), "floor": self.floor_step}
+        images = normalise(channels_first(self.batch["image"]))
+        self.scaled = [rescale(images, scale) for scale in SCALES]
 
     def floor_step(self) -> None:
         """Trunk and head at three sizes, forward and backward."""
-        self.network.zero_grad(set_to_none=True)
-        sum(self.bare.one_scale(images).mean() for images in self.scaled).backward()
+        self.learner.zero_grad(set_to_none=True)
+        with self.way.autocast(self.device):
+            out = sum(self.learner.one_scale(images).mean() for images in self.scaled)
+        out.backward()
+
+
+class Photograph:
+    """One photograph, and its inference.
+
+    Args:
+        size: (height, width), pixels.
+        backbone: name.
+        device: where.
+    """
+
+    def __init__(self, size: tuple[int, int], backbone: str, device: str) -> None:
+        torch.manual_seed(0)
+        network = fold(DeepLab(build_trunk(backbone), 21).eval())
+        self.network, self.folded = network, parallel(network, torch.device(device))
+        self.image = normalise(torch.randint(0, 256, (1, 3, *size), device=device))
+        self.scaled = [rescale(self.image, scale) for scale in SCALES]
 
     @torch.no_grad()
-    def our_inference(self) -> Tensor:
-        """Probabilities at the images' size, batch normalisation folded."""
-        return bilinear(self.folded(self.images), self.images.shape[2:]).softmax(1)
+    def ours(self) -> Tensor:
+        """Probabilities at the photograph's size, batch normalisation folded."""
+        return bilinear(self.folded(self.image), self.image.shape[2:]).softmax(1)
 
     @torch.no_grad()
-    def floor_inference(self) -> None:
+    def floor(self) -> None:
         """The folded trunk and head at three sizes."""
         for images in self.scaled:
-            self.bare_folded.one_scale(images)
+            self.network.one_scale(images)
 
 
-def bare(network: nn.Module) -> nn.Module:
-    """The network itself, on one GPU."""
-    return network.module if isinstance(network, nn.DataParallel) else network
+def inference_rows(given: argparse.Namespace) -> Iterator[list[object]]:
+    """The inference of a photograph."""
+    tiny = given.size == "tiny"
+    size, backbone = ((48, 64), "resnet18") if tiny else ((375, 500), "resnet101")
+    work = Photograph(size, backbone, given.device)
+    runs = {"ours": work.ours, "floor": work.floor}
+    times = compare(runs, given.repeats, warmup=1)
+    memory = [peak_memory(run, given.device) / 1e6 for run in runs.values()]
+    spreads = [times.spread(run, 1e3) for run in runs]
+    yield [f"{size[0]}x{size[1]}", *spreads, times.ratio("ours", "floor"), *memory]
 
 
 def main() -> None:
-    """Print the table."""
-    given = parse(__doc__)
+    """Print the tables."""
+    given = parse_step_options(__doc__)
     keep_freed_memory()
-    cases = [("2 crops of 321x321", "step", {"batch": 2, "size": (321, 321)})]
-    cases.append(("a photograph, 375x500", "inference", {"batch": 1, "size": (375, 500)}))
-    if given.size == "full":
-        cases.append(("2 crops, ResNet-50", "step", {**cases[0][2], "backbone": "resnet50"}))
-    rows = []
-    for name, what, case in cases:
-        work = Workload(**case, device=given.device)
-        runs = {"ours": getattr(work, f"our_{what}"), "floor": getattr(work, f"floor_{what}")}
-        times = compare(runs, given.repeats, warmup=1)
-        memory = [peak_memory(run, work.device) / 1e6 for run in runs.values()]
-        seconds = [times.median(run) for run in runs]
-        rows.append([f"{what}, {name}", *seconds, str(times.ratio("ours", "floor")), *memory])
-    header = ["DeepLab-V2", "ours s", "floor s", "ours / floor", "ours MB", "floor MB"]
-    print(machine())
-    print(table("Segmentation, ResNet-101 at three scales", header, rows))
+    sizes: dict[str, dict] = {"batch 2, 321x321": {"batch": 2, "side": 321}}
+    if given.size == "tiny":
+        sizes = {"batch 2, 65x65": {"batch": 2, "side": 65, "backbone": "resnet18"}}
+    elif given.device != "cpu":
+        sizes = {"batch 10, 321x321": {"batch": 10, "side": 321}}
+    elif given.size == "full":
+        sizes["batch 2, 321x321, ResNet-50"] = {"batch": 2, "side": 321, "backbone": "resnet50"}
+    cases = {name: partial(Workload, device=given.device, **size) for name, size in sizes.items()}
+    report = Report(given)
+    report_steps(report, given, "segmentation network", cases)
+    if "steps" in given.tables:
+        header = ["photograph", "ours ms", "floor ms", "ours / floor", "ours MB", "floor MB"]
+        report.add("Inference of DeepLab-V2", header, inference_rows(given))
 
 
 if __name__ == "__main__":

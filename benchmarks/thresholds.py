@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from benchmarks.measure import compare, machine, table
+from benchmarks.measure import Report, compare
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import threshold_counts
 from utils.scores.threshold_sweep import ThresholdSweep
@@ -40,14 +40,12 @@ def main() -> None:
             "ours": partial(sweep.add_present, present, cams[present], truth),
         }
         times = compare(runs, max(3, given.repeats), warmup=1)
-        medians = [1e3 * times.median(run) for run in runs]
-        ratio = str(times.ratio("plain", "ours"))
-        rows.append(
-            [f"{num_classes} classes, {count} thresholds", *medians, ratio, str(bool(exact))]
-        )
+        spreads = [times.spread(run, 1e3) for run in runs]
+        name = f"{num_classes} classes, {count} thresholds"
+        rows.append([name, *spreads, times.ratio("plain", "ours"), str(bool(exact))])
     header = ["scoring a photograph", "plain ms", "all cams ms", "ours ms", "plain / ours", "exact"]
-    print(machine())
-    print(table("Scoring thresholds, 375x500, two classes in the photograph", header, rows))
+    title = "Scoring thresholds, 375x500, two classes in the photograph"
+    Report(given).add(title, header, rows)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """How long is a training step of the classifier, beside its own convolutions?
 
-    python -m benchmarks.training [--size full]
+    python -m benchmarks.training [--size full] [--tables steps ways compiled]
 
 The floor is the frozen SCN's forward pass and the bare ResNet's forward and backward pass.
 """
 
 import copy
+from functools import partial
 
 import torch
-from torch import nn
 
-from benchmarks.measure import compare, machine, peak_memory, table
-from benchmarks.options import parse
+from benchmarks.measure import Report
 from benchmarks.plain_pipeline import PlainClassifier, losses
+from benchmarks.steps import Way, parse_step_options, report_steps, step
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.normalisation import channels_first, normalise
@@ -22,9 +22,10 @@ from utils.training.supervision import ClassifierLoss, SupervisedNetwork, Superv
 
 
 class Workload:
-    """One batch and the three ways to take a step on it; nothing is updated.
+    """One batch and the three ways to take a step on it; see benchmarks.steps.
 
     Args:
+        way: how it is computed.
         batch: images.
         side: of the square crops, pixels.
         num_classes: C.
@@ -35,6 +36,7 @@ class Workload:
 
     def __init__(
         self,
+        way: Way,
         batch: int,
         side: int,
         num_classes: int = 21,
@@ -43,17 +45,18 @@ class Workload:
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(0)
-        self.beta, self.device = beta, torch.device(device)
+        self.way, self.beta, self.device = way, beta, torch.device(device)
         scn = SuperpixelNet().eval()
-        ours = Classifier(build_backbone(backbone), num_classes)
-        ours.backbone.freeze_statistics()
+        self.learner = Classifier(build_backbone(backbone), num_classes)
+        self.learner.backbone.freeze_statistics()
         self.plain = PlainClassifier(build_backbone(backbone), num_classes)
         self.plain.backbone.freeze_statistics()
-        self.plain.load_state_dict(ours.state_dict())
+        self.plain.load_state_dict(self.learner.state_dict())
         self.plain.to(self.device).train()
         self.plain_scn = copy.deepcopy(scn).to(self.device)
-        network = SupervisedNetwork(ours, frozen_copy(scn), beta, 0.6)
-        self.network = parallel(network, self.device).train()
+        self.scn = parallel(frozen_copy(scn), self.device)
+        network = SupervisedNetwork(self.learner, frozen_copy(scn), beta, 0.6, amp=way.amp)
+        self.model = way.arranged(parallel(network, self.device).train())
         self.floor = parallel(build_backbone(backbone), self.device)
         self.floor.freeze_statistics()
         images = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
@@ -63,67 +66,47 @@ class Workload:
         self.batch = {"image": images, "labels": labels, "box": box}
         self.batch = {k: v.to(self.device) for k, v in self.batch.items()}
         supervision = Supervision("image", (), lambda images, _: images)
-        self.loss = ClassifierLoss(self.network, supervision)
+        self.objective = ClassifierLoss(self.model, supervision)
+        self.runs = {
+            "plain": self.plain_step,
+            "ours": partial(step, self),
+            "floor": self.floor_step,
+        }
 
     def plain_step(self) -> None:
         """Forward and backward pass of the plain formulation."""
         images = normalise(channels_first(self.batch["image"])).contiguous()
         self.plain.zero_grad(set_to_none=True)
-        loss = losses(self.plain, self.plain_scn, images, self.batch["labels"], self.beta)
+        with self.way.autocast(self.device):
+            loss = losses(self.plain, self.plain_scn, images, self.batch["labels"], self.beta)
         loss.backward()
-
-    def our_step(self) -> None:
-        """Forward and backward pass as utils.training.supervision has it."""
-        self.network.zero_grad(set_to_none=True)
-        self.loss(self.batch)["loss"].backward()
 
     def floor_step(self) -> None:
         """The frozen SCN forward, the ResNet forward and backward, and nothing else."""
         images = normalise(channels_first(self.batch["image"]))
-        module = self.network.module if isinstance(self.network, nn.DataParallel) else self.network
         with torch.no_grad():
-            module.scn(images)
+            self.scn(images)
         self.floor.zero_grad(set_to_none=True)
-        self.floor.stage5(self.floor.stem_to_4(images)).mean().backward()
-
-
-def measure_row(name: str, work: Workload, repeats: int) -> list[object]:
-    """One row of the table."""
-    steps = {"plain": work.plain_step, "ours": work.our_step, "floor": work.floor_step}
-    times = compare(steps, repeats, warmup=1)
-    memory = [peak_memory(step, work.device) / 1e6 for step in (work.plain_step, work.our_step)]
-    medians = [1e3 * times.median(step) for step in steps]
-    ratios = [str(times.ratio("ours", "floor")), str(times.ratio("plain", "ours"))]
-    images = len(work.batch["image"]) / times.median("ours")
-    return [name, *medians, *ratios, images, *memory]
+        with self.way.autocast(self.device):
+            out = self.floor.stage5(self.floor.stem_to_4(images)).mean()
+        out.backward()
 
 
 def main() -> None:
-    """Print the table."""
-    given = parse(__doc__)
-    full = given.size == "full"
-    cases = [("batch 2, 480x480", {"batch": 2, "side": 480})]
-    if given.device != "cpu":
-        cases.append(("batch 16, 480x480", {"batch": 16, "side": 480}))
-    if full:
-        cases += [
-            (f"batch 1, {side}x{side}", {"batch": 1, "side": side}) for side in (240, 336, 672)
-        ]
-        cases += [
-            ("batch 1, 480x480", {"batch": 1, "side": 480}),
-            ("batch 2, 480x480, 81 classes", {"batch": 2, "side": 480, "num_classes": 81}),
-            ("batch 2, 480x480, beta 0", {"batch": 2, "side": 480, "beta": 0}),
-        ]
-    rows = [
-        measure_row(name, Workload(**case, device=given.device), given.repeats)
-        for name, case in cases
-    ]
-    header = [
-        "training step", "plain ms", "ours ms", "floor ms", "ours / floor", "plain / ours",
-        "images/s", "plain MB", "ours MB",
-    ]  # fmt: skip
-    print(machine())
-    print(table("Training step of the classifier, ResNet-50", header, rows))
+    """Print the tables."""
+    given = parse_step_options(__doc__)
+    sizes: dict[str, dict] = {"batch 2, 480x480": {"batch": 2, "side": 480}}
+    if given.size == "tiny":
+        sizes = {"batch 2, 64x64": {"batch": 2, "side": 64, "backbone": "resnet18"}}
+    elif given.device != "cpu":
+        sizes = {"batch 16, 480x480": {"batch": 16, "side": 480}}
+    elif given.size == "full":
+        for side in (240, 336, 672, 480):
+            sizes[f"batch 1, {side}x{side}"] = {"batch": 1, "side": side}
+        sizes["batch 2, 480x480, 81 classes"] = {"batch": 2, "side": 480, "num_classes": 81}
+        sizes["batch 2, 480x480, beta 0"] = {"batch": 2, "side": 480, "beta": 0}
+    cases = {name: partial(Workload, device=given.device, **size) for name, size in sizes.items()}
+    report_steps(Report(given), given, "classifier", cases)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,12 @@ def test_scoring_label_maps_loads_no_network():
     assert done.stdout.strip() == "[]"
 
 
+def test_every_benchmark_finds_what_it_imports():
+    names = sorted(f"benchmarks.{path.stem}" for path in (REPOSITORY / "benchmarks").glob("*.py"))
+    code = "; ".join(f"import {name}" for name in names)
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
 def test_names_that_others_rely_on():
     code = """
 from networks.affinity import propagate

@@ -27,30 +27,30 @@ def round_up(length: int) -> int:
     return max(CELL, -(-length // CELL) * CELL)
 
 
-def views(image: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
-    """One scale of a photograph as the two networks take it, with its mirror image.
+def views(images: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
+    """One scale of photographs as the two networks take them, with their mirror images.
 
     Args:
-        image: normalised, (3, H, W).
+        images: normalised, (B, 3, H, W).
         scale: of the sides.
-        flip: whether the mirror image follows.
+        flip: whether the mirror images follow.
 
     Returns:
-        (for the SCN, for the classifier), each (1 or 2, 3, h, w) with sides multiples of 16.
+        (for the SCN, for the classifier), each (B or 2 B, 3, h, w) with sides multiples of 16.
     """
-    height, width = image.shape[1:]
+    height, width = images.shape[2:]
     scaled = (max(1, round(height * scale)), max(1, round(width * scale)))
     full = (round_up(scaled[0]), round_up(scaled[1]))
     pair = []
-    for view in (resize(image[None], full), resize(resize(image[None], scaled), full)):
+    for view in (resize(images, full), resize(resize(images, scaled), full)):
         pair.append(torch.cat([view, view.flip(3)]) if flip else view)
     return pair[0], pair[1]
 
 
 @torch.no_grad()
-def infer_with_scores(
-    image: Tensor,
-    labels: Tensor | None,
+def infer_batch(
+    images: Tensor,
+    labels: Sequence[Tensor | None],
     classifier: nn.Module,
     scn: nn.Module,
     scales: Sequence[float] = SCALES,
@@ -58,12 +58,12 @@ def infer_with_scores(
     beta: int = 8,
     gamma: float = 0.6,
     keep: float | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`infer`, with what else it computes.
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """`infer` for photographs of one size, with what else it computes.
 
     Args:
-        image: normalised photograph (3, H, W).
-        labels: (K,) 1 where the class is in the photograph; None for all classes.
+        images: normalised photographs (B, 3, H, W).
+        labels: of each, (K,) 1 where the class is in the photograph; None for all classes.
         classifier: the classification network.
         scn: the superpixel network.
         scales: of the sides.
@@ -73,38 +73,47 @@ def infer_with_scores(
         keep: in place of gamma: the share of affinities that are kept; see `propagate`.
 
     Returns:
-        (classes, cams, scores): indices of the classes in the photograph (n,), their cams
+        Of each (classes, cams, scores): indices of the classes in the photograph (n,), their cams
         (n, H, W) in 0..1, and the mean classification scores of all K classes (K,).
     """
-    if image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
     if not len(scales):
         raise ValueError("at least one scale is needed")
-    height, width = image.shape[1:]
+    count, (height, width) = len(images), images.shape[2:]
     full = (round_up(height), round_up(width))
-    classes, total, total_scores = None, 0, 0
+    classes, totals, total_scores = None, [0] * count, 0
     for scale in scales:
-        for_scn, for_classifier = views(image, scale, flip)
+        for_scn, for_classifier = views(images, scale, flip)
         q = scn(for_scn)
         logits, scores = classifier(for_classifier, q, beta, gamma, keep)
         if classes is None:
-            wanted = torch.ones(logits.shape[1] - 1) if labels is None else labels
-            if wanted.shape != (logits.shape[1] - 1,):
-                raise ValueError(
-                    f"labels must be ({logits.shape[1] - 1},), got {tuple(wanted.shape)}"
-                )
-            classes = wanted.to(logits.device).nonzero()[:, 0]
-        total_scores = total_scores + scores[:, 1:].mean(0)
-        if len(classes):
-            # A cam needs its own logits only: classes that are not in the photograph stay behind
-            # before the expensive full-resolution steps.
-            present = resize(upsample(logits[:, 1:][:, classes].float(), q), full)
-            total = total + present[0] + (present[1].flip(2) if flip else 0)
-    if len(classes):
-        cams = resize(cam(total[None]), (height, width))[0]
-    else:
-        cams = image.new_zeros(0, height, width)
-    return classes, cams, total_scores / len(scales)
+            classes = [_present(one, logits) for one in labels]
+        total_scores = total_scores + scores[:, 1:].unflatten(0, (-1, count)).mean(0)
+        for i, chosen in enumerate(classes):
+            if len(chosen):
+                # A cam needs its own logits only: classes that are not in the photograph stay
+                # behind before the expensive full-resolution steps. i::count are its views.
+                mine = upsample(logits[i::count, 1:][:, chosen].float(), q[i::count])
+                mine = resize(mine, full)
+                totals[i] = totals[i] + mine[0] + (mine[1].flip(2) if flip else 0)
+    found = []
+    for chosen, total, mean in zip(classes, totals, total_scores / len(scales), strict=True):
+        if len(chosen):
+            cams = resize(cam(total[None]), (height, width))[0]
+        else:
+            cams = images.new_zeros(0, height, width)
+        found.append((chosen, cams, mean))
+    return found
+
+
+def _present(labels: Tensor | None, logits: Tensor) -> Tensor:
+    """The indices of the classes in a photograph, on the device of its logits (B, C, h, w)."""
+    count = logits.shape[1] - 1
+    wanted = torch.ones(count) if labels is None else labels
+    if wanted.shape != (count,):
+        raise ValueError(f"labels must be ({count},), got {tuple(wanted.shape)}")
+    return wanted.to(logits.device).nonzero()[:, 0]
 
 
 def infer(
@@ -137,8 +146,10 @@ def infer(
     Returns:
         (K, H, W) in 0..1; zero for classes that are not in the photograph.
     """
-    classes, present, _ = infer_with_scores(
-        image, labels, classifier, scn, scales, flip, beta, gamma, keep
+    if image.ndim != 3:
+        raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
+    [(classes, present, _)] = infer_batch(
+        image[None], [labels], classifier, scn, scales, flip, beta, gamma, keep
     )
     cams = present.new_zeros(len(labels), *present.shape[1:])
     cams[classes] = present
@@ -161,6 +172,6 @@ def predict_labels(
     Returns:
         (K,) 0/1; all 0 where no class is probable enough.
     """
-    for_scn, for_classifier = views(image, 1.0, flip=False)
+    for_scn, for_classifier = views(image[None], 1.0, flip=False)
     _, scores = classifier(for_classifier, scn(for_scn))
     return (scores[0, 1:].float().sigmoid() >= threshold).to(torch.uint8)

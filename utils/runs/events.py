@@ -5,11 +5,9 @@ later, the run, which would wait for it for ever. So its files are opened here, 
 first error for the run to raise.
 """
 
+import importlib.util
 import os
 from pathlib import Path
-
-from tensorboardX import SummaryWriter
-from tensorboardX.record_writer import register_writer_factory
 
 from datasets.files import InputError
 
@@ -64,6 +62,9 @@ class Events:
     """
 
     def __init__(self, folder: Path, purge_step: int | None = None) -> None:
+        from tensorboardX import SummaryWriter
+        from tensorboardX.record_writer import register_writer_factory
+
         self.folder, self._factory = folder, _Factory()
         register_writer_factory(_SCHEME, self._factory)
         try:
@@ -87,3 +88,13 @@ class Events:
     def close(self) -> None:
         """Write what waits, and close the files."""
         self.writer.close()
+
+
+def open_events(folder: Path, purge_step: int | None = None) -> Events | None:
+    """The event files of a run; None where tensorboardX is not installed.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    there = importlib.util.find_spec("tensorboardX") is not None
+    return Events(folder, purge_step) if there else None

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from datasets.files import InputError, remove_unfinished, write_json
 from utils.runs import distributed
 from utils.runs.devices import peak_memory
-from utils.runs.events import Events
+from utils.runs.events import open_events
 from utils.runs.interruption import Interruption
 from utils.runs.options import RunSettings
 
@@ -101,9 +101,11 @@ class Run:
                 "folder with --experiments"
             ) from error
         write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
-        self._events = Events(self.folder, first_step if continues else None)
+        self._events = open_events(self.folder, first_step if continues else None)
         self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
         self.log(f"torch {torch.__version__}, options {json.dumps(values)}")
+        if self._events is None:
+            self.note("tensorboardX is not installed: no events are written")
 
     def _lock(self) -> None:
         """Refuse a folder into which another process writes; its end, however, frees the folder."""
@@ -151,10 +153,11 @@ class Run:
                 with contextlib.suppress(InputError):  # a full disk must not hide the first error
                     self.log(f"stopped: {error or kind.__name__}")
         finally:
-            self._events.close()
+            if self._events is not None:
+                self._events.close()
             with contextlib.suppress(OSError):
                 self._log.close()
-        if error is None:
+        if error is None and self._events is not None:
             self._events.check()  # what waited until now may not have fitted on the disk
 
     def log(self, text: str) -> None:

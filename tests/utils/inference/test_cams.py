@@ -8,7 +8,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.golden_files import filled_classifier_state, golden, published_scn_state
-from utils.inference.cams import infer, infer_with_scores, predict_labels, round_up, views
+from utils.inference.cams import infer, infer_batch, predict_labels, round_up, views
 from utils.inference.label_maps import label_map
 
 
@@ -61,8 +61,8 @@ def test_cams_do_not_depend_on_the_other_labels(small_networks):
 
 
 def test_without_labels_every_class_is_inferred(small_networks):
-    image = torch.randn(3, 32, 32)
-    classes, cams, scores = infer_with_scores(image, None, *small_networks, scales=(1.0,))
+    image = torch.randn(1, 3, 32, 32)
+    [(classes, cams, scores)] = infer_batch(image, [None], *small_networks, scales=(1.0,))
     assert classes.tolist() == [0, 1, 2] and cams.shape == (3, 32, 32) and scores.shape == (3,)
 
 
@@ -88,10 +88,22 @@ def test_wrong_labels_are_refused(small_networks):
 
 
 def test_the_mirror_image_follows():
-    image = torch.randn(3, 30, 50)
-    for view in views(image, 1.5, flip=True):
-        assert view.shape == (2, 3, 48, 80)
-        torch.testing.assert_close(view[1], view[0].flip(2))
+    images = torch.randn(2, 3, 30, 50)
+    for view in views(images, 1.5, flip=True):
+        assert view.shape == (4, 3, 48, 80)
+        torch.testing.assert_close(view[2:], view[:2].flip(3))
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_several_photographs_at_a_time(small_networks, flip):
+    """With other classes each, or none."""
+    images = torch.randn(3, 3, 40, 60)
+    labels = [torch.tensor([1, 0, 1]), torch.zeros(3), None]
+    together = infer_batch(images, labels, *small_networks, flip=flip)
+    for image, one, found in zip(images, labels, together, strict=True):
+        [alone] = infer_batch(image[None], [one], *small_networks, flip=flip)
+        assert torch.equal(found[0], alone[0])
+        torch.testing.assert_close(found[1:], alone[1:], rtol=1e-5, atol=1e-5)
 
 
 @given(st.integers(1, 5000))

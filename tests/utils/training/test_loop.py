@@ -1,4 +1,5 @@
 import argparse
+import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -184,6 +185,14 @@ def test_a_run_that_failed_at_its_start_does_not_block_its_tag(tmp_path):
         pass
     with pytest.raises(InputError, match="--tag"):
         make_run(tmp_path, tag="")
+
+
+def test_a_run_goes_on_without_tensorboardx(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with make_run(tmp_path) as run:
+        run.scalars({"loss": 1.0}, 0)
+    assert "note: tensorboardX is not installed: no events are written" in capsys.readouterr().out
+    assert {path.name for path in run.folder.iterdir()} == {"options.json", "log.txt"}
 
 
 def test_plan():

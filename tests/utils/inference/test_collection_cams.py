@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.collection import Collection
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from utils.inference import collection_cams
+from utils.inference.collection_cams import InferenceSettings, infer_collection, of_one_size
+
+SIZES = ((40, 60), (60, 40), (40, 60), (40, 60), (33, 47), (40, 60), (60, 40))
+
+
+def small_collection(folder):
+    """Photographs of several sizes; c cannot be read, b has no class."""
+    rng = np.random.default_rng(0)
+    images, labels = {}, {}
+    for name, size in zip("abcdefg", SIZES, strict=True):
+        images[name] = folder / f"{name}.png"
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(images[name])
+        labels[name] = np.array([name != "b", 0, name == "d"], np.uint8)
+    images["c"].write_bytes(b"")
+    return Collection("custom", "train", ("x", "y", "z"), tuple(images), images, labels)
+
+
+def inferred(collection, device, predict_from=None):
+    """What is inferred of a collection, and the messages about what cannot be read."""
+    torch.manual_seed(0)
+    networks = Classifier(build_backbone("resnet18"), 4).eval(), SuperpixelNet().eval()
+    networks = (network.to(device) for network in networks)
+    settings, bad = InferenceSettings((0.5, 1.0), predict_from=predict_from), []
+    given = settings, torch.device(device), 0, "cams", bad.append
+    return list(infer_collection(collection, *networks, *given)), bad
+
+
+def assert_alike(found, expected, bound):
+    assert [one.id for one in found] == [one.id for one in expected] == list("abdefg")
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.image, other.image)
+        assert one.classes.tolist() == other.classes.tolist()
+        np.testing.assert_allclose(one.cams, other.cams, rtol=0, atol=bound)
+        np.testing.assert_allclose(one.scores, other.scores, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("predict_from", [None, 0.5])
+@pytest.mark.parametrize("together", [(2, 2**20), (4, 2 * 40 * 60), (32, 2**20)])
+def test_photographs_of_one_size_are_taken_together(tmp_path, monkeypatch, together, predict_from):
+    """As on a GPU: in their order, the same but for rounding."""
+    collection = small_collection(tmp_path)
+    expected, message = inferred(collection, "cpu", predict_from)
+    monkeypatch.setattr(collection_cams, "taken_together", lambda _: together)
+    found, bad = inferred(collection, "cpu", predict_from)
+    assert bad == message and len(bad) == 1
+    assert_alike(found, expected, 1e-5)
+
+
+def test_groups():
+    items = [{"image": torch.empty(3, *size), "id": i} for i, size in enumerate(SIZES)]
+    groups = [[item["id"] for item in group] for group in of_one_size(items, 3 * 40 * 60)]
+    assert groups == [[0, 2, 3], [5], [1, 6], [4]]
+    assert all(len(group) == 1 for group in of_one_size(items, 0))
