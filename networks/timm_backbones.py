@@ -26,8 +26,7 @@ STRIDE = 16
 
 CONVOLUTIONAL = (
     *("convnext", "cspnet", "efficientnet", "hardcorenas", "inception_next", "mobilenetv3"),
-    *("mobilevit", "nfnet", "regnet", "res2net", "resnest", "resnet", "resnetv2", "rexnet"),
-    "sknet",
+    *("nfnet", "regnet", "res2net", "resnest", "resnet", "resnetv2", "rexnet", "sknet"),
 )
 """Families (timm's modules) of stages in a row, the last of which can keep stride 16."""
 
@@ -42,12 +41,17 @@ def family_of(name: str) -> str:
     """The family of the backbone `timm:NAME`: timm's module that defines it, such as `convnext`.
 
     Raises:
-        ValueError: timm has no such network, or its family cannot be cut in two at stride 16.
+        ValueError: timm has no such network, or no such weights of it as NAME has behind a dot, or
+            its family cannot be cut in two at stride 16.
         ImportError: timm is missing.
     """
     models, bare = _timm().models, name.removeprefix(PREFIX)
     if not models.is_model(bare):
         raise ValueError(f"timm has no network {bare[:80]!r}; timm.list_models() names them")
+    try:
+        models.get_pretrained_cfg(bare)
+    except RuntimeError as error:  # of what stands behind a dot
+        raise ValueError(f"{error} timm.list_pretrained() names them") from None
     family = models.model_entrypoint(bare).__module__.rpartition(".")[2]
     if family not in (*CONVOLUTIONAL, *TRANSFORMERS):
         raise _refused(f"the family {family}")
@@ -78,7 +82,7 @@ def _made(name: str, **options: object) -> nn.Module:
     """timm's network, with random weights.
 
     Raises:
-        ValueError: it has no such options, or no such pretrained weights as are named behind a dot.
+        ValueError: it has no such options.
     """
     try:
         return _timm().create_model(name.removeprefix(PREFIX), **options)

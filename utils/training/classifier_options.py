@@ -25,7 +25,7 @@ LR, LR_ADAMW = 0.1, 0.01
 """Learning rates by default: the paper's, and that of networks of timm which their authors train
 with AdamW or without batch normalisation."""
 
-ADAMW = (*TRANSFORMERS, "convnext", "inception_next", "mobilevit", "nfnet")
+ADAMW = (*TRANSFORMERS, "convnext", "inception_next", "nfnet")
 """The families of those networks."""
 
 LR_HELP = f"learning rate (default: {LR}; {LR_ADAMW} for timm's {', '.join(ADAMW)})"
