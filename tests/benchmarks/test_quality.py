@@ -33,8 +33,8 @@ from utils.inference.collection_cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
 from utils.scores.validation import validate
-from utils.training.classifier_options import settings_of as classifier_settings
 from utils.training.classifier import build_networks
+from utils.training.classifier_options import settings_of as classifier_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = (
