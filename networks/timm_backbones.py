@@ -119,7 +119,8 @@ class TimmBackbone(Backbone):
         Resized, where that is needed, to (B, 3, side h, side w), where (h, w) = (H / 16, W / 16)
         rounded up.
         """
-        size = [self.side * -(-length // STRIDE) for length in images.shape[2:]]
+        # Not -(-length // STRIDE): integer division in ONNX files rounds towards zero.
+        size = [self.side * ((length + STRIDE - 1) // STRIDE) for length in images.shape[2:]]
         images = self.as_trained(images)
         if size == list(images.shape[2:]):
             return images
