@@ -34,7 +34,7 @@ TRANSFORMERS = ("deit", "eva", "vision_transformer")
 """Families whose blocks keep one row of tokens: DeiT, DINOv2, DINOv3, CLIP's, SigLIP's, EVA."""
 
 SECOND_PART = 4
-"""A transformer's second part is one in so many of its blocks, as of ResNet-50's blocks nearly."""
+"""One in so many blocks of a transformer is in its second part; of ResNet-50's it is 3 in 16."""
 
 
 def family_of(name: str) -> str:
@@ -50,8 +50,10 @@ def family_of(name: str) -> str:
         raise ValueError(f"timm has no network {bare[:80]!r}; timm.list_models() names them")
     try:
         models.get_pretrained_cfg(bare)
-    except RuntimeError as error:  # of what stands behind a dot
-        raise ValueError(f"{error} timm.list_pretrained() names them") from None
+    except RuntimeError:  # of what stands behind a dot
+        raise ValueError(
+            f"timm has no weights {bare[:80]!r}; timm.list_pretrained() names them"
+        ) from None
     family = models.model_entrypoint(bare).__module__.rpartition(".")[2]
     if family not in (*CONVOLUTIONAL, *TRANSFORMERS):
         raise _refused(f"the family {family}")
@@ -110,7 +112,7 @@ class TimmBackbone(Backbone):
     def __init__(self, name: str, side: int, config: Mapping[str, object]) -> None:
         super().__init__()
         self.name, self.side = name, side
-        self.source = config.get("hf_hub_id") or config.get("url") or "nowhere"
+        self.source = config.get("hf_hub_id") or config.get("url")
         self.as_trained = Renormalise(config["mean"], config["std"])
 
     def prepared(self, images: Tensor) -> Tensor:
@@ -136,13 +138,13 @@ class TimmBackbone(Backbone):
         Raises:
             OSError: they could not be fetched, or there are none.
         """
+        bare = self.name.removeprefix(PREFIX)
         try:
-            return (
-                _timm().create_model(self.name.removeprefix(PREFIX), pretrained=True).state_dict()
-            )
+            return _timm().create_model(bare, pretrained=True).state_dict()
         except Exception as error:  # of timm, of the hub's client, or of what that one uses
             reason = str(error).split("\n")[0][:200]
-            raise OSError(f"{reason}; they are at {self.source}") from None
+            where = f"; they are at {self.source}" if self.source else ""
+            raise OSError(f"{reason}{where}") from None
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """timm's names, or the authors' where timm reads their files -> those here.
