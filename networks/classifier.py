@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from networks.affinity import propagate
 from networks.cells import CELL, NEIGHBOURS
 from networks.dcr import DCR
+from networks.trunk import halves
 
 
 class Classifier(nn.Module):
@@ -54,14 +55,14 @@ class Classifier(nn.Module):
             raise ValueError(f"images must be (B, 3, 16 h, 16 w), got {tuple(images.shape)}")
         if q.shape != (len(images), NEIGHBOURS, *images.shape[2:]):
             raise ValueError(f"q {tuple(q.shape)} does not fit images {tuple(images.shape)}")
-        x4 = self.backbone.stem_to_4(images)
+        x4, stage5 = halves(self.backbone, images)
         if self.dcr is None:
-            activations = self.classifier(self.backbone.stage5(x4))
+            activations = self.classifier(stage5(x4))
             logits = activations
         else:
             embedding = self.dcr.embed(q.to(self.classifier.weight.dtype))
             x4 = self.dcr.reconstruct4(x4, embedding)
-            x5 = self.backbone.stage5(x4)
+            x5 = stage5(x4)
             logits, activations = self.dcr.reconstruct5(x5, embedding, self.classifier)
         # Never below float32, also under autocast: what follows is finer than bfloat16.
         dtype = torch.promote_types(logits.dtype, torch.float32)

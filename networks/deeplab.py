@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
+from networks.trunk import halves
+
 RATES = (6, 12, 18, 24)
 """How far ASPP's convolutions look, positions."""
 
@@ -83,7 +85,8 @@ class DeepLab(nn.Module):
 
     def one_scale(self, images: Tensor) -> Tensor:
         """Logits (B, C, h, w) of images (B, 3, H, W), seen at their own size only."""
-        logits = self.head(self.trunk.stage5(self.trunk.stem_to_4(images)))
+        x4, stage5 = halves(self.trunk, images)
+        logits = self.head(stage5(x4))
         # Never below float32, also under autocast: differences of logits are what counts.
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 

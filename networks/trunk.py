@@ -1,6 +1,6 @@
 """What every backbone is: a network in two parts, with statistics that can be frozen."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
@@ -26,6 +26,13 @@ class Backbone(nn.Module):
     def stage5(self, x4: Tensor) -> Tensor:
         """x4 (B, c4, h, w) -> x5 (B, c5, h, w)."""
         raise NotImplementedError
+
+    def halves(self, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The two parts for images that pass both: x4, and the function that makes x5 of it.
+
+        A backbone that knows more than x4 behind its first part hands it to the second so.
+        """
+        return self.stem_to_4(images), self.stage5
 
     def imagenet_weights(self) -> dict[str, Tensor]:
         """The ImageNet weights as they are published, names of their own.
@@ -58,3 +65,10 @@ class Backbone(nn.Module):
         """Keep the stored statistics of batch normalisation from now on, also in training."""
         self.frozen_statistics = True
         self.train(self.training)
+
+
+def halves(backbone: nn.Module, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """x4 of images and the function from x4 to x5: `Backbone.halves`, of any backbone."""
+    if isinstance(backbone, Backbone):
+        return backbone.halves(images)
+    return backbone.stem_to_4(images), backbone.stage5

@@ -176,6 +176,10 @@ def nothing(_):
     pass
 
 
+def with_timm(_):
+    pytest.importorskip("timm")
+
+
 # --- the cases ------------------------------------------------------------------------------------
 
 
@@ -264,6 +268,22 @@ CASES = [
         ("train_image",),
         "resnet34.pth",
         "--backbone_weights {runs}/resnet34.pth",
+    ),
+    Case(
+        "network of timm that cannot be cut",
+        "",
+        with_timm,
+        ("train_image", "train_seg"),
+        "--backbone timm:swin_tiny_patch4_window7_224",
+        "--backbone timm:swin_tiny_patch4_window7_224",
+    ),
+    Case(
+        "network that timm lacks",
+        "",
+        with_timm,
+        ("train_image", "train_seg"),
+        "--backbone timm:resnet51",
+        "--backbone timm:resnet51",
     ),
     Case("truncated checkpoint", CLASSIFIER, cut, ("evaluate",), "best.pt"),
     Case("truncated checkpoint", SCN, cut, TRAIN_CLS, "scn/last.pt"),
@@ -441,7 +461,25 @@ def test_one_line_and_nothing_harmed(answer, places, case, stage):
 
 
 def test_every_row_has_a_case():
-    assert set(table()) == {case.name for case in CASES} | {"full disk"}
+    assert set(table()) == {case.name for case in CASES} | {"full disk", "timm is missing"}
+
+
+@pytest.mark.parametrize("stage", ["train_image", "train_seg", "evaluate", "evaluate_seg"])
+def test_timm_is_missing(answer, places, monkeypatch, stage):
+    """For a training the option is named, for an evaluation the checkpoint."""
+    monkeypatch.setitem(sys.modules, "timm", None)
+    option, named = "", "best.pt" if stage == "evaluate" else "last.pt"
+    if stage.startswith("train"):
+        option = named = "--backbone timm:resnet50"
+    elif stage == "evaluate":
+        classifier(backbone="timm:resnet50")(places["root"] / CLASSIFIER)
+    else:
+        path = places["root"] / SEGMENTATION
+        content = checkpoints.read(path) | {"backbone": "timm:resnet50"}
+        path.unlink()
+        checkpoints.save(path, content)
+    status, error, _ = answer(COMMANDS[stage], option)
+    assert_one_line(status, error, "timm is missing", named)
 
 
 def test_debug_shows_the_traceback(answer, places):

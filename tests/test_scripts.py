@@ -478,3 +478,22 @@ def test_a_batch_can_be_split_as_data_parallel_splits_it():
     for one, halves in zip(whole, parts, strict=True):
         torch.testing.assert_close(one, torch.cat(halves), rtol=1e-4, atol=1e-4)
     assert network.train().scn.training is False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm:vit_xsmall_patch16_clip_224", "timm:mobilenetv3_small_050"])
+def test_a_backbone_of_timm_in_all_scripts(scenes, tmp_path, name):
+    """Trained, reopened by its evaluator, and handed on to the segmentation network."""
+    pytest.importorskip("timm")
+    data = f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0"
+    small = SMALL.replace("resnet18", name)
+    call("train_cls_image.py", f"{data} {small} --score_images 4")
+    assert torch.load(tmp_path / "cls_image/best.pt", weights_only=True)["backbone"] == name
+    call("evaluator_cls_image.py", f"{data} --scales 0.5 1")
+    call(
+        "train_seg.py",
+        f"{data} --split train --backbone {name} --backbone_weights {tmp_path}/cls_image/last.pt "
+        "--crop 65 --batch 4 --steps 2 --score_every 2 --score_images 2",
+    )
+    call("evaluator_seg.py", f"{data} --split val")
+    assert len(list((tmp_path / "eval_seg/masks").glob("*.png"))) == 4

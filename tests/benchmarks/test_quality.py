@@ -32,9 +32,9 @@ from utils import checkpoints
 from utils.inference.collection_cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
-from utils.runs.options import option_values
 from utils.scores.validation import validate
 from utils.training.classifier import build_networks
+from utils.training.classifier_options import settings_of as classifier_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FIRST, SECOND = (
@@ -50,7 +50,8 @@ def test_options_are_those_of_the_training_script(method, monkeypatch):
     monkeypatch.setattr(starting, "start", lambda main, parser: parsers.append(parser))
     runpy.run_path(str(ROOT / script), run_name="__main__")
     ours = training_settings(Configuration("name", method, ()), ["--crop", "96"])
-    assert option_values(parsers[0].parse_args(["--crop", "96"])) == ours.run.options
+    script = classifier_settings(parsers[0].parse_args(["--crop", "96"]))
+    assert script.run.options == ours.run.options
     assert METHODS[method].SUPERVISION.name == method
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from datasets.classes import MAX_CLASSES
 from datasets.files import InputError
-from networks.backbone import BACKBONES, is_backbone
+from networks.backbone import NAMES, is_backbone
 from networks.deeplab import HEADS, DeepLab
 from networks.dilated import KINDS, build_trunk, strides_of
 from networks.resnet import WEIGHTS
@@ -217,7 +217,7 @@ def _described(
             raise InputError(f"{path}: {key!r} is not one of {', '.join(names)}")
     backbone, stride = content.get("backbone"), content.get("stride", 8)
     if type(backbone) is not str or not is_backbone(backbone):
-        raise InputError(f"{path}: 'backbone' is not one of {', '.join(BACKBONES)}")
+        raise InputError(f"{path}: 'backbone' is not one of {NAMES}")
     if type(stride) is not int or stride not in strides_of(backbone, content["trunk"]):
         raise InputError(f"{path}: 'stride' is not one that {backbone} has")
     kinds = (content[key] for key in known)

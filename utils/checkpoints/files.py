@@ -37,12 +37,14 @@ def save(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-    """The content of a checkpoint file, tensors on the CPU.
+    """The content of a checkpoint file of PyTorch or safetensors, tensors on the CPU.
 
     Raises:
         InputError: missing, truncated, not a checkpoint, or one that asks for code to be run.
     """
     data = read_bytes(path)
+    if os.fspath(path).endswith(".safetensors"):
+        return _read_safetensors(data, path)
     if data[:4] == ZIP:
         data = _checked_archive(data, path)
     else:
@@ -69,6 +71,25 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
     if not all(_is_real(tensor, len(data)) for tensor in _tensors(content)):
         raise InputError(f"{path}: holds more numbers than its size allows, refused; {COPY_AGAIN}")
     return dict(content)
+
+
+def _read_safetensors(data: bytes, path: str | os.PathLike) -> dict[str, Tensor]:
+    """A file of timm or of the hub: tensors by name, nothing that could be run.
+
+    Raises:
+        InputError: damaged, or the package is missing.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+    except ModuleNotFoundError:
+        raise InputError(
+            f"{path}: needs the optional package safetensors; pip install safetensors"
+        ) from None
+    try:
+        return load(data)
+    except (SafetensorError, *DAMAGE) as error:
+        raise _unreadable(error, path) from None
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401

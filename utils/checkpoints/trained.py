@@ -88,7 +88,7 @@ def _described(
         raise InputError(f"{path}: 'dcr' is neither true nor false")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 <= threshold <= 1):
         raise InputError(f"{path}: 'threshold' is not a number from 0 to 1")
-    return backbone[:40], dcr is not False, classes_of(content, path), threshold
+    return backbone[:80], dcr is not False, classes_of(content, path), threshold
 
 
 def classes_of(content: Mapping[str, Any], path: str | os.PathLike) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from networks.superpixel import SuperpixelNet
 from networks.trunk import Backbone
 from utils.checkpoints.files import read
 
+Built = TypeVar("Built")
 Network = TypeVar("Network", bound=nn.Module)
 
 PUBLISHED_NAMES = {
@@ -139,8 +140,8 @@ def _our_name(published: str) -> str:
     return published
 
 
-def built(build: Callable[[], Network], named_by: str | os.PathLike) -> Network:
-    """A network that a file or an option names.
+def built(build: Callable[[], Built], named_by: str | os.PathLike) -> Built:
+    """A network that a file or an option names, or what is known of it.
 
     Args:
         build: makes it.

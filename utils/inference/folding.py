@@ -21,7 +21,8 @@ def fold(network: nn.Module) -> nn.Module:
     for module in list(network.modules()):
         previous_name, previous = "", None
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm2d) and isinstance(previous, nn.Conv2d):
+            # Of timm's subclasses of it, one that acts too among them, nothing is known here.
+            if type(child) is nn.BatchNorm2d and isinstance(previous, nn.Conv2d):
                 setattr(module, previous_name, fuse_conv_bn_eval(previous, child))
                 setattr(module, name, nn.Identity())
             previous_name, previous = name, child

@@ -27,12 +27,14 @@ class Validation:
         threshold: the best background threshold.
         miou: at that threshold, 0..1.
         mean_ap: mean average precision of the classification, 0..1.
+        means: of every cam, 0..1; in the first process only.
         shown: those of the photographs that were to be shown; in the first process only.
     """
 
     threshold: float
     miou: float
     mean_ap: float
+    means: list[float]
     shown: list[Inferred]
 
 
@@ -56,11 +58,13 @@ def validate(
     sweep = ThresholdSweep(collection.num_classes, thresholds)
     ranking: dict[str, np.ndarray] = {}
     shown: list[Inferred] = []
+    means: list[float] = []
     classifier.eval()
     for found in infer_collection(mine, classifier, scn, settings, device, workers, "scoring", bad):
         if found.mask is not None:
             sweep.add_present(found.classes, found.cams, found.mask)
         ranking[found.id] = found.scores
+        means.extend(found.cams.mean((1, 2)))
         if found.id in show:
             shown.append(found)
     sweep.counts = distributed.total_counts(sweep.counts)
@@ -68,8 +72,10 @@ def validate(
     mious = [class_scores(matrix).miou for matrix in sweep.result()]
     best = best_of(mious)
     mean_ap = mean_average_precision(collection, ranking)
-    shown = [found for part in distributed.gather(shown) for found in part]
-    return Validation(sweep.thresholds[best], mious[best], mean_ap, shown)
+    means, shown = (
+        [one for part in distributed.gather(mine) for one in part] for mine in (means, shown)
+    )
+    return Validation(sweep.thresholds[best], mious[best], mean_ap, means, shown)
 
 
 @torch.no_grad()

@@ -27,6 +27,13 @@ from utils.training.losses import shown
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
 
+EMPTY, ALL_OVER = 0.01, 0.9
+"""A cam, whose maximum is 1 if it is not 0 everywhere, shows nothing if its mean is below the first
+of these or above the second."""
+
+COLLAPSED = 0.9
+"""The share of such cams from which on it is said."""
+
 PANELS = 4
 """Photographs that tensorboardX shows after every epoch."""
 
@@ -79,22 +86,27 @@ class ClassifierEpochs:
         distributed.same_buffers(self.networks[0])
         found = self._validate() if self.scored.ids else None
         line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {shown(losses)}"
-        scores = {}
+        scores, means = {}, []
         if found is not None:
             line += (
                 f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
                 f"classification mAP {100 * found.mean_ap:.2f}"
             )
             scores = {"score/miou": found.miou, "score/map": found.mean_ap}
+            means = found.means
             self._show(found.shown, found.threshold, epoch)
         elif self.pictured.ids:
-            self._show(self._infer(), USUAL_THRESHOLD, epoch)
+            pictured = self._infer()
+            means = [mean for one in pictured for mean in one.cams.mean((1, 2))]
+            self._show(pictured, USUAL_THRESHOLD, epoch)
         if self.held_back is not None:
             ap = classification_map(self.held_back, *self.networks, *self._reading())
             line += f"; on photographs held back {100 * ap:.2f}"
             scores["score/map_held_back"] = ap
         self.run.scalars(scores, epoch)
         self.run.say(line)
+        if epoch or self.settings.schedule.epochs == 1:  # a network that has begun may show nothing
+            self.run.note(*collapsed(means))
         if distributed.is_first():
             masks = None
             if found is not None:
@@ -151,6 +163,18 @@ class ClassifierEpochs:
             "model": classifier.state_dict(),
             "scn": self.scn_state,
         }
+
+
+def collapsed(means: Sequence[float]) -> list[str]:
+    """What to say, if anything, of cams by their means."""
+    empty = sum(mean < EMPTY for mean in means)
+    all_over = sum(mean > ALL_OVER for mean in means)
+    if not means or empty + all_over < COLLAPSED * len(means):
+        return []
+    return [
+        f"the cams have collapsed: of {len(means)}, {empty} are empty and {all_over} lie all over "
+        "their photographs; docs/backbones.md#cams-that-collapse says what to do"
+    ]
 
 
 def photographs_held_back(run: Run, settings: ClassifierSettings) -> Collection | None:

@@ -3,10 +3,13 @@
 import argparse
 import math
 from dataclasses import dataclass
+from functools import partial
 
 from datasets.command_line import number
 from datasets.files import InputError
 from networks.superpixel import CELL
+from networks.timm_backbones import PREFIX, TRANSFORMERS, family_of
+from utils.checkpoints import built
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
@@ -17,6 +20,15 @@ from utils.training.schedule import (
     add_schedule_options,
     add_sgd_options,
 )
+
+LR, LR_ADAMW = 0.1, 0.01
+"""Learning rates by default: the paper's, and that of networks of timm which their authors train
+with AdamW or without batch normalisation."""
+
+ADAMW = (*TRANSFORMERS, "convnext", "inception_next", "nfnet")
+"""The families of those networks."""
+
+LR_HELP = f"learning rate (default: {LR}; {LR_ADAMW} for timm's {', '.join(ADAMW)})"
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ def add_options(
     add_data_options(parser, split="train_aug")
     options.add_run_options(parser, tag)
     add_resume_options(parser)
-    group = add_schedule_options(parser, epochs=12, lr=0.1, crop=480, power=power)
+    group = add_schedule_options(parser, 12, None, crop=480, power=power, lr_help=LR_HELP)
     add_sgd_options(group, momentum=4e-5, weight_decay=4e-5, clip=1.0, accumulate=1)
     add_network_options(parser)
     group = parser.add_argument_group("IPC loss")
@@ -145,8 +157,10 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
     """What the options of `add_options` say.
 
     Raises:
-        InputError: they contradict each other.
+        InputError: they contradict each other, or timm has no such backbone.
     """
+    # Here, not as None in the settings: what a run keeps of its options is what it took.
+    args.lr = args.lr or learning_rate(args.backbone)
     return taken(
         ClassifierSettings,
         args,
@@ -156,3 +170,15 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
         schedule=taken(Schedule, args),
         networks=taken(NetworkSettings, args),
     )
+
+
+def learning_rate(backbone: str) -> float:
+    """The default of --lr for a backbone.
+
+    Raises:
+        InputError: timm has no such backbone, or none that can be one here, or is missing.
+    """
+    if not backbone.startswith(PREFIX):
+        return LR
+    family = built(partial(family_of, backbone), f"--backbone {backbone}")
+    return LR_ADAMW if family in ADAMW else LR

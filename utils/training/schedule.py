@@ -4,8 +4,10 @@ import argparse
 from dataclasses import dataclass
 
 from datasets.files import InputError
-from networks.backbone import BACKBONES, is_backbone
+from networks.backbone import NAMES, is_backbone
 from utils.runs.options import count, fraction, not_negative, positive
+
+LR_HELP = "learning rate"
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ class Schedule:
 
 
 def add_schedule_options(
-    parser: argparse.ArgumentParser, epochs: int, lr: float, crop: int, power: float
+    parser: argparse.ArgumentParser,
+    epochs: int,
+    lr: float | None,
+    crop: int,
+    power: float,
+    lr_help: str = LR_HELP,
 ) -> argparse._ArgumentGroup:
     """How long and on what crops a network of superpixels or classes is trained."""
     group = parser.add_argument_group("training")
     group.add_argument("--epochs", type=count, default=epochs, help="passes over the images")
-    add_step_options(group, 16, lr, crop, power)
+    add_step_options(group, 16, lr, crop, power, lr_help)
     group.add_argument(
         "--long_side",
         type=count,
@@ -58,11 +65,16 @@ def add_schedule_options(
 
 
 def add_step_options(
-    group: argparse._ArgumentGroup, batch: int, lr: float, crop: int, power: float
+    group: argparse._ArgumentGroup,
+    batch: int,
+    lr: float | None,
+    crop: int,
+    power: float,
+    lr_help: str = LR_HELP,
 ) -> None:
     """What every training takes for a step, and how fast it learns."""
     group.add_argument("--batch", type=count, default=batch, help="images a step")
-    group.add_argument("--lr", type=positive, default=lr, help="learning rate")
+    group.add_argument("--lr", type=positive, default=lr, help=lr_help)
     group.add_argument(
         "--power",
         type=not_negative,
@@ -101,7 +113,7 @@ def add_sgd_options(
 def backbone_name(text: str) -> str:
     """An argparse type: the name of a backbone."""
     if not is_backbone(text):
-        raise argparse.ArgumentTypeError(f"{text!r} must be one of {', '.join(BACKBONES)}")
+        raise argparse.ArgumentTypeError(f"{text!r} must be one of {NAMES}")
     return text
 
 
@@ -114,12 +126,12 @@ def add_backbone_options(group: argparse._ArgumentGroup, backbone: str, files: s
         files: which files of weights can be given, in words.
     """
     group.add_argument(
-        "--backbone", type=backbone_name, default=backbone, help=", ".join(BACKBONES)
+        "--backbone", type=backbone_name, default=backbone, metavar="NAME", help=NAMES
     )
     group.add_argument(
         "--backbone_weights",
         default="imagenet",
         metavar="imagenet|none|FILE",
-        help="ImageNet weights (torchvision's are fetched, efficientnet_lite0's are in a package), "
-        f"training from scratch, or {files}",
+        help="ImageNet weights (torchvision's are fetched, efficientnet_lite0's are in a package; "
+        f"of timm its own, fetched), training from scratch, or {files}",
     )

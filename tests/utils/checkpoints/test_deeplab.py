@@ -5,6 +5,7 @@ import torch
 
 from datasets.files import InputError
 from networks.backbone import build_backbone
+from networks.classifier import Classifier
 from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from networks.superpixel import SuperpixelNet
@@ -58,6 +59,27 @@ def test_our_files_open_as_they_say(tmp_path, trunk, head):
     with torch.no_grad():
         result = checkpoints.open_deeplab(tmp_path / "best.pt")(images)
         assert torch.equal(result, network.eval()(images))
+
+
+@pytest.mark.parametrize("name", ["timm:resnet10t", "timm:vit_tiny_patch16_224"])
+def test_networks_with_a_trunk_of_timm_open(tmp_path, name):
+    """And begin with timm's own file, or with a classifier's."""
+    timm = pytest.importorskip("timm")
+    network = DeepLab(build_trunk(name), 3)
+    content = {"kind": "segmentation", "backbone": name, "trunk": "torchvision", "head": "v2"}
+    content |= {"stride": 16, "classes": list(CLASSES), "model": network.state_dict()}
+    checkpoints.save(tmp_path / "best.pt", content)
+    opened = checkpoints.open_segmentation(tmp_path / "best.pt")
+    assert opened.backbone == name and same(network, opened.network)
+    other = DeepLab(build_trunk(name), 3)
+    torch.save(timm.create_model(name[5:]).state_dict(), tmp_path / "model.pth")
+    assert not checkpoints.load_trunk(other, tmp_path / "model.pth")
+    classifier = Classifier(network.trunk, 3)
+    content = {"kind": "classifier", "backbone": name, "model": classifier.state_dict()}
+    checkpoints.save(tmp_path / "cls.pt", content)
+    assert not same(network.trunk, other.trunk)
+    assert not checkpoints.load_trunk(other, tmp_path / "cls.pt")
+    assert same(network.trunk, other.trunk)
 
 
 @pytest.mark.slow

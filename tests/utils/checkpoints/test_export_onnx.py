@@ -17,7 +17,7 @@ from networks.dilated import build_trunk
 from networks.normalisation import normalise
 from tests.calling import REPOSITORY
 from utils.checkpoints import open_deeplab, save
-from utils.checkpoints.export_onnx import export
+from utils.checkpoints.export_onnx import FullSize, export
 from utils.inference.segmentation import segment
 
 
@@ -54,6 +54,25 @@ def test_the_same_labels_at_any_size(tmp_path, kind, head):
     whole = [read_photograph(path) for path in paths][:3]
     cut = [whole[0][:97, :64], whole[1][:50], whole[2][:, :101]]
     assert min(same_share(network, tmp_path / "seg.onnx", cut)) >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["timm:resnet10t", "timm:vit_tiny_patch16_224"])
+@torch.no_grad()
+def test_trunks_of_timm_at_any_size(tmp_path, name):
+    """Sides are rounded up to multiples of 16 in the file too."""
+    pytest.importorskip("timm")
+    pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is an optional package")
+    torch.manual_seed(0)
+    network = DeepLab(build_trunk(name), 3).eval()
+    export(network, tmp_path / "seg.onnx")
+    session = runtime.InferenceSession(tmp_path / "seg.onnx", providers=["CPUExecutionProvider"])
+    for size in ((64, 96), (80, 50), (33, 130)):
+        image = torch.randn(1, 3, *size)
+        (found,) = session.run(["logits"], {"image": image.numpy()})
+        expected = FullSize(network)(image)
+        assert np.abs(found - expected.numpy()).max() <= 1e-4 * expected.abs().max()
 
 
 @pytest.mark.slow

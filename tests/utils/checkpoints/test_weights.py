@@ -1,4 +1,5 @@
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -97,6 +98,76 @@ def test_our_classifier_opens_without_any_option(tmp_path, dcr):
     assert same(trained.classifier, model.state_dict())
     assert trained.classes == ("class 0", "class 1", "class 2") and trained.threshold == 0.3
     assert not trained.classifier.training and not trained.scn.training
+
+
+@torch.no_grad()
+def test_a_classifier_with_a_backbone_of_timm_opens(tmp_path, monkeypatch):
+    """Under its whole name, tag and all; without timm, the file and the package are named."""
+    pytest.importorskip("timm")
+    name = "timm:vit_xsmall_patch16_clip_224.tinyclip_yfcc15m"
+    model = write_classifier(tmp_path / "best.pt", backbone=name).eval()
+    trained = checkpoints.open_trained(tmp_path / "best.pt")
+    assert same(trained.classifier, model.state_dict())
+    assert trained.classifier.backbone.name == name
+    images, q = torch.randn(1, 3, 32, 48), torch.softmax(torch.randn(1, 9, 32, 48), 1)
+    assert torch.equal(trained.classifier(images, q)[0], model(images, q)[0])
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match=r"best\.pt: timm:NAME needs .* pip install timm"):
+        checkpoints.open_trained(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_files_of_timm_load(tmp_path, name, ending):
+    """Whole networks, as the hub has them; what belongs to no part stays out."""
+    timm = pytest.importorskip("timm")
+    whole, path = timm.create_model(name), tmp_path / f"model.{ending}"
+    if ending == "pth":
+        torch.save(whole.state_dict(), path)
+    else:
+        pytest.importorskip("safetensors.torch").save_file(whole.state_dict(), path)
+    backbone = build_backbone(f"timm:{name}")
+    checkpoints.load_backbone(backbone, path)
+    assert backbone.frozen_statistics
+    assert same(backbone, backbone.from_published(whole.state_dict()))
+    first = next(whole.parameters())
+    assert any(torch.equal(first, value) for value in backbone.parameters())
+
+
+def test_the_authors_file_of_dinov2_loads(tmp_path):
+    """It names registers otherwise, and holds a token for masks; timm knows how to read it."""
+    timm = pytest.importorskip("timm")
+    whole = timm.create_model("vit_small_patch14_reg4_dinov2", img_size=518, num_classes=0)
+    state = whole.state_dict()
+    width, patches = whole.embed_dim, whole.pos_embed.shape[1]
+    theirs = {name.replace("reg_token", "register_tokens"): v for name, v in state.items()}
+    theirs["mask_token"] = torch.zeros(1, width)
+    theirs["pos_embed"] = torch.randn(1, patches + 1, width)
+    torch.save(theirs, tmp_path / "dinov2_vits14_reg4_pretrain.pth")
+    backbone = build_backbone("timm:vit_small_patch14_reg4_dinov2")
+    checkpoints.load_backbone(backbone, tmp_path / "dinov2_vits14_reg4_pretrain.pth")
+    last = whole.blocks[-1].mlp.fc2.weight
+    assert torch.equal(backbone.network.blocks[-1].mlp.fc2.weight, last)
+    assert torch.equal(backbone.network.pos_embed, theirs["pos_embed"][:, 1:])
+
+
+def test_another_network_of_timm_is_refused(tmp_path):
+    timm = pytest.importorskip("timm")
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "file.pth")
+    for name in ("resnet14t", "vit_tiny_patch16_224", "convnext_atto"):
+        with pytest.raises(InputError, match=f"file.pth: not the weights of timm:{name}"):
+            checkpoints.load_backbone(build_backbone(f"timm:{name}"), tmp_path / "file.pth")
+
+
+def test_safetensors_that_are_damaged_or_cannot_be_read(tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\x20\0\0\0\0\0\0\0{")
+    with pytest.raises(InputError, match=r"model\.safetensors: truncated, or not a checkpoint"):
+        checkpoints.read(path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(InputError, match="pip install safetensors"):
+        checkpoints.read(path)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])

@@ -33,6 +33,17 @@ def test_a_folded_classifier_agrees(name):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("name", ["resnet10t", "mobilenetv3_small_050", "res2net50_14w_8s"])
+def test_backbones_of_timm_agree(name):
+    """Where timm's normalisation acts too, it stays as it is."""
+    pytest.importorskip("timm")
+    network = lived(Classifier(build_backbone(f"timm:{name}"), 5))
+    images, q = torch.randn(1, 3, 64, 48), torch.softmax(torch.randn(1, 9, 64, 48), 1)
+    for one, two in zip(fold(network)(images, q), network(images, q), strict=True):
+        assert (one - two).abs().max() <= 1e-5 * two.abs().max()
+
+
+@torch.no_grad()
 def test_a_folded_superpixel_network_agrees():
     network = lived(SuperpixelNet())
     images = torch.randn(1, 3, 64, 48)

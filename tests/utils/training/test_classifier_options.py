@@ -35,3 +35,15 @@ def test_a_given_number_of_patches_stands():
 def test_patches_of_one_superpixel_are_refused(given):
     with pytest.raises(InputError, match=f"--crop 48: too small for {given}; a patch of one"):
         settings(train_cls_image, "--crop", "48", *given.split())
+
+
+def test_the_learning_rate_follows_the_backbone_unless_it_is_given():
+    """What a run keeps of its options is the rate it took."""
+    pytest.importorskip("timm")
+    assert settings(train_cls_image).run.options["lr"] == 0.1
+    name = "timm:deit_tiny_patch16_224"
+    found = settings(train_cls_sal, "--backbone", name)
+    assert found.schedule.lr == found.run.options["lr"] == 0.01
+    assert settings(train_cls_image, "--backbone", name, "--lr", "0.2").schedule.lr == 0.2
+    with pytest.raises(InputError, match="--backbone timm:vgg11: the family vgg cannot be cut"):
+        settings(train_cls_image, "--backbone", "timm:vgg11")

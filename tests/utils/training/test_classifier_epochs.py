@@ -1,0 +1,108 @@
+"""Cams that collapse are said at the end of an epoch; those of an ordinary training are not."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from datasets.demo import generate
+from networks.backbone import build_backbone
+from networks.classifier import Classifier
+from networks.superpixel import SuperpixelNet
+from tests.calling import call
+from train_cls_image import DEFAULTS
+from utils import checkpoints
+from utils.runs.data import open_split
+from utils.runs.options import new_parser
+from utils.training.classifier_epochs import ClassifierEpochs, collapsed
+from utils.training.classifier_options import add_options, settings_of
+
+
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ([0.0] * 10, "of 10, 10 are empty and 0 lie all over"),
+        ([0.95] * 10, "of 10, 0 are empty and 10 lie all over"),
+        ([0.0] * 6 + [0.95] * 3 + [0.3], "of 10, 6 are empty and 3 lie all over"),
+        ([0.0] * 8 + [0.3] * 2, None),
+        ([0.1, 0.3, 0.6], None),
+        ([], None),
+    ],
+)
+def test_what_is_said_of_cams(means, said):
+    notes = collapsed(means)
+    assert len(notes) == (said is not None)
+    assert all(said in note and "docs/backbones.md" in note for note in notes)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("scenes")
+    generate(root, images=48, validation=2, size=96, seed=0)
+    return root
+
+
+def options_of(scenes, folder, more=""):
+    return (
+        f"--dataset custom --root {scenes} --split train --experiments {folder} --device cpu "
+        f"--workers 0 --backbone resnet18 --backbone_weights none --crop 96 {more}"
+    )
+
+
+@pytest.mark.parametrize("masks", [True, False])
+@pytest.mark.parametrize(
+    ("weight", "said"), [(-1, "and 0 lie all over"), (1, " 0 are empty"), (None, None)]
+)
+def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
+    """Features that are the same everywhere, under negative or positive weights."""
+    torch.manual_seed(0)
+    classifier = Classifier(build_backbone("resnet18"), 7, dcr=False)
+    if weight is None:
+        torch.nn.init.normal_(classifier.classifier.weight)
+    else:
+        torch.nn.init.zeros_(classifier.backbone.layer4[1].bn2.weight)
+        torch.nn.init.zeros_(classifier.backbone.layer4[0].bn2.weight)
+        torch.nn.init.zeros_(classifier.backbone.layer4[0].downsample[1].weight)
+        torch.nn.init.ones_(classifier.backbone.layer4[0].downsample[1].bias)
+        torch.nn.init.constant_(classifier.classifier.weight, weight)
+    parser = new_parser("")
+    add_options(parser, **DEFAULTS)
+    settings = settings_of(
+        parser.parse_args(options_of(scenes, tmp_path, "--score_images 4 --beta 0").split())
+    )
+    photographs = open_split(settings.data)
+    if not masks:
+        photographs = replace(photographs, masks=None)
+    notes, lines = [], []
+    run = SimpleNamespace(
+        folder=tmp_path,
+        note=lambda *texts: notes.extend(texts),
+        say=lines.append,
+        scalars=lambda *_: None,
+        picture=lambda *_: None,
+        bad=None,
+    )
+    scn = SuperpixelNet().eval()
+    checkpoints.load_scn(scn, checkpoints.SHIPPED)
+    networks = (classifier, scn)
+    kept = ClassifierEpochs(
+        run, settings, "image", networks, {}, photographs, None, torch.device("cpu")
+    )
+    kept.after_epoch(0, {"loss": 1.0})
+    assert notes == []
+    kept.after_epoch(1, {"loss": 1.0})
+    assert len(notes) == (said is not None) and len(lines) == 2
+    assert all(said in note for note in notes)
+
+
+@pytest.mark.slow
+def test_an_ordinary_training_raises_no_alarm(scenes, tmp_path):
+    """From scratch, in 48 steps."""
+    call(
+        "train_cls_image.py",
+        options_of(scenes, tmp_path, "--epochs 4 --batch 4 --long_side 96 112 --score_images 24")
+        + " --beta 0 --beta_train 0",
+    )
+    log = (tmp_path / "cls_image/log.txt").read_text()
+    assert "epoch 4/4" in log and "collapsed" not in log
