@@ -32,7 +32,7 @@ from networks.dilated import KINDS, build_trunk, strides_of
 from networks.resnet import WEIGHTS
 from utils.checkpoints.files import read
 from utils.checkpoints.trained import classes_of
-from utils.checkpoints.weights import _weights, built, fill, fill_published
+from utils.checkpoints.weights import _weights, built_from_file, fill, fill_published
 
 WRAPPERS = re.compile(r"^((module|scale|base)\.)+")
 """What names in published files may begin with."""
@@ -99,7 +99,8 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
             f"{path}: names {len(held.classes)} classes, but its head has {len(last) - 1} "
             "besides background; name the file as train_seg.py wrote it"
         )
-    trunk = built(partial(build_trunk, held.backbone, held.trunk, stride=held.stride), path)
+    build = partial(build_trunk, held.backbone, held.trunk, stride=held.stride)
+    trunk = built_from_file(build, path)
     network = DeepLab(trunk, len(last), held.head)
     what = f"{_kind_of(held.backbone, held.trunk)} with a {held.head} head"
     fill(network, held.weights, path, what)
@@ -219,7 +220,7 @@ def _described(
     if type(backbone) is not str or not is_backbone(backbone):
         raise InputError(f"{path}: 'backbone' is not one of {NAMES}")
     if type(stride) is not int or stride not in strides_of(backbone, content["trunk"]):
-        raise InputError(f"{path}: 'stride' is not one that {backbone} has")
+        raise InputError(f"{path}: 'stride' is not one that {backbone[:80]} has")
     kinds = (content[key] for key in known)
     return backbone, *kinds, classes_of(content, path), stride
 

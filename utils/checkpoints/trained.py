@@ -12,7 +12,13 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.checkpoints.files import read
-from utils.checkpoints.weights import _load_classifier_state, _weights, built, fill, load_scn
+from utils.checkpoints.weights import (
+    _load_classifier_state,
+    _weights,
+    built_from_file,
+    fill,
+    load_scn,
+)
 
 SHIPPED = DATA / "scn_bsds500.pt"
 """The superpixel network that comes with the project; data/scn_bsds500.md describes it."""
@@ -59,7 +65,7 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
             f"{path}: a classifier of {len(last)} classes; 2 to {MAX_CLASSES + 1} work"
         )
     name, dcr, classes, threshold = _described(content, path)
-    backbone = built(partial(build_backbone, name), path)
+    backbone = built_from_file(partial(build_backbone, name), path)
     classifier = Classifier(backbone, len(last), dcr=dcr)
     _load_classifier_state(classifier, content, path)
     scn = SuperpixelNet()

@@ -156,6 +156,25 @@ def built(build: Callable[[], Built], named_by: str | os.PathLike) -> Built:
         raise InputError(f"{named_by}: {error}") from None
 
 
+def built_from_file(build: Callable[[], Network], path: str | os.PathLike) -> Network:
+    """A network that a file names, unless its weights cannot be in the file.
+
+    A few bytes can name a network of billions of weights; building it would fill the memory.
+
+    Raises:
+        InputError: see `built`; or it has more weights than the file has bytes.
+    """
+    with torch.device("meta"):
+        sketch = built(build, path)
+    weights, size = sum(p.numel() for p in sketch.parameters()), os.path.getsize(path)
+    if weights > size:
+        raise InputError(
+            f"{path}: names a network of {weights} weights, but has {size} bytes; "
+            "name a whole file of this network"
+        )
+    return built(build, path)
+
+
 def fetched(build: Callable[[str], Network], backbone: str, weights: str) -> Network:
     """A network whose weights are fetched, or that is trained from scratch.
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -14,6 +13,9 @@ from networks.normalisation import normalise
 from utils.inference.cams import SCALES, infer_batch, predict_labels
 from utils.inference.label_maps import label_map
 from utils.runs.progress import progress
+
+BATCHES_AHEAD = 8
+"""About so many batches' pixels are read before some are inferred: their cams are all held."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def infer_collection(
     items = readable(progress(loader, title, "image"), bad)
     networks = classifier, scn
     count, pixels = taken_together(device)
-    while ahead := list(islice(items, count)):
+    for ahead in read_ahead(items, count, BATCHES_AHEAD * pixels):
         found = {}
         for group in of_one_size(ahead, pixels):
             found |= {one.id: one for one in infer_group(group, networks, settings, device)}
@@ -101,6 +103,19 @@ def readable(items: Iterable[dict], bad: Callable[[str], None]) -> Iterator[dict
             bad(item["error"])
         else:
             yield item
+
+
+def read_ahead(items: Iterable[dict], count: int, pixels: int) -> Iterator[list[dict]]:
+    """Photographs in their order: `count` each time, or fewer that have `pixels` together."""
+    ahead, held = [], 0
+    for item in items:
+        ahead.append(item)
+        held += item["image"].shape[1] * item["image"].shape[2]
+        if len(ahead) == count or held >= pixels:
+            yield ahead
+            ahead, held = [], 0
+    if ahead:
+        yield ahead
 
 
 def of_one_size(items: Iterable[dict], pixels: int) -> Iterator[list[dict]]:

@@ -73,7 +73,7 @@ def validate(
     best = best_of(mious)
     mean_ap = mean_average_precision(collection, ranking)
     means, shown = (
-        [one for part in distributed.gather(mine) for one in part] for mine in (means, shown)
+        [one for part in distributed.gather(found) for one in part] for found in (means, shown)
     )
     return Validation(sweep.thresholds[best], mious[best], mean_ap, means, shown)
 

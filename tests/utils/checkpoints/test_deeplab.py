@@ -159,6 +159,7 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
     [
         ("backbone", "vgg16", "'backbone' is not one of resnet18, .*resnet101"),
         ("backbone", ["resnet18"], "'backbone' is not one of"),
+        ("backbone", "timm:" + "x" * 999, "'stride' is not one that timm:x{75} has"),
         ("trunk", "onnx", "'trunk' is not one of torchvision, caffe"),
         ("head", None, "'head' is not one of v2, v3"),
         ("head", "v3", "holds no segmentation network"),

@@ -116,6 +116,27 @@ def test_a_classifier_with_a_backbone_of_timm_opens(tmp_path, monkeypatch):
         checkpoints.open_trained(tmp_path / "best.pt")
 
 
+@pytest.mark.parametrize("stage", ["classifier", "segmentation"])
+def test_a_small_file_that_names_a_huge_network_is_refused_before_it_is_built(
+    tmp_path, monkeypatch, stage
+):
+    timm, path = pytest.importorskip("timm"), tmp_path / "best.pt"
+    make = timm.create_model
+
+    def only_a_sketch(*given, **options):
+        assert torch.empty(0).is_meta
+        return make(*given, **options)
+
+    monkeypatch.setattr(timm, "create_model", only_a_sketch)
+    model = {"classifier.weight": torch.ones(4, 8, 1, 1), "head.branches.0.bias": torch.ones(4)}
+    about = {"trunk": "torchvision", "head": "v2", "stride": 16}
+    name = "timm:eva02_enormous_patch14_clip_224"
+    checkpoints.save(path, {"kind": stage, "backbone": name, **about, "model": model})
+    opened = {"classifier": checkpoints.open_trained, "segmentation": checkpoints.open_deeplab}
+    with pytest.raises(InputError, match=r"best\.pt: names a network of \d{10} weights, but has"):
+        opened[stage](path)
+
+
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny_patch16_224"])
 @pytest.mark.parametrize("ending", ["pth", "safetensors"])
 def test_files_of_timm_load(tmp_path, name, ending):

@@ -8,7 +8,12 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.inference import collection_cams
-from utils.inference.collection_cams import InferenceSettings, infer_collection, of_one_size
+from utils.inference.collection_cams import (
+    InferenceSettings,
+    infer_collection,
+    of_one_size,
+    read_ahead,
+)
 
 SIZES = ((40, 60), (60, 40), (40, 60), (40, 60), (33, 47), (40, 60), (60, 40))
 
@@ -61,3 +66,16 @@ def test_groups():
     groups = [[item["id"] for item in group] for group in of_one_size(items, 3 * 40 * 60)]
     assert groups == [[0, 2, 3], [5], [1, 6], [4]]
     assert all(len(group) == 1 for group in of_one_size(items, 0))
+
+
+def test_large_photographs_are_not_read_far_ahead():
+    """The cams of all that is read ahead are held together."""
+    items = [{"image": torch.empty(3, *size), "id": i} for i, size in enumerate(SIZES)]
+    for count, pixels, expected in (
+        (3, 10**6, [3, 3, 1]),
+        (32, 3900, [2, 2, 2, 1]),
+        (32, 0, [1] * 7),
+    ):
+        ahead = list(read_ahead(items, count, pixels))
+        assert [len(some) for some in ahead] == expected
+        assert [item["id"] for some in ahead for item in some] == list(range(7))
