@@ -235,7 +235,7 @@ def update(options: argparse.Namespace) -> int:
     """Write pages and figures, or compare; the exit status."""
     files = {name: options.results / f"{name}.json" for name in TABLES}
     contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
-    measured = options.results.glob("photographs_report_*.json")
+    measured = options.results.glob("photographs_report_[0-9]*.json")
     budgets = [Budget(read_json(path), path.name) for path in measured]
     budgets.sort(key=lambda budget: budget.steps)
     wanted = pages(options.root, contents, budgets)

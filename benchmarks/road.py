@@ -237,7 +237,7 @@ def main(args: argparse.Namespace) -> None:
         name, recipe = "road", SCENES
         scenes = f"{args.images}_{args.test_images}"
         root = Path("data") / f"road_{scenes}"
-        if not root.is_dir():
+        if not (root / "ImageSets/Segmentation/val.txt").is_file():  # written last
             generate(root, args.images, args.test_images, 112, 7, progress=True)
         train, test = (f"--dataset custom --root {root} --split {s}" for s in ("train", "val"))
         data = {"images": args.images, "test_images": args.test_images}

@@ -78,7 +78,8 @@ def test_ratios_are_of_the_same_seed(folder):
 
 
 def test_budgets_come_from_the_half_that_reports(folder):
-    for half, steps in (("report", 900), ("report", 300), ("choice", 300)):
+    halves = (("report_tested", 300), ("report", 900), ("report", 300), ("choice", 300))
+    for half, steps in halves:
         path = folder / f"photographs_{half}_{steps}.json"
         path.write_text(json.dumps(results(steps, 0.4)))
     assert call(folder) == 0
