@@ -406,7 +406,8 @@ def main(args: argparse.Namespace) -> None:
     print(table("Parts", ("part", "what became of it"), rows))
     words = {True: "met", False: "missed", None: "not measured"}
     rows = [
-        [a["aim"], a["bound"], a["found"] or "-", words[a["met"]]] for a in visit.content["aims"]
+        [a["aim"], a["bound"], "-" if a["found"] is None else a["found"], words[a["met"]]]
+        for a in visit.content["aims"]
     ]
     print(table("Aims", ("aim", "bound", "found", ""), rows))
     print(f"{visit.path}, {visit.log}")

@@ -55,6 +55,8 @@ def family_of(name: str) -> str:
             f"timm has no weights {bare[:80]!r}; timm.list_pretrained() names them"
         ) from None
     family = models.model_entrypoint(bare).__module__.rpartition(".")[2]
+    if family == "_registry":  # an old name, which timm maps to the new one
+        raise ValueError(f"timm has renamed {bare!r}; timm.list_models() names what there is")
     if family not in (*CONVOLUTIONAL, *TRANSFORMERS):
         raise _refused(f"the family {family}")
     return family

@@ -312,6 +312,7 @@ def test_weights_that_cannot_be_fetched_are_named(monkeypatch):
         ("swin_tiny_patch4_window7_224", "the family swin_transformer cannot be cut in two"),
         ("densenet121", "the family densenet cannot be cut in two at stride 16.*resnet, resnetv2"),
         ("no_such_net", "timm has no network 'no_such_net'"),
+        ("tv_resnet50", "timm has renamed 'tv_resnet50'"),
         ("hf-hub:someone/something", "timm has no network"),
         ("local-dir:somewhere", "timm has no network"),
         ("resnet10t.nobodys", "timm has no weights 'resnet10t.nobodys'"),
