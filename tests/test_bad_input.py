@@ -289,6 +289,16 @@ CASES = [
     Case("truncated checkpoint", SCN, cut, TRAIN_CLS, "scn/last.pt"),
     Case("truncated checkpoint", SEGMENTATION, cut, ("evaluate_seg",), "seg/last.pt"),
     Case(
+        "checkpoint of a network larger than itself",
+        CLASSIFIER,
+        classifier(
+            backbone="resnet50",
+            model={"classifier.weight": torch.ones(len(demo.CLASSES) + 1, 2048, 1, 1)},
+        ),
+        ("evaluate",),
+        "best.pt",
+    ),
+    Case(
         "checkpoint of another stage",
         "",
         nothing,
