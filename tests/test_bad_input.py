@@ -158,6 +158,13 @@ def classifier(classes=demo.CLASSES, **changes) -> Callable[[Path], None]:
     return write
 
 
+def giant(path):
+    """A small checkpoint that names a network of half a billion weights and more."""
+    pytest.importorskip("timm")
+    weights = {"classifier.weight": torch.ones(len(demo.CLASSES) + 1, 1280, 1, 1)}
+    classifier(backbone="timm:vit_huge_patch14_224", model=weights)(path)
+
+
 def segmentation(path):
     """Write a segmentation network of the generated data's classes."""
     content = {
@@ -291,10 +298,7 @@ CASES = [
     Case(
         "checkpoint of a network larger than itself",
         CLASSIFIER,
-        classifier(
-            backbone="resnet50",
-            model={"classifier.weight": torch.ones(len(demo.CLASSES) + 1, 2048, 1, 1)},
-        ),
+        giant,
         ("evaluate",),
         "best.pt",
     ),

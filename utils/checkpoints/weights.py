@@ -19,6 +19,9 @@ from utils.checkpoints.files import read
 Built = TypeVar("Built")
 Network = TypeVar("Network", bound=nn.Module)
 
+HARMLESS = 10**8
+"""Weights that a network may have whatever the file that names it holds: 0.4 GB."""
+
 PUBLISHED_NAMES = {
     "model.": "backbone.",
     "get_qfeats.": "dcr.embed.",
@@ -157,17 +160,17 @@ def built(build: Callable[[], Built], named_by: str | os.PathLike) -> Built:
 
 
 def built_from_file(build: Callable[[], Network], path: str | os.PathLike) -> Network:
-    """A network that a file names, unless its weights cannot be in the file.
+    """A network that a file names, unless it is large and its weights cannot be in the file.
 
     A few bytes can name a network of billions of weights; building it would fill the memory.
 
     Raises:
-        InputError: see `built`; or it has more weights than the file has bytes.
+        InputError: see `built`; or it has more weights than the file has bytes, and many.
     """
     with torch.device("meta"):
         sketch = built(build, path)
     weights, size = sum(p.numel() for p in sketch.parameters()), os.path.getsize(path)
-    if weights > size:
+    if weights > max(size, HARMLESS):
         raise InputError(
             f"{path}: names a network of {weights} weights, but has {size} bytes; "
             "name a whole file of this network"
