@@ -76,14 +76,8 @@ def train_networks(
     schedule = settings.schedule
     plan = plan_of(len(photographs.ids), schedule.batch, schedule.epochs)
     frozen = frozen_copy(scn)
-    network = SupervisedNetwork(
-        classifier,
-        frozen,
-        settings.beta_train,
-        settings.gamma,
-        settings.gamma_keep,
-        settings.amp,
-    )
+    affinity = (settings.beta_train, settings.gamma, settings.gamma_keep)
+    network = SupervisedNetwork(classifier, frozen, *affinity, settings.amp)
     network = devices.parallel_training(network, device)
     layers = ("labels", *supervision.layers)
     crops = TrainingCrops(
