@@ -119,36 +119,35 @@ def tables(budgets: Sequence[Budget]) -> str:
         rows = [["; ".join(one), *(cell(budget, one) for budget in budgets)] for one in chosen]
         return [markdown(header, rows)] if rows else []
 
+    def seeds(budget: Budget, *compared: Cams) -> str:
+        return f", {len(budget.seeds(*compared))} seeds"
+
+    def miou(budget: Budget, one: Cams) -> str:
+        return _shown(budget.interval(one), "{:.1f}", seeds(budget, one))
+
+    def ahead(budget: Budget, one: Cams) -> str:
+        other = (BASELINE, one[1])
+        return _shown(budget.difference(one, other), "{:+.1f}", seeds(budget, one, other), 0)
+
+    def times(budget: Budget, one: Cams) -> str:
+        found = budget.ratio(one, AS_PUBLISHED)
+        return _shown(found, "{:.2f}", seeds(budget, one, AS_PUBLISHED), 1)
+
     parts = [
-        *written("mIoU (%)", cams, lambda b, one: _shown(b.interval(one), "{:.1f}", None, b, one)),
-        *written(
-            "points ahead of plain CAM, inferred alike",
-            alike,
-            lambda b, one: _shown(b.difference(one, (BASELINE, one[1])), "{:+.1f}", 0),
-        ),
-        *written(
-            "times plain CAM as published (bilinear)",
-            published,
-            lambda b, one: _shown(b.ratio(one, AS_PUBLISHED), "{:.2f}", 1),
-        ),
+        *written("mIoU (%)", cams, miou),
+        *written("points ahead of plain CAM, inferred alike", alike, ahead),
+        *written("times plain CAM as published (bilinear)", published, times),
     ]
     return "\n\n".join(parts)
 
 
-def _shown(
-    found: Interval | None,
-    form: str,
-    equal: float | None,
-    budget: Budget | None = None,
-    cams: Cams | None = None,
-) -> str:
+def _shown(found: Interval | None, form: str, seeds: str, equal: float | None = None) -> str:
     """A cell: bold where the interval excludes that both are equal; with the number of seeds."""
     if found is None:
         return ""
     value, low, high = (form.format(x) for x in (found.value, found.low, found.high))
     if equal is not None and found.excludes(equal):
         value = f"**{value}**"
-    seeds = f", {len(budget.seeds(cams))} seeds" if budget is not None else ""
     return f"{value} ({low} to {high}){seeds}"
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import table
+from benchmarks.road import scenes_root
 from datasets.files import InputError, read_json, write_json
 from utils.runs import options
 from utils.runs.start import start
@@ -207,7 +208,7 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
 def quality_parts(args: argparse.Namespace) -> Iterator[Part]:
     """Quality at scale. These go on where they stopped; their numbers are in files of their own."""
     hours, run = 7200.0, ("--device", args.device)
-    scenes = "data/road_2000_200"  # as benchmarks.road names them
+    scenes = str(scenes_root(2000, 200))
     made = ("-m", "datasets.demo", "--root", scenes, "--images", "2000", "--validation", "200")
     yield Part("scenes", (*made, "--size", "112", "--seed", "7"), 600, tables=False)
     folder = args.results.parent

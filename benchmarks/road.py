@@ -223,6 +223,11 @@ def rows(results: Results, settings: dict[str, dict]) -> list[list[str]]:
     ]
 
 
+def scenes_root(images: int, test_images: int) -> Path:
+    """Where so many generated scenes lie, to train on and to test on."""
+    return Path("data") / f"road_{images}_{test_images}"
+
+
 HEADER = ("trained on", "mIoU of the labels", "mIoU on the test photographs", "weak / full")
 
 
@@ -235,8 +240,7 @@ def main(args: argparse.Namespace) -> None:
         data = {}
     else:
         name, recipe = "road", SCENES
-        scenes = f"{args.images}_{args.test_images}"
-        root = Path("data") / f"road_{scenes}"
+        root = scenes_root(args.images, args.test_images)
         if not (root / "ImageSets/Segmentation/val.txt").is_file():  # written last
             generate(root, args.images, args.test_images, 112, 7, progress=True)
         train, test = (f"--dataset custom --root {root} --split {s}" for s in ("train", "val"))

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Scorer:
         bad: told why a photograph is left out; may raise.
 
     Attributes:
-        ranking: classification scores (K,) by id, of the last inference.
+        ranking: classification scores (K,) by id, of the first inference.
     """
 
     photographs: Collection
@@ -89,12 +89,16 @@ class Scorer:
     readers: int
     bad: Callable[[str], None]
     ranking: dict[str, np.ndarray] = field(default_factory=dict, init=False)
+    _near_best: dict[Inference, tuple[float, ...]] = field(default_factory=dict, init=False)
 
     def score(self, inference: Inference) -> dict:
         """What the results file says of an inference: the best mIoU (%), its threshold, counts."""
-        counts = self.count(inference)
+        unrefined = replace(inference, crf=False)
+        if not inference.crf or unrefined not in self._near_best:
+            counts = self.count(unrefined)
+            self._near_best[unrefined] = counts.near_best(KEPT_CRF).thresholds
         if inference.crf:
-            counts = self.count_refined(inference, counts.near_best(KEPT_CRF).thresholds)
+            counts = self.count_refined(unrefined, self._near_best[unrefined])
         best = counts.best()
         return {
             "miou": round(100 * float(counts.mious()[0, best]), 2),
@@ -129,7 +133,6 @@ class Scorer:
 
     def _infer(self, inference: Inference) -> Iterator[Inferred]:
         self.classifier.eval()
-        self.ranking.clear()
         settings = InferenceSettings(
             inference.scales or tuple(self.scales),
             bool(inference.scales),
@@ -140,7 +143,7 @@ class Scorer:
         networks = (self.classifier, self.scn if inference.superpixels else Bilinear())
         reading = (self.device, self.readers, str(inference), self.bad)
         for found in infer_collection(self.photographs, *networks, settings, *reading):
-            self.ranking[found.id] = found.scores
+            self.ranking.setdefault(found.id, found.scores)
             yield found
 
 
