@@ -70,6 +70,12 @@ class Budget:
         ]
         return tuple(sorted(set.intersection(*found)))
 
+    def counts(self, cams: Cams, seed: int) -> Counts:
+        """Pixel counts of a training with a seed that was inferred so."""
+        training, inference = cams
+        content = self.entries[training][seed]["scores"][inference]["counts"]
+        return Counts.from_json(content, self.photographs)
+
     def interval(self, cams: Cams) -> Interval | None:
         """Its mIoU (%), None where it was not measured; likewise below."""
         seeds = self.seeds(cams)
@@ -91,9 +97,7 @@ class Budget:
 
     def _replicates(self, cams: Cams, seeds: tuple[int, ...]) -> np.ndarray:
         if (cams, seeds) not in self._mious:
-            training, inference = cams
-            entries = [self.entries[training][seed]["scores"][inference] for seed in seeds]
-            counts = [Counts.from_json(entry["counts"], self.photographs) for entry in entries]
+            counts = [self.counts(cams, seed) for seed in seeds]
             draws = Draws(len(seeds), self.photographs)
             self._mious[cams, seeds] = draws.mious(counts)
         return self._mious[cams, seeds]
