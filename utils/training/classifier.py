@@ -114,6 +114,7 @@ def train_networks(
         optimizer,
         kept.after_epoch,
         power=settings.power,
+        warmup=settings.warmup,
         clip=settings.clip,
         accumulate=settings.accumulate,
     )

@@ -59,6 +59,7 @@ class ClassifierSettings:
     networks: NetworkSettings
     momentum: float
     power: float
+    warmup: int
     weight_decay: float
     clip: float
     amp: bool

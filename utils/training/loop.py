@@ -33,6 +33,7 @@ class Stage:
         after_epoch: called with the epoch (from 0) and its mean losses.
         power: of the polynomial decay of the learning rates.
         decay_every: steps between two decays.
+        warmup: steps over which the learning rates rise.
         clip: the gradient's norm is clipped at this.
         accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
     """
@@ -44,6 +45,7 @@ class Stage:
     after_epoch: Callable[[int, dict[str, float]], None]
     power: float = 0.0
     decay_every: int = 1
+    warmup: int = 0
     clip: float = math.inf
     accumulate: int = 1
 
@@ -141,7 +143,9 @@ def train(
     elif state.resuming.resume is not None:
         run.say("nothing was saved yet: starting at the beginning")
     first = start * plan.steps_per_epoch + done
-    decay = polynomial_decay(stage.optimizer, plan.steps, stage.power, stage.decay_every, first)
+    decay = polynomial_decay(
+        stage.optimizer, plan.steps, stage.power, stage.decay_every, first, stage.warmup
+    )
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
         run.interruption.wait()

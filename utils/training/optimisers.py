@@ -57,7 +57,12 @@ def sgd(groups: Iterable[dict], momentum: float, nesterov: bool = False) -> SGD:
 
 
 def polynomial_decay(
-    optimizer: Optimizer, steps: int, power: float, every: int = 1, start: int = 0
+    optimizer: Optimizer,
+    steps: int,
+    power: float,
+    every: int = 1,
+    start: int = 0,
+    warmup: int = 0,
 ) -> LambdaLR:
     """For step t of T, every group's learning rate is its first one times (1 - t / T)^power.
 
@@ -67,12 +72,14 @@ def polynomial_decay(
         power: 0 keeps the learning rates as they are.
         every: t is taken down to a multiple of this.
         start: the step to begin with.
+        warmup: steps over which the learning rates rise to that, in equal parts.
     """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
 
     def factor(step: int) -> float:
-        return (1 - step // every * every / steps) ** power
+        risen = min(1.0, (step + 1) / (warmup + 1))
+        return risen * (1 - step // every * every / steps) ** power
 
     return LambdaLR(optimizer, factor, last_epoch=start - 1)
 

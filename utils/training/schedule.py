@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datasets.files import InputError
 from networks.backbone import NAMES, is_backbone
-from utils.runs.options import count, fraction, not_negative, positive
+from utils.runs.options import count, fraction, natural, not_negative, positive
 
 LR_HELP = "learning rate"
 
@@ -95,6 +95,14 @@ def add_sgd_options(
     accumulate: int,
 ) -> None:
     """How SGD takes a step."""
+    group.add_argument(
+        "--warmup",
+        type=natural,
+        default=0,
+        metavar="STEPS",
+        help="over which the learning rate rises to where it should be: a high one may throw a "
+        "network off in its first steps",
+    )
     group.add_argument("--momentum", type=fraction, default=momentum, help="of SGD")
     group.add_argument(
         "--weight_decay", type=not_negative, default=weight_decay, help="of weights, not biases"

@@ -76,6 +76,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
             optimizer,
             kept.after_epoch,
             power=settings.power,
+            warmup=settings.warmup,
             decay_every=DECAY_EVERY,
             clip=settings.clip or math.inf,
             accumulate=settings.accumulate,

@@ -38,6 +38,7 @@ class SegmentationSettings:
     accumulate: int
     lr: float
     power: float
+    warmup: int
     momentum: float
     weight_decay: float
     crop: int

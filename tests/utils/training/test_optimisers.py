@@ -59,9 +59,9 @@ def test_power_zero_keeps_the_rate():
 
 
 def test_decay_in_steps_and_from_a_later_one():
-    def rates(every, start):
+    def rates(every, start, warmup=0):
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=2.0)
-        decay = polynomial_decay(optimizer, 10, 0.9, every, start)
+        decay = polynomial_decay(optimizer, 10, 0.9, every, start, warmup)
         found = []
         for _ in range(start, 10):
             found.append(optimizer.param_groups[0]["lr"])
@@ -72,3 +72,6 @@ def test_decay_in_steps_and_from_a_later_one():
     assert rates(1, 0) == [2.0 * (1 - t / 10) ** 0.9 for t in range(10)]
     assert rates(4, 0) == [2.0 * (1 - t / 10) ** 0.9 for t in (0, 0, 0, 0, 4, 4, 4, 4, 8, 8)]
     assert rates(4, 5) == rates(4, 0)[5:]
+    risen = [1 / 5, 2 / 5, 3 / 5, 4 / 5, 1, 1, 1, 1, 1, 1]
+    assert rates(1, 0, 4) == pytest.approx([a * b for a, b in zip(risen, rates(1, 0), strict=True)])
+    assert rates(1, 3, 4) == rates(1, 0, 4)[3:]
