@@ -19,8 +19,11 @@ Cams = tuple[str, str]
 
 BASELINE = "plain CAM"
 AS_PUBLISHED: Cams = (BASELINE, "bilinear")
-ALIKE, WHOLE = "superpixels", "superpixels, AP gamma 0.6"
-"""The inferences that the figure shows: the same for all, and that of the method."""
+PANELS = {
+    "superpixels": "superpixels",
+    "superpixels, AP, two scales mirrored": "superpixels, AP gamma 0.6, scales 0.5 0.75 mirrored",
+}
+"""The inferences that the figure shows: titles, and how results files call them."""
 
 
 class Budget:
@@ -124,7 +127,8 @@ def tables(budgets: Sequence[Budget]) -> str:
         return [markdown(header, rows)] if rows else []
 
     def seeds(budget: Budget, *compared: Cams) -> str:
-        return f", {len(budget.seeds(*compared))} seeds"
+        count = len(budget.seeds(*compared))
+        return f", {count} seed{'s' if count > 1 else ''}"
 
     def miou(budget: Budget, one: Cams) -> str:
         return _shown(budget.interval(one), "{:.1f}", seeds(budget, one))
@@ -155,7 +159,11 @@ def _shown(found: Interval | None, form: str, seeds: str, equal: float | None = 
     return f"{value} ({low} to {high}){seeds}"
 
 
+PUBLISHED = "plain CAM, bilinear"
+"""Shown in both panels."""
+
 COLOURS = {
+    PUBLISHED: "#999999",
     "plain CAM": "#000000",
     "DCR": "#0072b2",
     "image method": "#d55e00",
@@ -178,26 +186,21 @@ class Line:
 
 
 def figure(budgets: Sequence[Budget]) -> bytes:
-    """mIoU over steps with intervals, inferred alike and as a whole, as PNG.
+    """mIoU over steps with intervals, inferred alike in two ways, as PNG.
 
     What it shows is in it as text too (`numbers`): pictures drawn with other versions of Pillow
     differ, and yet show the same.
     """
 
-    def lines(inference_of: Callable[[str], str]) -> list[Line]:
+    def lines(inference: str) -> list[Line]:
         found = []
-        for training, colour in COLOURS.items():
-            cams = (training, inference_of(training))
+        for name, colour in COLOURS.items():
+            cams = AS_PUBLISHED if name == PUBLISHED else (name, inference)
             points = [(budget.steps, budget.interval(cams)) for budget in budgets]
-            found.append(Line(training, colour, [(x, y) for x, y in points if y is not None]))
+            found.append(Line(name, colour, [(x, y) for x, y in points if y is not None]))
         return [line for line in found if line.points]
 
-    panels = {
-        "inferred alike (superpixels)": lines(lambda training: ALIKE),
-        "plain CAM bilinear, others with AP": lines(
-            lambda training: AS_PUBLISHED[1] if training == BASELINE else WHOLE
-        ),
-    }
+    panels = {title: lines(inference) for title, inference in PANELS.items()}
     picture = draw(panels, [budget.steps for budget in budgets])
     about = PngInfo()
     about.add_text("numbers", numbers(panels))

@@ -49,14 +49,12 @@ class Configuration:
         method: the training script: `image` or `saliency`.
         arguments: of the training script.
         inferences: one row of the table each, where they have been measured.
-        start: changes the untrained classifier, to measure what is no option of the scripts.
     """
 
     name: str
     method: str
     arguments: tuple[str, ...] = ()
     inferences: tuple[Inference, ...] = (Inference(),)
-    start: Callable[[nn.Module], None] | None = None
 
 
 Networks = Callable[[ClassifierSettings, Collection], tuple[nn.Module, SuperpixelNet]]
@@ -98,8 +96,6 @@ def train_and_score(
     device = devices.choose(settings.run.device)
     devices.seed_everything(settings.run.seed)
     classifier, scn = networks(settings, collection)
-    if configuration.start is not None:
-        configuration.start(classifier)
     supervision = METHODS[configuration.method].SUPERVISION
     state = TrainingState(settings.run, settings.resuming, {})
     with state.open_run(device) as run:

@@ -4,9 +4,9 @@
     python -m benchmarks.readme --check    # exit status 1 if a page says something else
 
 docs/results.md gets all of them, README.md a summary. The tables stand between
-`<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. Figures go to
-data/NAME.svg. The trainings of benchmarks.photographs on the half `report`, of all budgets, give
-the tables `budgets`, with intervals, and docs/miou_over_steps.png.
+`<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. The ablation's
+figure is data/ablation.svg. The trainings of benchmarks.photographs on the half `report`, of all
+budgets, give the tables `budgets`, with intervals, and docs/miou_over_steps.png.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks.evidence import Budget, figure, markdown, numbers_in, tables
+from benchmarks.evidence import BASELINE, Budget, figure, markdown, numbers_in, tables
 from datasets.command_line import Parser, run
 from datasets.files import (
     InputError,
@@ -144,35 +144,34 @@ def miou_figure(content: dict) -> str:
     return "\n".join([*lines, "</svg>", ""])
 
 
-SUMMARY = {
-    "photographs": ("234 photographs, ImageNet features", "image method"),
-    "ablation": ("240 generated scenes, from scratch", "DCR, IPC by the image, one patch"),
-}
-"""Rows of the summary: what a benchmark measures, and which of its trainings is the method."""
-
 SUMMARY_COLUMNS = {
     "plain CAM": (False, "bilinear"),
     "plain CAM, superpixels": (False, "superpixels"),
+    "plain CAM, AP": (False, "superpixels, AP gamma 0.6"),
     "image method": (True, "superpixels"),
     "image method, AP": (True, "superpixels, AP gamma 0.6"),
 }
 """Columns of the summary: whether trained by the method, and the inference."""
 
 
-def summary_table(contents: Mapping[str, dict]) -> str:
-    """Mean mIoU of plain CAM and of the method; a row for each benchmark, by its name."""
+def summary_table(contents: Mapping[str, dict], budgets: Sequence[Budget]) -> str:
+    """Mean mIoU of plain CAM and of the method: a row for each budget, then generated scenes."""
     rows = []
-    for name, content in contents.items():
-        title, method = SUMMARY[name]
-        means = {
-            (training, inference): statistics.mean(mious)
-            for training, inference, mious in spread(content)
-        }
-        chosen = [
-            means[method if ours else "plain CAM", inference]
+    for budget in budgets:
+        found = [
+            budget.interval(("image method" if ours else BASELINE, inference))
             for ours, inference in SUMMARY_COLUMNS.values()
         ]
-        rows.append([title, *(f"{mean:.1f}" for mean in chosen)])
+        title = f"{budget.photographs} photographs, ImageNet features, {budget.steps} steps"
+        rows.append([title, *("" if one is None else f"{one.value:.1f}" for one in found)])
+    if "ablation" in contents:
+        means = {names[:2]: statistics.mean(names[2]) for names in spread(contents["ablation"])}
+        found = [
+            means.get(("DCR, IPC by the image, one patch" if ours else BASELINE, inference))
+            for ours, inference in SUMMARY_COLUMNS.values()
+        ]
+        shown = ("" if one is None else f"{one:.1f}" for one in found)
+        rows.append(["240 generated scenes, from scratch", *shown])
     return markdown(["mIoU (%)", *SUMMARY_COLUMNS], rows)
 
 
@@ -192,7 +191,7 @@ def replaced(text: str, name: str, table: str, path: Path) -> str:
 TABLES = {
     "superpixels": superpixel_table,
     "ablation": miou_table,
-    "photographs": miou_table,
+    "photographs_choice_300": miou_table,
     "road": road_table,
     "road_photographs": road_table,
 }
@@ -214,11 +213,10 @@ def pages(
         out[root / "docs" / "miou_over_steps.png"] = figure(budgets)
     for name, content in contents.items():
         text = replaced(text, name, TABLES[name](content), path)
-        if TABLES[name] is miou_table:
-            out[root / "data" / f"{name}.svg"] = miou_figure(content)
-    summarised = {name: contents[name] for name in SUMMARY if name in contents}
+        if name == "ablation":
+            out[root / "data" / "ablation.svg"] = miou_figure(content)
     readme = root / "README.md"
-    summary = replaced(read_text(readme), "summary", summary_table(summarised), readme)
+    summary = replaced(read_text(readme), "summary", summary_table(contents, budgets), readme)
     return {**out, path: text, readme: summary}
 
 

@@ -667,7 +667,7 @@ ZERO = {
     "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",
     "--beta_train", "--gamma", "--ipc_weight", "--ipc_threshold", "--score_images",
     "--report_images", "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
-    "--uncertain",
+    "--uncertain", "--warmup",
 }  # fmt: skip
 """The options that may be 0."""
 SHARES = {

@@ -25,8 +25,6 @@ from benchmarks.quality import (
 from benchmarks.scoring import PLAIN, THRESHOLDS, Inference
 from datasets.demo import generate
 from networks.association import upsample
-from networks.backbone import build_backbone
-from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
 from utils.inference.collection_cams import InferenceSettings
@@ -142,11 +140,10 @@ def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
 
 @pytest.fixture
 def small(tmp_path):
-    """`train_and_score` on four scenes, with inferences to choose; and what was started."""
+    """`train_and_score` on four scenes, with inferences to choose, and its settings."""
     generate(tmp_path / "data", 4, 1, 48, 0, progress=False)
     checkpoints.save(tmp_path / "scn.pt", {"kind": "scn", "model": SuperpixelNet().state_dict()})
-    started = []
-    configuration = replace(FIRST, arguments=("--no_dcr",), start=started.append)
+    configuration = replace(FIRST, arguments=("--no_dcr",))
     arguments = f"--dataset custom --split train --root {tmp_path}/data --scn {tmp_path}/scn.pt"
     arguments += f" --crop 96 --long_side 48 64 --batch 2 --epochs 1 --experiments {tmp_path}"
     arguments += " --backbone resnet18 --backbone_weights none --score_images 0 --device cpu"
@@ -165,13 +162,12 @@ def small(tmp_path):
             scored,
         )
 
-    return settings, started, measure
+    return settings, measure
 
 
 def test_a_training_and_its_scores(small):
-    settings, started, measure = small
+    settings, measure = small
     entry = measure(*FIRST.inferences)
-    assert [type(classifier) for classifier in started] == [Classifier]
     assert (settings.run.folder / "last.pt").is_file()
     assert list(entry["scores"]) == ["bilinear", "superpixels, AP gamma 0.9"]
     ids = entry["photographs"].split()
@@ -187,7 +183,7 @@ def test_a_training_and_its_scores(small):
 
 def test_what_is_trained_is_scored_without_training_again(small):
     """The scores are those of `validate`, which the trainings have."""
-    settings, _, measure = small
+    settings, measure = small
     first = measure(Inference())
     before = torch.load(settings.run.folder / "last.pt", weights_only=True)["model"]
     again = measure(Inference(), Inference(8, keep=0.2))
@@ -212,7 +208,7 @@ def test_what_is_trained_is_scored_without_training_again(small):
 
 def test_an_inference_has_scales_of_its_own(small):
     """At the benchmark's scale and mirrored it is no longer what it is without."""
-    settings, _, measure = small
+    settings, measure = small
     entry = measure(Inference(), Inference(scales=(1.0,)))
     once, mirrored = (Counts.from_json(s["counts"], 4) for s in entry["scores"].values())
     assert list(entry["scores"])[1] == "superpixels, scales 1 mirrored"
@@ -221,7 +217,7 @@ def test_an_inference_has_scales_of_its_own(small):
 
 def test_the_dense_crf_is_an_inference(small):
     pytest.importorskip("pydensecrf")
-    settings, _, measure = small
+    settings, measure = small
     two = open_split(settings.data).subset(open_split(settings.data).ids[:2])
     entry = measure(Inference(), Inference(crf=True), scored=two)
     plain, refined = (entry["scores"][name] for name in ("superpixels", "superpixels, CRF"))
@@ -289,12 +285,3 @@ def test_options_become_configurations():
     finer = f"{alike[1]}, scales 0.5 1 mirrored"
     found = list(map(str, photographs.configurations(given)[1].inferences))
     assert found == [*alike[:2], finer, f"{finer}, CRF"]
-
-
-def test_gates_half_open():
-    torch.manual_seed(0)
-    classifier = Classifier(build_backbone("efficientnet_lite0"), 21)
-    features = torch.rand(2, classifier.backbone.channels[0], 4, 4)
-    assert classifier.dcr.gate4(features).mean() > 0.6
-    photographs.gates_half_open(classifier)
-    assert (classifier.dcr.gate4(features).mean() - 0.5).abs() < 0.05
