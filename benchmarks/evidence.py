@@ -159,11 +159,11 @@ def _shown(found: Interval | None, form: str, seeds: str, equal: float | None = 
     return f"{value} ({low} to {high}){seeds}"
 
 
-PUBLISHED = "plain CAM, bilinear"
-"""Shown in both panels."""
+REFERENCE = "plain CAM, bilinear"
+"""The line of AS_PUBLISHED, which both panels of the figure show."""
 
 COLOURS = {
-    PUBLISHED: "#999999",
+    REFERENCE: "#999999",
     "plain CAM": "#000000",
     "DCR": "#0072b2",
     "image method": "#d55e00",
@@ -195,7 +195,7 @@ def figure(budgets: Sequence[Budget]) -> bytes:
     def lines(inference: str) -> list[Line]:
         found = []
         for name, colour in COLOURS.items():
-            cams = AS_PUBLISHED if name == PUBLISHED else (name, inference)
+            cams = AS_PUBLISHED if name == REFERENCE else (name, inference)
             points = [(budget.steps, budget.interval(cams)) for budget in budgets]
             found.append(Line(name, colour, [(x, y) for x, y in points if y is not None]))
         return [line for line in found if line.points]

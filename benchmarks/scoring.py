@@ -98,7 +98,7 @@ class Scorer:
             counts = self.count(unrefined)
             self._near_best[unrefined] = counts.near_best(KEPT_CRF).thresholds
         if inference.crf:
-            counts = self.count_refined(unrefined, self._near_best[unrefined])
+            counts = self.count_refined(inference, self._near_best[unrefined])
         best = counts.best()
         return {
             "miou": round(100 * float(counts.mious()[0, best]), 2),
