@@ -63,6 +63,20 @@ def test_tables(budgets):
     assert "| image method; superpixels, AP gamma 0.6 | " in text
 
 
+def test_what_ipc_adds_is_told_where_dcr_was_trained(budgets):
+    assert "ahead of DCR" not in tables(budgets)
+    content = results(300, 0.4)
+    rng = np.random.default_rng(0)
+    content |= {f"DCR seed {seed}": entry(rng, 0.4, 300, (SUPERPIXELS, AP)) for seed in range(3)}
+    text = tables([Budget(content, "with DCR")])
+    alike = text[text.index("points ahead of DCR") :].split("\n\n")[0].splitlines()
+    assert [line.split(" | ")[0] for line in alike[2:]] == [
+        "| image method; superpixels",
+        f"| image method; {AP}",
+    ]
+    assert "| DCR; superpixels | **+" in text
+
+
 def test_other_photographs_or_settings_are_not_compared():
     content = results(300, 0.4)
     content["image method seed 1"]["photographs"] = "others"
