@@ -2,6 +2,9 @@
 
 docs/method.md, section 2. From the association map and a stage's own features, a 3x3 kernel is made
 for every position; features (and the class activation logits) are reassembled with it.
+
+What it brought where it was measured (docs/results.md): within chance, on generated scenes nothing,
+on 118 photographs 1.7 points of mIoU in 300 steps.
 """
 
 import torch

@@ -1,6 +1,9 @@
 """IPC, intra-patch prototype contrast: cams supervised by reconstruction from class prototypes.
 
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
+
+What it brought where it was measured (docs/results.md): some 4 points of mIoU on generated scenes
+that DCR alone did not give; on 118 photographs, in short trainings, nothing that DCR alone did not.
 """
 
 import math
