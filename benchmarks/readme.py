@@ -192,6 +192,7 @@ TABLES = {
     "superpixels": superpixel_table,
     "ablation": miou_table,
     "photographs_choice_300": miou_table,
+    "photographs_choice_900": miou_table,
     "road": road_table,
     "road_photographs": road_table,
 }
