@@ -118,7 +118,7 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def tables(budgets: Sequence[Budget]) -> str:
-    """mIoU, differences inferred alike, and ratios to plain CAM as published, over the budgets."""
+    """mIoU, differences with the same inference, and ratios to plain CAM as published."""
     cams = list(dict.fromkeys(one for budget in budgets for one in budget.cams))
     published = [one for one in cams if one != AS_PUBLISHED]
 
@@ -151,7 +151,7 @@ def tables(budgets: Sequence[Budget]) -> str:
         return _shown(found, "{:.2f}", seeds(budget, one, AS_PUBLISHED), 1)
 
     ahead = [
-        written(f"points ahead of {base}, inferred alike", alike(base), ahead_of(base))
+        written(f"points ahead of {base}, same inference", alike(base), ahead_of(base))
         for base in COMPARED
     ]
     parts = [
@@ -199,7 +199,7 @@ class Line:
 
 
 def figure(budgets: Sequence[Budget]) -> bytes:
-    """mIoU over steps with intervals, inferred alike in two ways, as PNG.
+    """mIoU over steps with intervals, with two kinds of inference, as PNG.
 
     What it shows is in it as text too (`numbers`): pictures drawn with other versions of Pillow
     differ, and yet show the same.

@@ -5,7 +5,7 @@
 
 Reads a results file of benchmarks.photographs. A photograph's score is its mean IoU over
 background and the classes in its mask, at each training's own best threshold, in the mean of the
-seeds that both trainings have; the two are inferred alike. It prints the means for large and small
+seeds that both trainings have, with the same inference. It prints the means for large and small
 objects and for one and several classes, and the photographs that change most.
 """
 

@@ -14,7 +14,7 @@ Photographs that played no part in any choice come from another root: `--test_ro
 networks on them that were trained on the half, and `--voc_root DIR --half all` trains on them with
 settings as they are.
 
-300 steps take six minutes of one CPU core, the dense CRF (--crf) 70 seconds of two an inference.
+300 steps take six minutes of one CPU core, the dense CRF (--crf) 70 s per inference on two.
 `python -m benchmarks.readme` writes tables with intervals and a figure from the results files of
 the half `report`.
 """

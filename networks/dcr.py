@@ -3,8 +3,9 @@
 docs/method.md, section 2. From the association map and a stage's own features, a 3x3 kernel is made
 for every position; features (and the class activation logits) are reassembled with it.
 
-What it brought where it was measured (docs/results.md): within chance, on generated scenes nothing,
-on 118 photographs 1.7 points of mIoU in 300 steps.
+What it brought alone where it was measured (docs/results.md): on generated scenes nothing, and a
+loss where AP follows in inference; on 118 photographs 1.7 points of mIoU after 300 steps (95 %
+interval -0.1 to 3.6).
 """
 
 import torch

@@ -2,8 +2,8 @@
 
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 
-What it brought where it was measured (docs/results.md): some 4 points of mIoU on generated scenes
-that DCR alone did not give; on 118 photographs, in short trainings, nothing that DCR alone did not.
+What it brought where it was measured (docs/results.md): some 4 points of mIoU over DCR alone on
+generated scenes; on 118 photographs, in short trainings, none that could be detected.
 """
 
 import math
