@@ -193,6 +193,7 @@ TABLES = {
     "ablation": miou_table,
     "photographs_choice_300": miou_table,
     "photographs_choice_900": miou_table,
+    "photographs_lower_300": miou_table,
     "road": road_table,
     "road_photographs": road_table,
 }
