@@ -1,8 +1,10 @@
 """What happens after each epoch of the classifier: cams are scored and shown, weights saved."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,6 +35,11 @@ of these or above the second."""
 
 COLLAPSED = 0.9
 """The share of such cams from which on it is said."""
+
+IDLE = 0.98
+"""A training has learnt nothing while its classification loss is above this part of the loss of
+predicting every class as often as it occurs. It is looked at once, half way, when a short training
+from scratch is below it too."""
 
 PANELS = 4
 """Photographs that tensorboardX shows after every epoch."""
@@ -72,6 +79,7 @@ class ClassifierEpochs:
         self.run, self.settings, self.supervision = run, settings, supervision
         self.networks, self.scn_state, self.device = networks, scn_state, device
         self.held_back = held_back
+        self.idle_loss = loss_of_frequencies([photographs.labels[i] for i in photographs.ids])
         self.inference = InferenceSettings(
             (1.0,), False, settings.beta, settings.gamma, keep=settings.gamma_keep
         )
@@ -107,6 +115,8 @@ class ClassifierEpochs:
         self.run.say(line)
         if epoch or self.settings.schedule.epochs == 1:  # a network that has begun may show nothing
             self.run.note(*collapsed(means))
+        if epoch + 1 == max(3, math.ceil(self.settings.schedule.epochs / 2)):
+            self.run.note(*stands_still(losses["classification"], self.idle_loss))
         if distributed.is_first():
             masks = None
             if found is not None:
@@ -174,6 +184,32 @@ def collapsed(means: Sequence[float]) -> list[str]:
     return [
         f"the cams have collapsed: of {len(means)}, {empty} are empty and {all_over} lie all over "
         "their photographs; docs/backbones.md#cams-that-collapse says what to do"
+    ]
+
+
+def loss_of_frequencies(labels: Sequence[np.ndarray]) -> float:
+    """The multi-label soft margin loss of predicting every class as often as it occurs.
+
+    Args:
+        labels: (K,) 0 or 1 a photograph.
+
+    Returns:
+        The mean over classes of the entropy of their frequencies, in nats.
+    """
+    frequency = np.mean(labels, axis=0)
+    both = np.stack([frequency, 1 - frequency])
+    logarithm = np.log(both, where=both > 0, out=np.zeros_like(both))
+    return float(-(both * logarithm).sum(0).mean())
+
+
+def stands_still(loss: float, idle: float) -> list[str]:
+    """What to say, if anything, of a classification loss half way through a training."""
+    if loss < IDLE * idle:
+        return []
+    return [
+        f"nothing has been learnt so far: the classification loss, {loss:.3g}, is about that of "
+        f"predicting every class as often as it occurs, {idle:.3g}; "
+        "docs/backbones.md#trainings-that-stand-still says what to do"
     ]
 
 

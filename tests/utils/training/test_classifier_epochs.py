@@ -15,7 +15,12 @@ from train_cls_image import DEFAULTS
 from utils import checkpoints
 from utils.runs.data import open_split
 from utils.runs.options import new_parser
-from utils.training.classifier_epochs import ClassifierEpochs, collapsed
+from utils.training.classifier_epochs import (
+    ClassifierEpochs,
+    collapsed,
+    loss_of_frequencies,
+    stands_still,
+)
 from utils.training.classifier_options import add_options, settings_of
 
 
@@ -34,6 +39,32 @@ def test_what_is_said_of_cams(means, said):
     notes = collapsed(means)
     assert len(notes) == (said is not None)
     assert all(said in note and "docs/backbones.md" in note for note in notes)
+
+
+def test_the_loss_of_frequencies_is_that_of_the_best_constant_scores():
+    """Against torch's loss, minimised over scores that are the same for all photographs."""
+    labels = torch.tensor([[1, 0, 0, 1], [1, 0, 1, 1], [0, 0, 0, 1], [1, 0, 0, 1]])
+    scores = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([scores], max_iter=200)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.multilabel_soft_margin_loss(scores.expand(4, 4), labels.double())
+        loss.backward()
+        return loss
+
+    for _ in range(5):
+        optimiser.step(closure)
+    ours = loss_of_frequencies(list(labels.to(torch.uint8).numpy()))
+    assert ours == pytest.approx(closure().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("loss", "said"), [(0.27, True), (0.25, True), (0.18, False)])
+def test_what_is_said_of_a_loss(loss, said):
+    """Losses of trainings that stood still and of one that did not, where frequencies give 0.254"""
+    notes = stands_still(loss, 0.2536)
+    assert len(notes) == said
+    assert all("0.254" in note and "docs/backbones.md" in note for note in notes)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +125,10 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     kept.after_epoch(1, {"loss": 1.0})
     assert len(notes) == (said is not None) and len(lines) == 2
     assert all(said in note for note in notes)
+    half_way = settings.schedule.epochs // 2
+    for epoch in (half_way - 1, half_way):  # once only
+        kept.after_epoch(epoch, {"loss": 1.0, "classification": 1.0})
+    assert sum("nothing has been learnt" in note for note in notes) == 1
 
 
 @pytest.mark.slow
@@ -106,3 +141,4 @@ def test_an_ordinary_training_raises_no_alarm(scenes, tmp_path):
     )
     log = (tmp_path / "cls_image/log.txt").read_text()
     assert "epoch 4/4" in log and "collapsed" not in log
+    assert "nothing has been learnt" not in log
