@@ -137,15 +137,15 @@ def tables(budgets: Sequence[Budget]) -> str:
         return f", {count} seed{'s' if count > 1 else ''}"
 
     def miou(budget: Budget, one: Cams) -> str:
-        return _shown(budget.interval(one), "{:.1f}", seeds(budget, one))
+        return shown(budget.interval(one), "{:.1f}", seeds(budget, one))
 
     def ahead(base: str, budget: Budget, one: Cams) -> str:
         other = (base, one[1])
-        return _shown(budget.difference(one, other), "{:+.1f}", seeds(budget, one, other), 0)
+        return shown(budget.difference(one, other), "{:+.1f}", seeds(budget, one, other), 0)
 
     def times(budget: Budget, one: Cams) -> str:
         found = budget.ratio(one, AS_PUBLISHED)
-        return _shown(found, "{:.2f}", seeds(budget, one, AS_PUBLISHED), 1)
+        return shown(found, "{:.2f}", seeds(budget, one, AS_PUBLISHED), 1)
 
     parts = written("mIoU (%)", cams, miou)
     for base in COMPARED:
@@ -155,7 +155,7 @@ def tables(budgets: Sequence[Budget]) -> str:
     return "\n\n".join(parts)
 
 
-def _shown(found: Interval | None, form: str, seeds: str, equal: float | None = None) -> str:
+def shown(found: Interval | None, form: str, seeds: str, equal: float | None = None) -> str:
     """A cell: bold where the interval excludes that both are equal; with the number of seeds."""
     if found is None:
         return ""

@@ -6,7 +6,8 @@
 docs/results.md gets all of them, README.md a summary. The tables stand between
 `<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. The ablation's
 figure is data/ablation.svg. The trainings of benchmarks.photographs on the half `report`, of all
-budgets, give the tables `budgets`, with intervals, and docs/miou_over_steps.png.
+budgets, give the tables `budgets`, with intervals, and docs/miou_over_steps.png; those of all its
+results files, by learning rate, `learning_rates`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from html import escape
 from pathlib import Path
 
 from benchmarks.evidence import BASELINE, Budget, figure, markdown, numbers_in, tables
+from benchmarks.learning_rates import rates_table
 from datasets.command_line import Parser, run
 from datasets.files import (
     InputError,
@@ -191,28 +193,33 @@ def replaced(text: str, name: str, table: str, path: Path) -> str:
 TABLES = {
     "superpixels": superpixel_table,
     "ablation": miou_table,
-    "photographs_choice_300": miou_table,
-    "photographs_choice_900": miou_table,
-    "photographs_lower_300": miou_table,
     "road": road_table,
     "road_photographs": road_table,
 }
 """How the results of each benchmark are told in docs/results.md."""
 
 
-BUDGETS = "budgets"
-"""The name of the tables with intervals."""
-
-
 def pages(
-    root: Path, contents: Mapping[str, dict], budgets: Sequence[Budget]
+    root: Path,
+    contents: Mapping[str, dict],
+    budgets: Sequence[Budget],
+    photographs: Sequence[dict],
 ) -> dict[Path, str | bytes]:
-    """What pages and figures should hold, by their paths."""
+    """What pages and figures should hold, by their paths.
+
+    Args:
+        root: holds README.md and docs.
+        contents: of the results files of TABLES, by their names.
+        budgets: what README quotes of benchmarks.photographs.
+        photographs: contents of all results files of it.
+    """
     path = root / "docs" / "results.md"
     text, out = read_text(path), {}
     if budgets:
-        text = replaced(text, BUDGETS, tables(budgets), path)
+        text = replaced(text, "budgets", tables(budgets), path)
         out[root / "docs" / "miou_over_steps.png"] = figure(budgets)
+    if photographs:
+        text = replaced(text, "learning_rates", rates_table(photographs), path)
     for name, content in contents.items():
         text = replaced(text, name, TABLES[name](content), path)
         if name == "ablation":
@@ -235,10 +242,11 @@ def update(options: argparse.Namespace) -> int:
     """Write pages and figures, or compare; the exit status."""
     files = {name: options.results / f"{name}.json" for name in TABLES}
     contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
-    measured = options.results.glob("photographs_report_[0-9]*.json")
-    budgets = [Budget(read_json(path), path.name) for path in measured]
+    photographs = {path: read_json(path) for path in options.results.glob("photographs_*.json")}
+    measured = (path for path in photographs if path.match("photographs_report_[0-9]*.json"))
+    budgets = [Budget(photographs[path], path.name) for path in measured]
     budgets.sort(key=lambda budget: budget.steps)
-    wanted = pages(options.root, contents, budgets)
+    wanted = pages(options.root, contents, budgets, list(photographs.values()))
     if not options.check:
         for path, content in wanted.items():
             write = write_bytes if isinstance(content, bytes) else write_text

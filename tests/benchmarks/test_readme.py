@@ -27,7 +27,7 @@ ENTRIES = {
 
 @pytest.fixture
 def folder(tmp_path):
-    names = (*readme.TABLES, readme.BUDGETS)
+    names = (*readme.TABLES, "budgets", "learning_rates")
     text = "before\n" + "".join(MARKS.format(name, "old") for name in names) + "after\n"
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/results.md").write_text(text)
@@ -55,7 +55,7 @@ def test_numbers_come_from_the_files(folder):
     assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
-    stay = len(readme.TABLES) + 1 - 2  # with the budgets; only two have results here
+    stay = len(readme.TABLES) + 2 - 2  # with those of photographs; only two have results here
     assert text.count("old") == stay
     figure = minidom.parse(str(folder / "data/ablation.svg"))
     assert len(figure.getElementsByTagName("rect")) == 1 + 5
@@ -84,7 +84,9 @@ def test_budgets_come_from_the_half_that_reports(folder):
         path = folder / f"photographs_{half}_{steps}.json"
         path.write_text(json.dumps(results(steps, 0.4)))
     assert call(folder) == 0
-    assert "| mIoU (%) | 300 steps | 900 steps |" in (folder / "docs/results.md").read_text()
+    text = (folder / "docs/results.md").read_text()
+    assert "| mIoU (%) | 300 steps | 900 steps |" in text
+    assert "| report, 300 | 0.4 | 0 of 3 | " in text and "| report, 900 | 0.4 | 0 of 3 | " in text
     summary = (folder / "README.md").read_text()
     row = next(row for row in summary.splitlines() if row.startswith("| 12 photographs, ImageNet"))
     assert "features, 300 steps" in row

@@ -1,0 +1,78 @@
+"""What the learning rate does to plain CAM, to the image method, and to what lies between them."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from benchmarks.evidence import BASELINE, Budget, markdown, shown
+
+OURS = "image method"
+VARIED = re.compile(rf"({BASELINE}|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
+"""Keys of results files of trainings of which nothing but the learning rate was set."""
+
+LEARNT = 50.0
+"""A training whose classification does not reach this mean average precision (%) on the photographs
+that it was trained on stood still. Those of docs/results.md reach 14 to 40, or more than 99.9."""
+
+AP = "superpixels, AP gamma 0.6"
+INFERENCES = {
+    BASELINE: {"bilinear": "bilinear", "superpixels": "superpixels", "AP": AP},
+    OURS: {"superpixels": "superpixels", "AP": AP},
+}
+"""Columns by their titles."""
+
+Rate = tuple[str, int, float, int]
+"""Half, number of steps asked for, learning rate, steps of warm-up."""
+
+
+def by_rate(contents: Iterable[Mapping[str, dict]]) -> dict[Rate, dict[str, dict]]:
+    """Entries of all results files of benchmarks.photographs, but not those of `--test_root`.
+
+    Returns:
+        By rate, in order, and then by training and seed.
+    """
+    found: dict[Rate, dict[str, dict]] = {}
+    for content in contents:
+        for key, entry in content.items():
+            match = VARIED.fullmatch(key)
+            if match and "tested" not in entry["settings"]:
+                name = f"{match[1]} seed {match[4]}"
+                found.setdefault(_rate(entry["settings"]), {})[name] = entry
+    return dict(sorted(found.items()))
+
+
+def _rate(settings: Mapping) -> Rate:
+    given = settings["arguments"]
+    values = dict(zip(given, given[1:], strict=False))  # of an option given twice, the last
+    rate, warmup = float(values["--lr"]), int(values.get("--warmup", 0))
+    return settings["half"], settings["budget"], rate, warmup
+
+
+def rates_table(contents: Iterable[Mapping[str, dict]]) -> str:
+    """A row a rate: how many trainings stood still, and mean mIoU of the others.
+
+    How far the image method is ahead is told of the seeds with which neither stood still.
+    """
+    header = ["half, steps", "learning rate"]
+    for training, inferences in INFERENCES.items():
+        header += [f"{training}: still", *inferences]
+    header += [f"ahead: {title}" for title in INFERENCES[OURS]]
+    return markdown(header, [_cells(*one) for one in by_rate(contents).items()])
+
+
+def _cells(rate: Rate, entries: Mapping[str, dict]) -> list[str]:
+    half, steps, lr, warmup = rate
+    cells = [f"{half}, {steps}", f"{lr:g}, warm-up {warmup}" if warmup else f"{lr:g}"]
+    learnt = {key: entry for key, entry in entries.items() if entry["mean_ap"] > LEARNT}
+    budget = Budget(learnt, ", ".join(cells)) if learnt else None
+    for training, inferences in INFERENCES.items():
+        tried, right = (sum(key.startswith(training) for key in of) for of in (entries, learnt))
+        cells.append(f"{tried - right} of {tried}" if tried else "")
+        for inference in inferences.values():
+            found = budget.interval((training, inference)) if right and budget else None
+            cells.append("" if found is None else f"{found.value:.1f}")
+    for inference in INFERENCES[OURS].values():
+        compared = (OURS, inference), (BASELINE, inference)
+        seeds = len(budget.seeds(*compared)) if budget else 0
+        ahead = budget.difference(*compared) if budget and seeds > 1 else None
+        cells.append(shown(ahead, "{:+.1f}", f", {seeds} seeds", 0))
+    return cells
