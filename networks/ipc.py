@@ -3,7 +3,8 @@
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 
 What it brought where it was measured (docs/results.md): some 4 points of mIoU over DCR alone on
-generated scenes; on 118 photographs, in short trainings, none that could be detected.
+generated scenes; on 118 photographs none that could be detected (learning rate 0.4, 300 and
+900 steps).
 """
 
 import math
