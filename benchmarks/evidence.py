@@ -18,15 +18,16 @@ from utils.pictures.curve import round_ticks
 Cams = tuple[str, str]
 """A training and an inference, by their names."""
 
-BASELINE = "plain CAM"
-COMPARED = {BASELINE: ("DCR", "image method", "saliency method"), "DCR": ("image method",)}
+BASELINE, OURS = "plain CAM", "image method"
+AP = "superpixels, AP gamma 0.6"
+COMPARED = {BASELINE: ("DCR", OURS, "saliency method"), "DCR": (OURS,)}
 """By training: those of which the tables say how far ahead of it they are. The image method is
 ahead of DCR by what the IPC loss adds."""
 
 AS_PUBLISHED: Cams = (BASELINE, "bilinear")
 PANELS = {
     "superpixels": "superpixels",
-    "superpixels, AP, two scales mirrored": "superpixels, AP gamma 0.6, scales 0.5 0.75 mirrored",
+    "superpixels, AP, two scales mirrored": f"{AP}, scales 0.5 0.75 mirrored",
 }
 """The inferences that the figure shows: titles, and how results files call them."""
 
@@ -170,9 +171,9 @@ REFERENCE = "plain CAM, bilinear"
 
 COLOURS = {
     REFERENCE: "#999999",
-    "plain CAM": "#000000",
+    BASELINE: "#000000",
     "DCR": "#0072b2",
-    "image method": "#d55e00",
+    OURS: "#d55e00",
     "saliency method": "#009e73",
 }
 """The trainings that the figure shows. Okabe and Ito's colours stay apart without colour vision."""

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from benchmarks.evidence import BASELINE, Budget, markdown, shown
+from benchmarks.evidence import AP, BASELINE, OURS, Budget, markdown, shown
 
-OURS = "image method"
 VARIED = re.compile(rf"({BASELINE}|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
 """Keys of results files of trainings of which nothing but the learning rate was set."""
 
@@ -13,7 +12,6 @@ LEARNT = 50.0
 """A training whose classification does not reach this mean average precision (%) on the photographs
 that it was trained on stood still. Those of docs/results.md reach 14 to 40, or more than 99.9."""
 
-AP = "superpixels, AP gamma 0.6"
 INFERENCES = {
     BASELINE: {"bilinear": "bilinear", "superpixels": "superpixels", "AP": AP},
     OURS: {"superpixels": "superpixels", "AP": AP},
@@ -28,7 +26,7 @@ def by_rate(contents: Iterable[Mapping[str, dict]]) -> dict[Rate, dict[str, dict
     """Entries of all results files of benchmarks.photographs, but not those of `--test_root`.
 
     Returns:
-        By rate, in order, and then by training and seed.
+        By rate, in order, and then by training and seed; of one that is in several files, the last.
     """
     found: dict[Rate, dict[str, dict]] = {}
     for content in contents:
@@ -61,18 +59,18 @@ def rates_table(contents: Iterable[Mapping[str, dict]]) -> str:
 
 def _cells(rate: Rate, entries: Mapping[str, dict]) -> list[str]:
     half, steps, lr, warmup = rate
-    cells = [f"{half}, {steps}", f"{lr:g}, warm-up {warmup}" if warmup else f"{lr:g}"]
+    place = [f"{half}, {steps}", f"{lr:g}, warm-up {warmup}" if warmup else f"{lr:g}"]
     learnt = {key: entry for key, entry in entries.items() if entry["mean_ap"] > LEARNT}
-    budget = Budget(learnt, ", ".join(cells)) if learnt else None
+    budget = Budget(learnt, ", ".join(place)) if learnt else None
+    mious, ahead = [], []
     for training, inferences in INFERENCES.items():
         tried, right = (sum(key.startswith(training) for key in of) for of in (entries, learnt))
-        cells.append(f"{tried - right} of {tried}" if tried else "")
-        for inference in inferences.values():
-            found = budget.interval((training, inference)) if right and budget else None
-            cells.append("" if found is None else f"{found.value:.1f}")
+        mious.append(f"{tried - right} of {tried}" if tried else "")
+        found = [budget and budget.interval((training, one)) for one in inferences.values()]
+        mious += ["" if one is None else f"{one.value:.1f}" for one in found]
     for inference in INFERENCES[OURS].values():
         compared = (OURS, inference), (BASELINE, inference)
         seeds = len(budget.seeds(*compared)) if budget else 0
-        ahead = budget.difference(*compared) if budget and seeds > 1 else None
-        cells.append(shown(ahead, "{:+.1f}", f", {seeds} seeds", 0))
-    return cells
+        found = budget.difference(*compared) if budget and seeds > 1 else None
+        ahead.append(shown(found, "{:+.1f}", f", {seeds} seeds", 0))
+    return place + mious + ahead

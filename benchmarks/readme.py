@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks.evidence import BASELINE, Budget, figure, markdown, numbers_in, tables
+from benchmarks.evidence import AP, BASELINE, OURS, Budget, figure, markdown, numbers_in, tables
 from benchmarks.learning_rates import rates_table
 from datasets.command_line import Parser, run
 from datasets.files import (
@@ -149,9 +149,9 @@ def miou_figure(content: dict) -> str:
 SUMMARY_COLUMNS = {
     "plain CAM": (False, "bilinear"),
     "plain CAM, superpixels": (False, "superpixels"),
-    "plain CAM, AP": (False, "superpixels, AP gamma 0.6"),
+    "plain CAM, AP": (False, AP),
     "image method": (True, "superpixels"),
-    "image method, AP": (True, "superpixels, AP gamma 0.6"),
+    "image method, AP": (True, AP),
 }
 """Columns of the summary: whether trained by the method, and the inference."""
 
@@ -161,7 +161,7 @@ def summary_table(contents: Mapping[str, dict], budgets: Sequence[Budget]) -> st
     rows = []
     for budget in budgets:
         found = [
-            budget.interval(("image method" if ours else BASELINE, inference))
+            budget.interval((OURS if ours else BASELINE, inference))
             for ours, inference in SUMMARY_COLUMNS.values()
         ]
         title = f"{budget.photographs} photographs, ImageNet features, {budget.steps} steps"
@@ -242,7 +242,8 @@ def update(options: argparse.Namespace) -> int:
     """Write pages and figures, or compare; the exit status."""
     files = {name: options.results / f"{name}.json" for name in TABLES}
     contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
-    photographs = {path: read_json(path) for path in options.results.glob("photographs_*.json")}
+    found = sorted(options.results.glob("photographs_*.json"))
+    photographs = {path: read_json(path) for path in found}
     measured = (path for path in photographs if path.match("photographs_report_[0-9]*.json"))
     budgets = [Budget(photographs[path], path.name) for path in measured]
     budgets.sort(key=lambda budget: budget.steps)

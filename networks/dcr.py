@@ -5,7 +5,7 @@ for every position; features (and the class activation logits) are reassembled w
 
 What it brought alone where it was measured (docs/results.md): on generated scenes nothing, and a
 loss where AP with the paper's gamma follows; on 118 photographs 1.7 points of mIoU after 300 steps
-(95 % interval -0.1 to 3.6), 0.9 after 900 (-0.2 to 2.1).
+(95 % interval -0.1 to 3.6), 0.9 after 900 (-0.2 to 2.1), at a learning rate of 0.4.
 """
 
 import torch
