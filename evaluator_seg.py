@@ -3,8 +3,8 @@
 Step 7. Every photograph is segmented at its own size: a split is scored against its masks, a folder
 of photographs needs none. docs/method.md, section 5.
 
-    python evaluator_seg.py --voc_root VOC2012 --checkpoint experiments/seg/best.pt
-    python evaluator_seg.py --images holiday/ --checkpoint experiments/seg/best.pt
+    python evaluator_seg.py --voc_root VOC2012 --checkpoint experiments/seg/last.pt
+    python evaluator_seg.py --images holiday/ --checkpoint experiments/seg/last.pt
 """
 
 from utils.labels.segmentation import evaluate

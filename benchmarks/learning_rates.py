@@ -1,11 +1,11 @@
-"""What the learning rate does to plain CAM, to the image method, and to what lies between them."""
+"""What the learning rate does to plain CAM, to DCR alone, and to how far the method is ahead."""
 
 import re
 from collections.abc import Iterable, Mapping
 
 from benchmarks.evidence import AP, BASELINE, OURS, Budget, markdown, shown
 
-VARIED = re.compile(rf"({BASELINE}|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
+VARIED = re.compile(rf"({BASELINE}|DCR|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
 """Keys of results files of trainings of which nothing but the learning rate was set."""
 
 LEARNT = 50.0
@@ -14,6 +14,7 @@ that it was trained on stood still. Those of docs/results.md reach 14 to 40, or 
 
 INFERENCES = {
     BASELINE: {"bilinear": "bilinear", "superpixels": "superpixels", "AP": AP},
+    "DCR": {"superpixels": "superpixels", "AP": AP},
     OURS: {"superpixels": "superpixels", "AP": AP},
 }
 """Columns by their titles."""
@@ -45,31 +46,44 @@ def _rate(settings: Mapping) -> Rate:
     return settings["half"], settings["budget"], rate, warmup
 
 
-def rates_table(contents: Iterable[Mapping[str, dict]]) -> str:
-    """A row a rate: how many trainings stood still, and mean mIoU of the others.
+def rates_tables(contents: Iterable[Mapping[str, dict]]) -> str:
+    """The image method beside plain CAM, a row a rate, and beside DCR where DCR was trained.
 
-    How far the image method is ahead is told of the seeds with which neither stood still.
+    How many trainings stood still, and mean mIoU of the others. How far the image method is ahead
+    is told of the seeds with which neither stood still.
     """
+    found = by_rate(contents)
+    beside_dcr = {
+        rate: entries
+        for rate, entries in found.items()
+        if any(key.startswith("DCR") for key in entries)
+    }
+    parts = [_table(found, BASELINE), _table(beside_dcr, "DCR") if beside_dcr else ""]
+    return "\n\n".join(filter(None, parts))
+
+
+def _table(found: Mapping[Rate, Mapping[str, dict]], base: str) -> str:
     header = ["half, steps", "learning rate"]
-    for training, inferences in INFERENCES.items():
-        header += [f"{training}: still", *inferences]
+    for training in (base, OURS):
+        header += [f"{training}: still", *INFERENCES[training]]
     header += [f"ahead: {title}" for title in INFERENCES[OURS]]
-    return markdown(header, [_cells(*one) for one in by_rate(contents).items()])
+    return markdown(header, [_cells(*one, base) for one in found.items()])
 
 
-def _cells(rate: Rate, entries: Mapping[str, dict]) -> list[str]:
+def _cells(rate: Rate, entries: Mapping[str, dict], base: str) -> list[str]:
     half, steps, lr, warmup = rate
     place = [f"{half}, {steps}", f"{lr:g}, warm-up {warmup}" if warmup else f"{lr:g}"]
     learnt = {key: entry for key, entry in entries.items() if entry["mean_ap"] > LEARNT}
     budget = Budget(learnt, ", ".join(place)) if learnt else None
     mious, ahead = [], []
-    for training, inferences in INFERENCES.items():
+    for training in (base, OURS):
         tried, right = (sum(key.startswith(training) for key in of) for of in (entries, learnt))
         mious.append(f"{tried - right} of {tried}" if tried else "")
-        found = [budget and budget.interval((training, one)) for one in inferences.values()]
+        inferences = INFERENCES[training].values()
+        found = [budget and budget.interval((training, one)) for one in inferences]
         mious += ["" if one is None else f"{one.value:.1f}" for one in found]
     for inference in INFERENCES[OURS].values():
-        compared = (OURS, inference), (BASELINE, inference)
+        compared = (OURS, inference), (base, inference)
         seeds = len(budget.seeds(*compared)) if budget else 0
         found = budget.difference(*compared) if budget and seeds > 1 else None
         ahead.append(shown(found, "{:+.1f}", f", {seeds} seeds", 0))

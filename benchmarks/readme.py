@@ -19,7 +19,7 @@ from html import escape
 from pathlib import Path
 
 from benchmarks.evidence import AP, BASELINE, OURS, Budget, figure, markdown, numbers_in, tables
-from benchmarks.learning_rates import rates_table
+from benchmarks.learning_rates import rates_tables
 from datasets.command_line import Parser, run
 from datasets.files import (
     InputError,
@@ -219,7 +219,7 @@ def pages(
         text = replaced(text, "budgets", tables(budgets), path)
         out[root / "docs" / "miou_over_steps.png"] = figure(budgets)
     if photographs:
-        text = replaced(text, "learning_rates", rates_table(photographs), path)
+        text = replaced(text, "learning_rates", rates_tables(photographs), path)
     for name, content in contents.items():
         text = replaced(text, name, TABLES[name](content), path)
         if name == "ablation":

@@ -179,6 +179,12 @@ def segmentation(path):
     checkpoints.save(path, content)
 
 
+def earlier_run(path):
+    """A file that an earlier run of the tag has left."""
+    path.parent.mkdir()
+    path.write_text("{}")
+
+
 def nothing(_):
     pass
 
@@ -328,6 +334,7 @@ CASES = [
         "labels.txt",
         "--backbone_weights {root}/labels.txt",
     ),
+    Case("tag that is taken", "../runs/new/result.json", earlier_run, PHOTOGRAPHS, "runs/new"),
     Case("root that does not exist", "", nothing, (*LISTS, "check"), "--root", "--root nowhere"),
     Case("root that does not exist", "", nothing, ("folder",), "--images", "--images nowhere"),
     Case("root that does not exist", "", nothing, ("train_sal",), "_root", "--sal_root nowhere"),

@@ -126,9 +126,10 @@ def test_a_split(files, tmp_path, capsys):
     assert f"masks: {folder}/masks/" in table.stdout and f"{100 * miou:.1f}" in table.stdout
 
 
-def test_the_checkpoint_of_the_run_seg_is_the_default(files, tmp_path):
+def test_the_last_checkpoint_of_the_run_seg_is_the_default(files, tmp_path):
     (tmp_path / "seg").mkdir()
     shutil.copy(files / "seg.pt", tmp_path / "seg/last.pt")
+    (tmp_path / "seg/best.pt").write_bytes(b"chosen on val")
     data = f"--dataset custom --root {files}/scenes --experiments {tmp_path} --device cpu"
     call("evaluator_seg.py", f"{data} --workers 0")
     result = json.loads((tmp_path / "eval_seg/result.json").read_text())
@@ -186,6 +187,15 @@ def test_a_folder_of_photographs_without_labels(files, photographs, tmp_path):
     assert Image.open(folder / "overlays/p1.jpg").size == mask.shape[::-1]
     assert "thresholds" not in json.loads((folder / "result.json").read_text())
     assert "p1" in (folder / "report.html").read_text()
+
+
+def test_one_photograph(files, photographs, tmp_path, capsys):
+    folder = evaluate(files, tmp_path, f"--images {photographs}/p1.jpg")
+    assert {path.name for path in (folder / "masks").iterdir()} == {"p1.png"}
+    mask = read_label_map(folder / "masks/p1.png")
+    assert (mask == labels_of(files, val_ids(files)[1])).mean() > 0.999
+    refused(files, tmp_path, f"--images {photographs}/p7.jpg --tag other")
+    assert "p7.jpg: no such folder or photograph; set --images" in capsys.readouterr().err
 
 
 def test_a_folder_with_named_classes(files, photographs, tmp_path, capsys):

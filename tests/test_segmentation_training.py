@@ -66,6 +66,8 @@ def test_what_a_training_writes(whole):
     log = (whole / "log.txt").read_text()
     assert "labels from the masks (full supervision)" in log
     assert "step 4/4: loss " in log and "photographs of custom val" in log
+    assert "best.pt has the best mIoU on 2 photographs of val" in log
+    assert f"next: python evaluator_seg.py --checkpoint {whole}/last.pt" in log
     network = open_deeplab(whole / "best.pt")
     assert network(torch.zeros(1, 3, 40, 50)).shape[2:] == (3, 4)
 

@@ -2,13 +2,17 @@ import copy
 
 import pytest
 
-from benchmarks.learning_rates import by_rate, rates_table
+from benchmarks.learning_rates import by_rate, rates_tables
 from tests.benchmarks.test_evidence import results
 
 
-def told(*contents):
-    """The cells of each row."""
-    rows = rates_table(contents).splitlines()[2:]
+def told(*contents, beside="plain CAM"):
+    """The cells of each row of the table of the image method beside another training."""
+    rows = ()
+    for table in rates_tables(contents).split("\n\n"):
+        header, _, *lines = table.splitlines()
+        if f"{beside}: still" in header:
+            rows = lines
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
@@ -25,7 +29,7 @@ def given(content, name, arguments):
 def test_a_row_a_rate_in_order():
     usual = results(300, 0.4)
     warm = given(usual, "--lr 0.3 --warmup 42", ["--lr", "0.3", "--warmup", "42"])
-    rows = told(usual, warm | {"DCR seed 0": usual["plain CAM seed 0"]})
+    rows = told(usual, warm)
     assert [row[:2] for row in rows] == [
         ["report, 300", "0.3, warm-up 42"],
         ["report, 300", "0.4"],
@@ -36,6 +40,18 @@ def test_a_row_a_rate_in_order():
     found = (bilinear, superpixels, ap, ours, ours_ap)
     assert found == pytest.approx([30, 31, 32, 40, 41], abs=1)
     assert rows[1][9].startswith("**+") and rows[1][9].endswith(", 3 seeds")
+
+
+def test_beside_dcr_where_it_was_trained():
+    usual = results(300, 0.4)
+    warm = given(usual, "--lr 0.3 --warmup 42", ["--lr", "0.3", "--warmup", "42"])
+    assert told(usual, warm, beside="DCR") == []
+    for seed in range(3):
+        name = f"plain CAM --lr 0.3 --warmup 42 seed {seed}"
+        warm[name.replace("plain CAM", "DCR")] = copy.deepcopy(warm[name])
+    (row,) = told(usual, warm, beside="DCR")
+    beside_plain = told(usual, warm)[0]
+    assert row == beside_plain[:3] + beside_plain[4:]  # all but bilinear
 
 
 def test_trainings_that_stood_still_are_counted_and_left_out():

@@ -121,6 +121,16 @@ def test_folder_of_photographs(custom_root):
     assert bare.ids == collection.ids and bare.labels == {} and bare.masks is None
 
 
+def test_one_photograph(custom_root):
+    images, table = custom_root / "JPEGImages", custom_root / "labels.csv"
+    path = next(images.glob("x.y.*"))
+    one = folder_collection(path, table)
+    assert one.ids == ("x.y",) and one.images == {"x.y": path} and labels(one) == {"x.y": [0, 1]}
+    table.write_text("z,leaf\n")
+    with pytest.raises(InputError, match="labels.csv: it has none of the photographs in .*x.y"):
+        folder_collection(path, table)
+
+
 def test_broken_folders(custom_root, tmp_path):
     images, table = custom_root / "JPEGImages", custom_root / "labels.csv"
     with pytest.raises(InputError, match="line 3: unknown class 'stem'"):

@@ -5,7 +5,7 @@ Input `image`: (1, 3, H, W) float32 of any height and width, ImageNet-normalised
 W) float32, as large as the image; their argmax over C is the label map, background 0. The file's
 metadata holds the names of the classes under `classes`, as a JSON list, background first.
 
-    python -m utils.checkpoints.export_onnx --checkpoint experiments/seg/best.pt --out seg.onnx
+    python -m utils.checkpoints.export_onnx --checkpoint experiments/seg/last.pt --out seg.onnx
 """
 
 import argparse

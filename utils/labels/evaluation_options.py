@@ -60,7 +60,9 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     return EvaluationSettings(
         run=run_settings(args),
         photographs=photograph_settings(args),
-        checkpoint=options.chosen_checkpoint(args, scripts),
+        checkpoint=options.chosen_checkpoint(
+            args, options.checkpoint_of(args.experiments, args.trained_by), scripts
+        ),
         scn=args.scn,
         inference=InferenceSettings(
             args.scales, not args.no_flip, args.beta, args.gamma, predict_from, args.gamma_keep
@@ -110,7 +112,12 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("networks")
-    options.add_checkpoint_option(parser, group, "classification", trained_by)
+    options.add_checkpoint_option(
+        parser,
+        group,
+        trained_by,
+        f"classification network (default: the best of the run {trained_by}, else its last)",
+    )
     group.add_argument(
         "--scn", metavar="FILE", help="superpixel network (default: the one in the checkpoint)"
     )

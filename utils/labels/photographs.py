@@ -23,11 +23,11 @@ PREDICTED = "predicted"
 
 @dataclass(frozen=True)
 class PhotographSettings:
-    """A split of a data set, or a folder.
+    """A split of a data set, or a folder, or a photograph.
 
     Attributes:
         data: the split; with `images` it names the classes of a checkpoint that does not.
-        images: a folder of photographs instead of the split.
+        images: a folder of photographs, or one, instead of the split.
         labels: FILE.csv, class names separated by commas, `predicted`, or None for the split's.
     """
 
@@ -52,7 +52,9 @@ def add_photograph_options(
     """
     add_data_options(parser, split)
     group = parser.add_argument_group("your own photographs instead of a split")
-    group.add_argument("--images", metavar="DIR", help="a folder of photographs, without masks")
+    group.add_argument(
+        "--images", metavar="DIR|FILE", help="a folder of photographs, or one; without masks"
+    )
     group.add_argument("--labels", metavar=labels, help=meaning)
     return group
 
@@ -134,10 +136,10 @@ def _split(settings: PhotographSettings) -> Collection:
 
 
 def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
-    """A folder with labels, one set for all, or none."""
+    """A folder or a photograph with labels, one set for all, or none."""
     images, labels = settings.images, settings.labels
-    if not Path(images).is_dir():
-        raise InputError(f"{images}: no such folder; set --images")
+    if not Path(images).exists():
+        raise InputError(f"{images}: no such folder or photograph; set --images")
     classes = classes or _classes_of(settings.data)
     if labels is not None and (labels.lower().endswith(".csv") or Path(labels).is_file()):
         return folder_collection(images, labels, classes)

@@ -59,7 +59,10 @@ def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
     return SegmentationEvaluation(
         run=run_settings(args),
         photographs=photograph_settings(args),
-        checkpoint=options.chosen_checkpoint(args, "train_seg.py"),
+        # Not the best one: that was chosen on val, on which numbers are usually quoted.
+        checkpoint=options.chosen_checkpoint(
+            args, Path(args.experiments) / args.trained_by / "last.pt", "train_seg.py"
+        ),
         inference=SegmentationInference(
             args.scales,
             args.flip,
@@ -84,7 +87,13 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("network and inference")
-    options.add_checkpoint_option(parser, group, "segmentation", trained_by)
+    options.add_checkpoint_option(
+        parser,
+        group,
+        trained_by,
+        f"segmentation network (default: the last of the run {trained_by}; its best.pt was chosen "
+        "on val, so that a number on val would be too high)",
+    )
     group.add_argument(
         "--scales",
         type=options.positive,

@@ -165,25 +165,20 @@ def existing_file(path: str | Path, option: str, remedy: str) -> Path:
 
 
 def add_checkpoint_option(
-    parser: argparse.ArgumentParser, group: argparse._ArgumentGroup, network: str, trained_by: str
+    parser: argparse.ArgumentParser, group: argparse._ArgumentGroup, trained_by: str, about: str
 ) -> None:
-    """The checkpoint of a network, by default that of the run `trained_by`."""
-    group.add_argument(
-        "--checkpoint",
-        metavar="FILE",
-        help=f"{network} network (default: the best of the run {trained_by}, else its last)",
-    )
+    """The checkpoint of a network, by default one of the run `trained_by`; `about` says which."""
+    group.add_argument("--checkpoint", metavar="FILE", help=about)
     parser.set_defaults(trained_by=trained_by)
 
 
-def chosen_checkpoint(args: argparse.Namespace, script: str) -> Path:
-    """The file of `add_checkpoint_option`; `script` makes one.
+def chosen_checkpoint(args: argparse.Namespace, default: Path, script: str) -> Path:
+    """The file of `add_checkpoint_option`, or the default; `script` makes one.
 
     Raises:
         InputError: it does not exist.
     """
-    path = args.checkpoint or checkpoint_of(args.experiments, args.trained_by)
-    return existing_file(path, "--checkpoint", f"train one with {script}")
+    return existing_file(args.checkpoint or default, "--checkpoint", f"train one with {script}")
 
 
 def checkpoint_of(experiments: str | Path, tag: str) -> Path:

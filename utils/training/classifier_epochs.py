@@ -126,8 +126,11 @@ class ClassifierEpochs:
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
         evaluator = {"image": "evaluator_cls_image.py", "saliency": "evaluator_cls_sal.py"}
-        scored = f"{len(self.scored.ids)} training images"
-        self.kept.say_which(scored, evaluator[self.supervision])
+        chosen_by = (
+            f"best.pt has the best mIoU against the masks of {len(self.scored.ids)} training "
+            "images: more than image-level labels."
+        )
+        self.kept.say_which(chosen_by, evaluator[self.supervision], take_best=True)
 
     def _validate(self) -> Validation:
         return validate(

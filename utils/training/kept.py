@@ -34,20 +34,18 @@ class Kept:
             self.best = found["miou"]
             checkpoints.save(self.run.folder / "best.pt", {**content, **found})
 
-    def say_which(self, scored: str, next_script: str) -> None:
+    def say_which(self, chosen_by: str, next_script: str, take_best: bool) -> None:
         """Say what the checkpoints are, and what to run next with which.
 
         Args:
-            scored: the photographs whose masks chose, in words.
+            chosen_by: what chose best.pt, a sentence.
             next_script: takes the checkpoint.
+            take_best: whether that is best.pt, if there is one.
         """
         chosen = self.best > -1
         if chosen:
-            self.run.say(
-                f"best.pt has the best mIoU against the masks of {scored}: more than image-level "
-                "labels. last.pt uses none."
-            )
-        name = "best.pt" if chosen else "last.pt"
+            self.run.say(f"{chosen_by} last.pt was chosen by no mask.")
+        name = "best.pt" if chosen and take_best else "last.pt"
         self.run.say(f"next: python {next_script} --checkpoint {self.run.folder / name}")
 
     def _best_so_far(self) -> float:

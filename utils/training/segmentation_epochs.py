@@ -87,7 +87,11 @@ class SegmentationEpochs:
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
         count = 0 if self.scored is None else len(self.scored.ids)
-        self.kept.say_which(f"{count} photographs of val", "evaluator_seg.py")
+        chosen_by = (
+            f"best.pt has the best mIoU on {count} photographs of val, so that a number on val "
+            "would be too high."
+        )
+        self.kept.say_which(chosen_by, "evaluator_seg.py", take_best=False)
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:
