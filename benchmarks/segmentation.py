@@ -20,8 +20,7 @@ from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
 from utils.inference.folding import fold
 from utils.runs.devices import keep_freed_memory, parallel
-from utils.training.losses import losses_of
-from utils.training.segmentation import SegmentationLoss, inputs
+from utils.training.segmentation import SummedLoss, losses_of
 
 
 class Workload:
@@ -42,9 +41,9 @@ class Workload:
         self.way, self.device = way, torch.device(device)
         self.learner = DeepLab(build_trunk(backbone), 21)
         self.learner.trunk.freeze_statistics()
-        loss = SegmentationLoss(self.learner, way.amp)
+        loss = SummedLoss(self.learner, way.amp)
         self.model = way.arranged(parallel(loss, self.device).train())
-        self.objective = losses_of(self.model, loss.names, inputs)
+        self.objective = losses_of(self.model, loss.names)
         pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
         labels = torch.randint(0, 21, (batch, side, side), dtype=torch.uint8)
         self.batch = {"image": pixels.to(self.device), "mask": labels.to(self.device)}

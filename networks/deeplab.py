@@ -130,19 +130,41 @@ def bilinear(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def segmentation_loss(
-    outputs: Sequence[Tensor],
-    labels: Tensor,
-    total: Callable[[Tensor], Tensor] = lambda x: x,
-) -> tuple[Tensor, ...]:
+def cross_entropy_sums(outputs: Sequence[Tensor], labels: Tensor) -> Tensor:
+    """The sums of which the cross entropies of several maps of logits are made, map by map.
+
+    What parts of a batch give adds up to what the whole gives, wherever the parts are.
+
+    Args:
+        outputs: of a DeepLab in training mode, n maps of logits (B, C, h, w).
+        labels: class indices (B, H, W); 255 does not count. Resized by nearest neighbour, pixel
+            centres aligned.
+
+    Returns:
+        (2, n): cross entropies summed over the pixels that count, and the numbers of these pixels.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    found = []
+    for logits in outputs:
+        if labels.ndim != 3 or logits.ndim != 4 or len(labels) != len(logits):
+            shapes = f"labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}"
+            raise ValueError(shapes)
+        resized = F.interpolate(
+            labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact"
+        )
+        target = resized[:, 0].long()
+        summed = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+        found.append(torch.stack([summed, (target != IGNORED).sum().to(summed.dtype)]))
+    return torch.stack(found, 1)
+
+
+def segmentation_loss(outputs: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, ...]:
     """The sum of the cross entropies of several maps of logits, each at its own size.
 
     Args:
-        outputs: of a DeepLab in training mode, maps of logits (B, C, h, w).
-        labels: class indices (B, H, W); 255 does not count. Resized by nearest neighbour, pixel
-            centres aligned.
-        total: the sum of a scalar over all parts of a batch, where these are elsewhere: a part's
-            loss is then its share of the batch's.
+        outputs, labels: as `cross_entropy_sums` takes them.
 
     Returns:
         (total, one scalar for each map). A map is averaged over its counting pixels; one without
@@ -151,15 +173,6 @@ def segmentation_loss(
     Raises:
         ValueError: the shapes do not fit.
     """
-    terms = [_cross_entropy(logits, labels, total) for logits in outputs]
-    return sum(terms), *terms
-
-
-def _cross_entropy(logits: Tensor, labels: Tensor, total: Callable[[Tensor], Tensor]) -> Tensor:
-    if labels.ndim != 3 or logits.ndim != 4 or len(labels) != len(logits):
-        raise ValueError(f"labels {tuple(labels.shape)} do not fit logits {tuple(logits.shape)}")
-    resized = F.interpolate(labels[:, None].float(), size=logits.shape[2:], mode="nearest-exact")
-    target = resized[:, 0].long()
-    summed = F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
-    amount = total((target != IGNORED).sum())
-    return summed / amount.where(amount > 0, 1)
+    sums, counts = cross_entropy_sums(outputs, labels)
+    terms = sums / counts.clamp(min=1)
+    return terms.sum(), *terms

@@ -4,4 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 install requirements.txt
 install requirements-dev.txt
 install requirements-optional.txt || echo "not all optional packages: their tests are skipped"
+# Without a GPU, the tests of its paths (tests/gpu) take them on the CPU.
+has_gpu='import sys, torch; sys.exit(not torch.cuda.is_available())'
+"$venv/bin/python" -c "$has_gpu" || export MSA_GPU_TEST_DEVICE="${MSA_GPU_TEST_DEVICE:-cpu}"
 "$venv/bin/python" -m pytest "$@"

@@ -268,12 +268,14 @@ def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
 @pytest.mark.slow
 def test_refined_and_exported(trained, scenes, tmp_path):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
-    result = evaluate(
-        trained,
-        tmp_path,
-        f"--dataset custom --root {scenes} --split val --thresholds 0.2 0.6 --crf "
-        f"--crf_workers 1 --export_deeplab {tmp_path}/tree",
+    arguments = (
+        f"--dataset custom --root {scenes} --split val --thresholds 0.2 0.6 --crf --crf_workers 1"
     )
+    evaluate(trained, tmp_path, arguments)
+    # Asked for later, the export needs no inference.
+    before = (tmp_path / "eval_image/result.json").stat().st_mtime_ns
+    result = evaluate(trained, tmp_path, f"{arguments} --export_deeplab {tmp_path}/tree")
+    assert (tmp_path / "eval_image/result.json").stat().st_mtime_ns == before
     assert len(result["thresholds"]) == len(result["crf"]["thresholds"]) == 2
     mious = {"pseudo_labels": result["best"], "pseudo_labels_crf": result["crf"]["best"]}
     folder = max(mious, key=lambda name: mious[name]["miou"])
@@ -459,6 +461,7 @@ def test_help(script, capsys):
         call(script, "--help")
     out = capsys.readouterr().out
     assert stop.value.code == 0 and "docs/method.md" in out and "(default: " in out
+    assert re.search(r"--seed N\s[^-]*\(default: 0\)", out)  # 0 is a default too
 
 
 def test_a_batch_can_be_split_as_data_parallel_splits_it():

@@ -4,8 +4,10 @@ import json
 import os
 import shutil
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,16 +15,20 @@ import torch
 
 from datasets.demo import generate
 from datasets.files import InputError, read_label_map, write_label_map
-from datasets.loading import SegmentationCrops
+from datasets.loading import Plan, SegmentationCrops
 from datasets.palette import voc_palette
 from datasets.prepare import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
+from networks.deeplab import DeepLab
+from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
-from utils.training.segmentation import best_labels
+from utils.runs import devices
+from utils.runs.best_labels import best_labels
+from utils.training.segmentation import SummedLoss, losses_of, require_normalisable
 
 SMALL = (
     "--device cpu --workers 0 --steps 4 --score_every 2 --batch 4 --accumulate 2 --crop 48 "
@@ -70,6 +76,56 @@ def test_what_a_training_writes(whole):
     assert f"next: python evaluator_seg.py --checkpoint {whole}/last.pt" in log
     network = open_deeplab(whole / "best.pt")
     assert network(torch.zeros(1, 3, 40, 50)).shape[2:] == (3, 4)
+
+
+def test_photographs_that_are_learnt_choose_nothing(scenes, tmp_path):
+    call("train_seg.py", arguments(scenes, tmp_path).replace("--split train", "--split val"))
+    assert "photographs of custom val," in (tmp_path / "seg/log.txt").read_text()
+    assert not (tmp_path / "seg/best.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "gpus", "fits"),
+    [(10, 2, 1, True), (2, 2, 1, False), (3, 2, 1, False), (10, 2, 4, False), (16, 2, 4, True)],
+)
+def test_the_head_of_v3_needs_two_images_in_each_part(monkeypatch, batch, accumulate, gpus, fits):
+    monkeypatch.setattr(devices, "gpu_indices", lambda _: list(range(gpus)))
+    plan, device = Plan(images=20, batch=batch, epochs=1), torch.device("cuda")
+    settings = SimpleNamespace(head="v3", accumulate=accumulate)
+    with nullcontext() if fits else pytest.raises(InputError, match="--head v3: .*--batch"):
+        require_normalisable(settings, plan, device)
+    require_normalisable(SimpleNamespace(head="v2", accumulate=accumulate), plan, device)
+
+
+class Split(torch.nn.Module):
+    """As DataParallel does on two GPUs: halves of a batch, results one after the other."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        halves = zip(*(given.chunk(2) for given in inputs), strict=True)
+        return torch.cat([self.module(*half) for half in halves])
+
+
+def test_several_gpus_make_the_loss_of_one():
+    torch.manual_seed(0)
+    loss = SummedLoss(DeepLab(build_trunk("resnet18"), 3))
+    torch.nn.init.normal_(loss.network.head.branches[0].weight, std=0.05)
+    loss.network.trunk.freeze_statistics()
+    batch = {"image": torch.randint(0, 256, (4, 48, 48, 3), dtype=torch.uint8)}
+    batch["mask"] = torch.randint(0, 3, (4, 48, 48), dtype=torch.uint8)
+    batch["mask"][:2, 5:] = 255  # a mean of the halves' means would be another
+    found = []
+    for model in (loss, Split(loss)):
+        loss.zero_grad()
+        losses = losses_of(model, loss.names)(batch)
+        losses["loss"].backward()
+        gradient = torch.cat([p.grad.flatten() for p in loss.parameters() if p.requires_grad])
+        found.append((torch.stack([*losses.values()]).detach(), gradient))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    assert list(losses) == list(loss.names) and found[0][1].abs().max() > 1e-3
 
 
 def test_resumed_bit_for_bit(scenes, whole, tmp_path, monkeypatch):

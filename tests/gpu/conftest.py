@@ -22,11 +22,18 @@ def device():
 
 
 @pytest.fixture(autouse=True)
-def exact(monkeypatch):
+def exact():
     """No TF32, and algorithms that give the same result every time."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    wanted = ((matmul, "allow_tf32", False), (cudnn, "allow_tf32", False))
+    wanted += ((cudnn, "deterministic", True),)
+    before = [getattr(place, name) for place, name, _ in wanted]
+    for place, name, value in wanted:
+        setattr(place, name, value)
+    yield
+    # By hand: pytest's monkeypatch would delete attributes that an object computes.
+    for (place, name, _), value in zip(wanted, before, strict=True):
+        setattr(place, name, value)
 
 
 @pytest.fixture

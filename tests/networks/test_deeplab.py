@@ -6,7 +6,15 @@ import torch
 from torch import nn
 
 from networks.backbone import build_backbone
-from networks.deeplab import ASPP, IGNORED, DeepLab, bilinear, rescale, segmentation_loss
+from networks.deeplab import (
+    ASPP,
+    IGNORED,
+    DeepLab,
+    bilinear,
+    cross_entropy_sums,
+    rescale,
+    segmentation_loss,
+)
 from networks.dilated import build_trunk
 from tests.utils.inference.test_folding import lived
 from utils.inference.folding import fold
@@ -76,17 +84,18 @@ def test_gradients_of_the_loss():
     assert torch.autograd.gradcheck(lambda *given: segmentation_loss(given, labels)[0], outputs)
 
 
-def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole():
-    """As several processes share one: each divides by the pixels that count in all of them."""
+def test_parts_of_a_batch_add_up_to_the_whole():
+    """As several devices or processes share one."""
     labels = some_labels()
     labels[0, :30] = 255  # so that the mean of the parts' means would be another
-    logits = maps([labels.shape[1:]])[0]
-    count = (labels != 255).sum()
+    outputs = maps(SIZES)
     parts = [
-        segmentation_loss([logits[i : i + 1]], labels[i : i + 1], lambda _: count)[0]
+        cross_entropy_sums([logits[i : i + 1] for logits in outputs], labels[i : i + 1])
         for i in range(2)
     ]
-    torch.testing.assert_close(sum(parts), segmentation_loss([logits], labels)[0])
+    assert parts[0][1, 0] != parts[1][1, 0]
+    sums, counts = sum(parts)
+    torch.testing.assert_close(sums / counts, torch.stack(segmentation_loss(outputs, labels)[1:]))
 
 
 def test_a_map_without_a_counting_pixel_contributes_nothing():

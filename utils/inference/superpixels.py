@@ -12,10 +12,11 @@ from utils.inference.cams import resize, round_up
 
 @torch.no_grad()
 def superpixels(image: Tensor, scn: nn.Module) -> np.ndarray:
-    """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W) on the network's device."""
+    """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W), whatever device it is on."""
     height, width = image.shape[1:]
     full = (round_up(height), round_up(width))
-    ids = hard_labels(scn(resize(normalise(image)[None], full)))[0].cpu().numpy().astype(np.int32)
+    images = normalise(_beside(scn, image))[None]
+    ids = hard_labels(scn(resize(images, full)))[0].cpu().numpy().astype(np.int32)
     return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
@@ -26,6 +27,12 @@ def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
     Returns:
         (H, W, 3) uint8.
     """
+    image = _beside(scn, image)
     q = scn(normalise(image)[None])
     means = upsample(pool(image[None].to(q.dtype), q), q)[0]
     return means.round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _beside(scn: nn.Module, image: Tensor) -> Tensor:
+    """An image on the network's device."""
+    return image.to(next(scn.parameters()).device)

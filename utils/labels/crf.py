@@ -17,7 +17,7 @@ from datasets.palette import voc_palette
 from datasets.workers import end_with_parent
 from utils.inference.collection_cams import Inferred
 from utils.labels.pseudo_labels import label_path, without
-from utils.runs import options
+from utils.runs import distributed, options
 from utils.scores.confusion import confusion_matrix
 
 
@@ -71,7 +71,10 @@ def add_crf_options(
         help=f"refine the {what} too, into {folder}/, scored beside the others",
     )
     group.add_argument(
-        "--crf_workers", type=options.count, default=os.cpu_count() or 1, help="processes"
+        "--crf_workers",
+        type=options.count,
+        default=max(1, (os.cpu_count() or 1) // distributed.local_processes()),
+        help="processes that refine; under torchrun, of each of its processes",
     )
     for constant in fields(CrfConstants):
         if constant.name not in leave_out:

@@ -30,6 +30,7 @@ from utils.labels.photographs import KnownClasses, fingerprints, open_photograph
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
+from utils.runs.best_labels import best_labels
 from utils.runs.run import Run
 from utils.scores.tables import score_table, table_in
 
@@ -74,6 +75,10 @@ def evaluate(settings: EvaluationSettings) -> None:
 
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
     journal.carry_out(settings.run, device, fingerprints(photographs, networks), work, tables_in)
+    if settings.export_deeplab is not None and distributed.is_first():
+        labels = best_labels(settings.run.folder)
+        pairs = export_deeplab.export(settings.export_deeplab, photographs, labels)
+        print(f"for deeplab-pytorch: {pairs}")
 
 
 def tables_in(found: dict) -> str:
@@ -206,11 +211,6 @@ def finish(
         result = about | found
     result["best_labels"] = f"{folder}/{threshold:g}"
     draw(run, settings, photographs, trained, outcome, result, folder, threshold)
-    if settings.export_deeplab is not None:
-        pairs = export_deeplab.export(
-            settings.export_deeplab, photographs, run.folder / folder, threshold
-        )
-        run.say(f"for deeplab-pytorch: {pairs}")
     # Written last: with it the evaluation counts as finished.
     write_json(run.folder / journal.RESULT, result)
     run.say(f"pseudo labels: {run.folder / result['best_labels']}")

@@ -6,7 +6,6 @@ DIR/VOC2012/ImageSets/SegmentationAug/train_aug.txt
     lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`
 """
 
-import shutil
 from pathlib import Path
 
 import cv2
@@ -20,7 +19,6 @@ from datasets.files import (
     write_bytes,
     write_text,
 )
-from utils.labels.pseudo_labels import label_path
 
 
 def check(folder: Path, collection: Collection) -> None:
@@ -42,14 +40,13 @@ def check(folder: Path, collection: Collection) -> None:
         raise InputError(f"--export_deeplab {folder}: {error.strerror or error}") from error
 
 
-def export(folder: Path, collection: Collection, labels: Path, threshold: float) -> Path:
+def export(folder: Path, collection: Collection, labels: Path) -> Path:
     """Write the tree.
 
     Args:
         folder: DIR.
         collection: the photographs; those without a label are left out.
-        labels: holds `<threshold>/<id>.png`.
-        threshold: whose pseudo labels are exported.
+        labels: holds `<id>.png`.
 
     Returns:
         The list of training pairs.
@@ -57,11 +54,12 @@ def export(folder: Path, collection: Collection, labels: Path, threshold: float)
     root = folder / "VOC2012"
     lines = []
     for identifier in collection.ids:
-        if not label_path(labels, threshold, identifier).is_file():  # skipped by the evaluation
+        made = labels / f"{identifier}.png"
+        if not made.is_file():  # skipped by the evaluation
             continue
         image, label = f"/JPEGImages/{identifier}.jpg", f"/SegmentationClassAug/{identifier}.png"
         _link(collection.images[identifier], root / image[1:])
-        write_bytes(root / label[1:], read_bytes(label_path(labels, threshold, identifier)))
+        write_bytes(root / label[1:], read_bytes(made))
         lines.append(f"{image} {label}")
     path = root / "ImageSets" / "SegmentationAug" / "train_aug.txt"
     write_text(path, "\n".join(lines) + "\n")
@@ -86,6 +84,6 @@ def _link(photograph: Path, link: Path) -> None:
         try:
             link.symlink_to(photograph.resolve())
         except OSError:
-            shutil.copyfile(photograph, link)
+            write_bytes(link, read_bytes(photograph))
     except OSError as error:
         raise InputError(f"cannot write {link}: {error.strerror or error}") from error

@@ -161,7 +161,7 @@ def infer_and_write(
         ):
             count += 1
             if gallery.lacks(found.id):
-                ids = superpixels(found.image.to(device), scn)
+                ids = superpixels(found.image, scn)
                 labeller.writer.submit(gallery.add, found, ids)
             if found.id not in done:
                 labeller.take(found)

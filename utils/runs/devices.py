@@ -37,8 +37,9 @@ def choose(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise InputError(f"--device {name}: this machine shows {count} CUDA GPUs; try cpu")
-        if distributed.processes() > 1:
-            torch.cuda.set_device(device)  # what NCCL takes
+        if device.index is not None:
+            # What NCCL takes, and the thread that pins memory: it would go to the first GPU.
+            torch.cuda.set_device(device)
     return device
 
 

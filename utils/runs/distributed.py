@@ -43,6 +43,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
 
 
+def local_processes() -> int:
+    """How many processes of the run are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
+
+
 def processes() -> int:
     """How many processes make up the run."""
     return dist.get_world_size() if joined() else 1
@@ -130,7 +135,7 @@ def maximum(*values: int) -> list[int]:
 
 
 def total(value: Tensor) -> Tensor:
-    """The sum of a tensor over all processes; without gradient."""
+    """The sum of a tensor over all processes, without gradient; of one process, the tensor."""
     if processes() > 1:
         value = value.detach().clone()
         dist.all_reduce(value)

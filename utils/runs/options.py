@@ -25,7 +25,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def _get_help_string(self, action: argparse.Action) -> str:
         told = "(default:" in (action.help or "")
-        shown = action.default not in (None, "", (), False, argparse.SUPPRESS) and not told
+        without = action.default is False or action.default in (None, "", (), argparse.SUPPRESS)
+        shown = not without and not told
         return f"{action.help or ''}{' (default: %(default)s)' if shown else ''}"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:

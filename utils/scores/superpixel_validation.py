@@ -33,15 +33,13 @@ def filled(mask: np.ndarray) -> np.ndarray:
 def validate_superpixels(
     collection: Collection,
     scn: nn.Module,
-    device: torch.device,
     left_out: Callable[[str], None],
 ) -> dict[str, float]:
     """Means over the photographs of a collection, all with masks; empty if there are none.
 
     Args:
         collection: photographs.
-        scn: the superpixel network on the device, in evaluation mode.
-        device: of the network.
+        scn: the superpixel network, in evaluation mode.
         left_out: told why a photograph is left out whose files cannot be read: masks have no part
             in the training, so they do not end it.
 
@@ -56,7 +54,7 @@ def validate_superpixels(
         except InputError as error:
             left_out(str(error))
             continue
-        ids = superpixels(torch.from_numpy(image).permute(2, 0, 1).to(device), scn)
+        ids = superpixels(torch.from_numpy(image).permute(2, 0, 1), scn)
         ids, truth = connected(ids, SMALLEST), filled(mask)
         scores = (asa(ids, truth), boundary_recall(ids, truth), undersegmentation_error(ids, truth))
         found.append((*scores, len(np.unique(ids))))

@@ -206,8 +206,11 @@ def loss_of_frequencies(labels: Sequence[np.ndarray]) -> float:
 
 
 def stands_still(loss: float, idle: float) -> list[str]:
-    """What to say, if anything, of a classification loss half way through a training."""
-    if loss < IDLE * idle:
+    """What to say, if anything, of a classification loss half way through a training.
+
+    Where every photograph has the same classes, `idle` is 0, and there is nothing to learn.
+    """
+    if loss < IDLE * idle or idle == 0:
         return []
     return [
         f"nothing has been learnt so far: the classification loss, {loss:.3g}, is about that of "

@@ -1,6 +1,6 @@
 """The optimisers of the training stages and their learning rate schedule.
 
-docs/method.md, sections 1 and 2.
+docs/method.md, sections 1, 2 and 5.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
 """Step 6, the recipe of the segmentation network. docs/method.md, section 5."""
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,19 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from datasets.collection import Collection, with_masks
-from datasets.files import InputError, read_json
-from datasets.loading import SegmentationCrops
-from networks.deeplab import DeepLab, segmentation_loss
+from datasets.files import InputError
+from datasets.loading import Plan, SegmentationCrops
+from networks.deeplab import DeepLab, cross_entropy_sums
 from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
 from utils.checkpoints import built, fetched, load_trunk, trunk_kind
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
+from utils.runs.best_labels import best_labels
 from utils.runs.data import open_split
 from utils.runs.run import Run
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import losses_of
+from utils.training.losses import Losses
 from utils.training.optimisers import segmentation_groups, sgd
 from utils.training.segmentation_epochs import SegmentationEpochs, photographs_to_score
 from utils.training.segmentation_options import MASKS, SegmentationSettings
@@ -49,6 +51,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
     with state.open_run(device) as run:
         epochs = settings.steps // settings.score_every
         plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)
+        require_normalisable(settings, plan, device)
         run.say(
             f"training on {plan.images} photographs of {labelled.name} {labelled.split}, labels "
             f"from {labels}, {plan.steps} steps of {plan.batch} crops, scored every "
@@ -63,7 +66,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
             settings.run.seed,
             settings.run.skip_bad,
         )
-        loss = SegmentationLoss(network, settings.amp)
+        loss = SummedLoss(network, settings.amp)
         model = devices.parallel_training(loss, device)
         groups = segmentation_groups(network, settings.lr, settings.weight_decay)
         optimizer = sgd(groups, settings.momentum)
@@ -72,7 +75,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         stage = Stage(
             model,
             network,
-            losses_of(model, loss.names, inputs),
+            losses_of(model, loss.names),
             optimizer,
             kept.after_epoch,
             power=settings.power,
@@ -86,8 +89,25 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         kept.say_which()
 
 
-class SegmentationLoss(nn.Module):
-    """The network and its loss as one module, so that DataParallel splits both.
+def require_normalisable(settings: SegmentationSettings, plan: Plan, device: torch.device) -> None:
+    """Refuse parts of a batch over which the head of DeepLab-V3 cannot normalise.
+
+    Raises:
+        InputError: a part holds one image.
+    """
+    sizes = [plan.batch // distributed.processes()]
+    for parts in (settings.accumulate, max(1, len(devices.gpu_indices(device)))):
+        sizes = [len(part) for size in sizes for part in torch.empty(size).chunk(parts)]
+    if settings.head == "v3" and min(sizes) < 2:
+        raise InputError(
+            f"--head v3: normalises over the images of a part, and parts of these batches of "
+            f"{plan.batch} hold a single one; give a larger --batch or a smaller --accumulate, or "
+            "more photographs"
+        )
+
+
+class SummedLoss(nn.Module):
+    """The network and the sums of its loss as one module, so that DataParallel splits both.
 
     Args:
         network: learns.
@@ -104,16 +124,31 @@ class SegmentationLoss(nn.Module):
         self.names = ("loss", *each, "maximum") if len(each) > 1 else ("loss", *each)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Normalised images (B, 3, H, W), labels (B, H, W) -> (1, n): the losses, times B."""
+        """Normalised images (B, 3, H, W), labels (B, H, W) -> (1, 2, n): sums and pixels."""
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.amp):
             outputs = self.network(images)
-        losses = torch.stack(segmentation_loss(outputs, labels, total=distributed.total))
+        return cross_entropy_sums(outputs, labels)[None]
+
+
+def losses_of(model: nn.Module, names: Sequence[str]) -> Callable[[dict[str, Tensor]], Losses]:
+    """The losses of a batch by name.
+
+    Args:
+        model: a SummedLoss, perhaps split over devices or one of several processes.
+        names: of its losses.
+    """
+
+    def losses(batch: dict[str, Tensor]) -> Losses:
+        sums, counts = model(*inputs(batch)).sum(0)
         # Gradients and losses of several processes are averaged, the parts of this loss add up.
-        return losses[None] * len(images) * distributed.processes()
+        each = sums / distributed.total(counts).clamp(min=1) * distributed.processes()
+        return dict(zip(names, (each.sum(), *each), strict=True))
+
+    return losses
 
 
 def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What a SegmentationLoss takes of a batch: normalised images and labels."""
+    """What a SummedLoss takes of a batch: normalised images and labels."""
     return normalise(channels_first(batch["image"])), batch["mask"].long()
 
 
@@ -148,24 +183,6 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
             "evaluate that split, or name another with --pseudo_labels"
         )
     return labelled, words
-
-
-def best_labels(folder: Path) -> Path:
-    """The folder of an evaluation's best pseudo labels, as its result.json says.
-
-    Raises:
-        InputError: it holds no finished evaluation.
-    """
-    if not (folder / "result.json").is_file():
-        raise InputError(
-            f"{folder}: holds no finished evaluation; run evaluator_cls_image.py on the training "
-            "split, or name labels with --labels_from RUN or --pseudo_labels DIR"
-        )
-    found = read_json(folder / "result.json")
-    name = found.get("best_labels") if isinstance(found, dict) else None
-    if not isinstance(name, str):
-        raise InputError(f"{folder}: its result.json is not what an evaluator wrote; run it again")
-    return folder / name
 
 
 def say_what_is_missing(run: Run, photographs: Collection, labelled: Collection) -> None:

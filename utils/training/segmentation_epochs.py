@@ -95,8 +95,8 @@ class SegmentationEpochs:
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:
-    """Photographs of val with masks, evenly spread; None if there are none."""
-    if not settings.score_images:
+    """Photographs of val with masks, evenly spread; None if there are none, or val is learnt."""
+    if settings.data.split == "val" or not settings.score_images:
         return None
     without = "nothing is scored while training"
     val = open_if_there(replace(settings.data, split="val"), run, without)

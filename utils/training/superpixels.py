@@ -138,7 +138,7 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
             settings.run.skip_bad,
         )
         optimizer = torch.optim.Adam(trainable(scn), lr=schedule.lr, betas=(0.9, 0.999))
-        kept = SuperpixelEpochs(run, settings, scn, photographs, crops, device)
+        kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
         objective = losses_of(network, TERMS[settings.objective], inputs)
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.power)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
@@ -198,7 +198,6 @@ class SuperpixelEpochs:
         scn: the network that learns.
         photographs: those with masks are scored.
         crops: the first of the first epoch is shown.
-        device: of the network.
 
     Raises:
         InputError: the first photograph cannot be read.
@@ -211,9 +210,8 @@ class SuperpixelEpochs:
         scn: SuperpixelNet,
         photographs: Collection,
         crops: TrainingCrops,
-        device: torch.device,
     ) -> None:
-        self.run, self.scn, self.device = run, scn, device
+        self.run, self.scn = run, scn
         self.epochs, self.dataset = settings.schedule.epochs, photographs.name
         masked = evenly_spread(with_masks(photographs), settings.score_images)
         self.masked = photographs.subset(masked)
@@ -228,10 +226,10 @@ class SuperpixelEpochs:
         if not is_first():
             return
         scn = self.scn.eval()
-        scores = validate_superpixels(self.masked, scn, self.device, self._left_out)
+        scores = validate_superpixels(self.masked, scn, self._left_out)
         self.run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
         self.run.say(f"epoch {epoch + 1}/{self.epochs}: {shown({**losses, **scores})}")
-        image = self.sample.permute(2, 0, 1).to(self.device)
+        image = self.sample.permute(2, 0, 1)
         outlined = with_boundaries(self.sample.numpy(), superpixels(image, scn))
         pictures = np.hstack([outlined, reconstruction(image, scn)])
         self.run.picture("superpixels", pictures, epoch)

@@ -7,7 +7,6 @@ from datasets.collection import Collection
 from datasets.files import InputError, write_label_map
 from datasets.palette import voc_palette
 from utils.labels.export_deeplab import check, export
-from utils.labels.pseudo_labels import label_path
 
 
 def collection_of(folder, ids):
@@ -16,7 +15,7 @@ def collection_of(folder, ids):
         images[name] = folder / "photos" / f"{name}.{'jpg' if i else 'png'}"
         images[name].parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 10), (i, 0, 0)).save(images[name])
-        path = label_path(folder / "labels", 0.25, name)
+        path = folder / "labels" / f"{name}.png"
         write_label_map(path, np.full((10, 20), i, np.uint8), voc_palette())
     return Collection("custom", "train", ("cat",), tuple(ids), images, {})
 
@@ -25,7 +24,7 @@ def test_deeplab_pytorch_reads_the_tree(tmp_path):
     """The lines by which its VOCAug data set finds and opens files."""
     collection = collection_of(tmp_path, ["2007_000032", "b"])
     for _ in range(2):  # again over an older export
-        export(tmp_path / "out", collection, tmp_path / "labels", 0.25)
+        export(tmp_path / "out", collection, tmp_path / "labels")
     root = tmp_path / "out" / "VOC2012"
     lines = (root / "ImageSets/SegmentationAug/train_aug.txt").read_text().splitlines()
     assert lines[0] == "/JPEGImages/2007_000032.jpg /SegmentationClassAug/2007_000032.png"
@@ -55,5 +54,5 @@ def test_photographs_that_opencv_would_turn(tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (20, 10)).save(collection.images["b"], exif=exif)
     assert cv2.imread(str(collection.images["b"])).shape == (20, 10, 3)
-    export(tmp_path / "out", collection, tmp_path / "labels", 0.25)
+    export(tmp_path / "out", collection, tmp_path / "labels")
     assert cv2.imread(str(tmp_path / "out/VOC2012/JPEGImages/b.jpg")).shape == (10, 20, 3)

@@ -48,6 +48,10 @@ def test_contact_sheet():
 
 def test_labelled_sheet_of_a_photograph_without_class_or_mask():
     class Grid(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
         def forward(self, images):
             q = images.new_zeros(len(images), 9, *images.shape[2:])
             q[:, 4] = 1

@@ -46,6 +46,10 @@ def test_superpixels_of_a_grid(halves):
     """A network that always says "the cell in the middle" has a border between the halves."""
 
     class Grid(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
         def forward(self, images):
             q = images.new_zeros(len(images), 9, *images.shape[2:])
             q[:, 4] = 1
@@ -54,14 +58,14 @@ def test_superpixels_of_a_grid(halves):
     chosen = halves.subset(evenly_spread(with_masks(halves), 3))
     assert chosen.ids == ("p0", "p2", "p3")
     left_out = []
-    found = validate_superpixels(chosen, Grid(), torch.device("cpu"), left_out.append)
+    found = validate_superpixels(chosen, Grid(), left_out.append)
     assert found == {
         "asa": 1.0, "boundary_recall": 1.0, "undersegmentation_error": 0.0, "superpixels": 12.0,
     }  # fmt: skip
     Path(halves.images["p0"]).write_bytes(b"")
-    again = validate_superpixels(chosen, Grid(), torch.device("cpu"), left_out.append)
+    again = validate_superpixels(chosen, Grid(), left_out.append)
     assert again["asa"] == 1.0 and len(left_out) == 1 and "p0.png" in left_out[0]
-    nothing = validate_superpixels(chosen.subset([]), Grid(), torch.device("cpu"), left_out.append)
+    nothing = validate_superpixels(chosen.subset([]), Grid(), left_out.append)
     assert nothing == {}
     image = torch.zeros(3, 32, 48, dtype=torch.uint8)
     image[:, :, 20:] = 90
@@ -73,5 +77,5 @@ def test_superpixels_of_a_grid(halves):
 
 def test_a_drawn_network_is_scored_too(halves):
     network = SuperpixelNet().eval()
-    found = validate_superpixels(halves.subset(["p0"]), network, torch.device("cpu"), print)
+    found = validate_superpixels(halves.subset(["p0"]), network, print)
     assert 0.4 < found["asa"] <= 1 and found["superpixels"] >= 1

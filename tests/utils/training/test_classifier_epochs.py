@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -65,6 +66,11 @@ def test_what_is_said_of_a_loss(loss, said):
     notes = stands_still(loss, 0.2536)
     assert len(notes) == said
     assert all("0.254" in note and "docs/backbones.md" in note for note in notes)
+
+
+def test_where_there_is_nothing_to_learn():
+    """Every photograph shows the one class that there is."""
+    assert loss_of_frequencies([np.ones(1)] * 4) == 0 and stands_still(1e-6, 0.0) == []
 
 
 @pytest.fixture(scope="module")
