@@ -160,10 +160,16 @@ def shown(found: Interval | None, form: str, seeds: str, equal: float | None = N
     """A cell: bold where the interval excludes that both are equal; with the number of seeds."""
     if found is None:
         return ""
-    value, low, high = (form.format(x) for x in (found.value, found.low, found.high))
+    value, low, high = (rounded(x, form) for x in (found.value, found.low, found.high))
     if equal is not None and found.excludes(equal):
         value = f"**{value}**"
     return f"{value} ({low} to {high}){seeds}"
+
+
+def rounded(value: float, form: str) -> str:
+    """A number as `form` shows it, without "-0.0"."""
+    text = form.format(value)
+    return text if float(text) else form.format(0.0)
 
 
 REFERENCE = "plain CAM, bilinear"

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.bootstrap import Interval
 from benchmarks.counts import Counts
-from benchmarks.evidence import Budget, figure, numbers_in, tables
+from benchmarks.evidence import Budget, figure, numbers_in, shown, tables
 from datasets.files import InputError
 
 PLAIN, SUPERPIXELS, AP = "bilinear", "superpixels", "superpixels, AP gamma 0.6"
@@ -97,3 +98,9 @@ def test_the_figure_is_small_and_says_what_it_shows(budgets):
     assert numbers_in(png) == numbers_in(figure(budgets))
     other = figure([budgets[0], Budget(results(900, 0.4), "long")])
     assert numbers_in(png) != numbers_in(other)
+
+
+def test_nothing_is_shown_as_less_than_nothing():
+    found = Interval(-0.02, -1.26, 0.02)
+    assert shown(found, "{:+.1f}", ", 5 seeds", 0) == "+0.0 (-1.3 to +0.0), 5 seeds"
+    assert shown(Interval(1.5, 1.2, 2.0), "{:.2f}", "", 1) == "**1.50** (1.20 to 2.00)"
