@@ -3,33 +3,18 @@ import pytest
 import torch
 
 from networks.superpixel import SuperpixelNet
+from tests.middle_cell import MiddleCell
 from utils.inference.superpixels import reconstruction, superpixels
 
 
-class Elsewhere(torch.nn.Module):
-    """A network on another device than the photograph: the "meta" device stands in for a GPU.
-
-    It says "the cell in the middle" everywhere, and that on the CPU, where it can be looked at.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1, device="meta"))
-
-    def forward(self, images):
-        assert images.device.type == "meta"
-        q = torch.zeros(len(images), 9, *images.shape[2:])
-        q[:, 4] = 1
-        return q
-
-
 def test_photographs_are_taken_to_the_network():
-    image = torch.zeros(3, 40, 50, dtype=torch.uint8)
-    found = superpixels(image, Elsewhere())
+    """The "meta" device stands in for a GPU."""
+    image, network = torch.zeros(3, 40, 50, dtype=torch.uint8), MiddleCell("meta")
+    found = superpixels(image, network)
     assert found.shape == (40, 50) and found.dtype == np.int32
     assert len(np.unique(found)) == 3 * 4  # cells of 48 x 64 pixels, stretched
     with pytest.raises(RuntimeError, match="meta"):  # its mean colours are on no real device
-        reconstruction(image[:, :32, :48], Elsewhere())
+        reconstruction(image[:, :32, :48], network)
 
 
 def test_sides_need_not_be_multiples_of_16():

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from datasets.palette import voc_palette
+from tests.middle_cell import MiddleCell
 from utils.inference.collection_cams import Inferred
 from utils.pictures.contact_sheet import GAP, TILE, contact_sheet, labelled_sheet
 from utils.pictures.drawing import BOUNDARY, boundary_layer, caption, heat, with_boundaries
@@ -47,21 +48,11 @@ def test_contact_sheet():
 
 
 def test_labelled_sheet_of_a_photograph_without_class_or_mask():
-    class Grid(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.place = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, images):
-            q = images.new_zeros(len(images), 9, *images.shape[2:])
-            q[:, 4] = 1
-            return q
-
     image = torch.from_numpy(GREY).permute(2, 0, 1)
     nothing = np.zeros((0, 32, 48), np.float32)
     found = Inferred("x", image, np.zeros(0, int), nothing, np.zeros(2), None)
     labels = np.full((32, 48), 1, np.uint8)
-    sheet = labelled_sheet([found], Grid(), lambda _: labels, "labels", ("cat", "dog"))
+    sheet = labelled_sheet([found], MiddleCell(), lambda _: labels, "labels", ("cat", "dog"))
     tiles = [sheet[24 + TILE // 2, i * (TILE + GAP) + TILE // 2] for i in range(5)]
     assert tiles[0].tolist() == [90] * 3 and tiles[4].tolist() == [235] * 3
     expected = 0.35 * 90 + 0.65 * voc_palette()[1]

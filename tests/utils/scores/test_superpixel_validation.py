@@ -7,6 +7,7 @@ from PIL import Image
 
 from datasets.collection import Collection, evenly_spread, with_masks
 from networks.superpixel import SuperpixelNet
+from tests.middle_cell import MiddleCell
 from utils.inference.superpixels import reconstruction
 from utils.scores.superpixel_validation import filled, validate_superpixels
 
@@ -45,31 +46,21 @@ def halves(tmp_path):
 def test_superpixels_of_a_grid(halves):
     """A network that always says "the cell in the middle" has a border between the halves."""
 
-    class Grid(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.place = torch.nn.Parameter(torch.zeros(1))
-
-        def forward(self, images):
-            q = images.new_zeros(len(images), 9, *images.shape[2:])
-            q[:, 4] = 1
-            return q
-
     chosen = halves.subset(evenly_spread(with_masks(halves), 3))
     assert chosen.ids == ("p0", "p2", "p3")
     left_out = []
-    found = validate_superpixels(chosen, Grid(), left_out.append)
+    found = validate_superpixels(chosen, MiddleCell(), left_out.append)
     assert found == {
         "asa": 1.0, "boundary_recall": 1.0, "undersegmentation_error": 0.0, "superpixels": 12.0,
     }  # fmt: skip
     Path(halves.images["p0"]).write_bytes(b"")
-    again = validate_superpixels(chosen, Grid(), left_out.append)
+    again = validate_superpixels(chosen, MiddleCell(), left_out.append)
     assert again["asa"] == 1.0 and len(left_out) == 1 and "p0.png" in left_out[0]
-    nothing = validate_superpixels(chosen.subset([]), Grid(), left_out.append)
+    nothing = validate_superpixels(chosen.subset([]), MiddleCell(), left_out.append)
     assert nothing == {}
     image = torch.zeros(3, 32, 48, dtype=torch.uint8)
     image[:, :, 20:] = 90
-    means = reconstruction(image, Grid())
+    means = reconstruction(image, MiddleCell())
     assert means.shape == (32, 48, 3)
     assert (means[:, :16] == 0).all() and (means[:, 32:] == 90).all()
     assert (means[:, 16:32] == round(90 * 12 / 16)).all()
