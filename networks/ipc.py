@@ -4,8 +4,8 @@ docs/method.md, section 2. The target is the image or the saliency map, pooled t
 
 What it brought to DCR where it was measured (docs/results.md), in points of mIoU: 4.1 on generated
 scenes with one patch a crop, and a loss of 1.5 with nine small ones; on 118 photographs, after 300
-steps, 3.2 at a learning rate of 0.3 (95 % interval 1.6 to 5.0) and nothing at 0.4 (-1.3 to 1.4), nor
-after 900 steps there (-1.7 to 1.9).
+steps, 3.2 at a learning rate of 0.3 (95 % interval 1.6 to 5.0) and nothing at 0.4 (-1.3 to 1.4),
+nor after 900 steps there (-1.7 to 1.9).
 """
 
 import math
