@@ -44,8 +44,10 @@ def superpixel_table(content: dict) -> str:
     """The network beside SLIC: scores, and superpixels an image."""
     rows = []
     for row in content["summary"]:
-        slic = row["method"] == "slic"
-        name = f"SLIC, compactness {row['compactness']:g}" if slic else "SCN (shipped)"
+        if row["method"] == "slic":
+            name = f"SLIC, compactness {row['compactness']:g}"
+        else:
+            name = "the same recipe, another seed" if rows else "SCN (shipped)"
         scores = [f"{row[column]:.3f}" for column in COLUMNS]
         rows.append([name, *scores, f"{row['superpixels']:.0f}"])
     return markdown(

@@ -157,17 +157,22 @@ def segments_for(images: list[np.ndarray], compactness: float, count: float) -> 
     return high * STEP
 
 
-def summarise(record: Record, scn_path: Path, compactness: list[float]) -> list[dict]:
-    """Score the network, then SLIC with as many superpixels; one row of means each."""
+def network_row(record: Record, path: Path) -> dict:
+    """The means of a superpixel network in a file."""
     scn = SuperpixelNet()
-    load_scn(scn, scn_path)
-    digest = hashlib.sha256(read_bytes(scn_path)).hexdigest()[:16]
-    run = f"scn {digest}"
-    ours = record.means(run, partial(scn_superpixels, scn=scn.eval()))
+    load_scn(scn, path)
+    digest = hashlib.sha256(read_bytes(path)).hexdigest()[:16]
+    means = record.means(f"scn {digest}", partial(scn_superpixels, scn=scn.eval()))
+    return {"method": "scn", "sha256": digest, **dict(zip(COLUMNS, means, strict=True))}
+
+
+def summarise(record: Record, networks: list[Path], compactness: list[float]) -> list[dict]:
+    """Score the networks, then SLIC with as many superpixels as the first; a row of means each."""
+    rows = [network_row(record, path) for path in networks]
+    run = f"scn {rows[0]['sha256']}"
     chosen = list(record.images)[::EVERY]
     sample = [read_photograph(record.images[identifier]) for identifier in chosen]
     wanted = record.mean_count(run, chosen)
-    rows = [{"method": "scn", "sha256": digest, **dict(zip(COLUMNS, ours, strict=True))}]
     for value in compactness:
         segments = segments_for(sample, value, wanted)
         partition = partial(slic_superpixels, compactness=value, segments=segments)
@@ -202,8 +207,17 @@ def options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--bsds", type=Path, required=True, metavar="DIR", help="holds images/ ..")
-    parser.add_argument("--scn", type=Path, default=REPOSITORY / "data" / "scn_bsds500.pt")
-    parser.add_argument("--compactness", type=float, nargs="+", default=[10, 20, 30])
+    shipped = REPOSITORY / "data" / "scn_bsds500.pt"
+    parser.add_argument("--scn", type=Path, default=shipped, metavar="FILE", help="the network")
+    parser.add_argument(
+        "--more_scn",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="trained in the same way with other seeds: the spread",
+    )
+    parser.add_argument("--compactness", type=float, nargs="+", default=[10, 20, 30], help="SLIC's")
     parser.add_argument("--images", type=int, help="the first so many only")
     results = REPOSITORY / "benchmarks" / "results"
     parser.add_argument("--output", type=Path, default=results / "superpixels.json")
@@ -215,7 +229,7 @@ def compare(given: argparse.Namespace) -> int:
     """Score, keep the summary in the JSON and print it as a table; the exit status."""
     images, truths = choose(given.bsds, given.images)
     record = Record(given.output, images, truths)
-    rows = summarise(record, given.scn, given.compactness)
+    rows = summarise(record, [given.scn, *given.more_scn], given.compactness)
     record.content |= {"images": len(images), "summary": rows}
     write_json(given.output, record.content)
     names = [

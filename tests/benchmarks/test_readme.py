@@ -37,6 +37,7 @@ def folder(tmp_path):
         {"method": "scn", "asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
         | {"superpixels": 601.4}
     ]
+    summary.append(summary[0] | {"asa": 0.95})
     (tmp_path / "superpixels.json").write_text(json.dumps({"images": 7, "summary": summary}))
     return tmp_path
 
@@ -54,6 +55,7 @@ def test_numbers_come_from_the_files(folder):
     assert "| plain CAM | 21.0 (20.0 to 22.0) | 30.0 (30.0 to 30.0) |  | 3 |" in text
     assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
+    assert "| the same recipe, another seed | 0.950 | 0.900 | 0.080 | 601 |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
     stay = len(readme.TABLES) + 2 - 2  # with those of photographs; only two have results here
     assert text.count("old") == stay

@@ -9,6 +9,7 @@ from scipy.io import savemat
 from benchmarks import superpixels
 from datasets.files import InputError
 from networks.superpixel import SuperpixelNet
+from utils.checkpoints import SHIPPED
 from utils.scores.superpixels import asa, boundary_recall, undersegmentation_error
 
 SIZE = (65, 97)
@@ -121,11 +122,13 @@ def test_a_number_that_slic_never_gives_is_refused(monkeypatch):
 
 def test_the_command_writes_a_summary(bsds, scn_file, capsys, monkeypatch):
     monkeypatch.setattr(superpixels, "GRID", (2, 3))
-    assert superpixels.main(arguments(bsds, scn_file, "--compactness", "10", "20")) == 0
+    more = ("--more_scn", SHIPPED, "--compactness", "10", "20")
+    assert superpixels.main(arguments(bsds, scn_file, *more)) == 0
     written = json.loads((bsds / "out.json").read_text())
     rows = written["summary"]
     assert written["images"] == 2
-    assert [row["method"] for row in rows] == ["scn", "slic", "slic"]
+    assert [row["method"] for row in rows] == ["scn", "scn", "slic", "slic"]
+    assert rows[0]["sha256"] != rows[1]["sha256"]
     assert "SLIC, compactness 20" in capsys.readouterr().out
 
 
