@@ -65,6 +65,13 @@ class Draws:
         return 100 * (best * chosen).sum(1) / chosen.sum(1)
 
 
+def intervals_of_means(values: np.ndarray) -> list[Interval]:
+    """The mean of each column of (photographs, columns), with its interval."""
+    drawn = Draws(1, len(values)).photographs
+    every = np.vstack([np.ones_like(drawn[:1]), drawn])
+    return [interval(means) for means in (every @ values).T / len(values)]
+
+
 def _times_drawn(generator: np.random.Generator, replicates: int, count: int) -> np.ndarray:
     """How often each of `count` things is drawn in each replicate: (replicates, count)."""
     return generator.multinomial(count, np.full(count, 1 / count), size=replicates)

@@ -18,7 +18,20 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks.evidence import AP, BASELINE, OURS, Budget, figure, markdown, numbers_in, tables
+import numpy as np
+
+from benchmarks.bootstrap import intervals_of_means
+from benchmarks.evidence import (
+    AP,
+    BASELINE,
+    OURS,
+    Budget,
+    figure,
+    markdown,
+    numbers_in,
+    shown,
+    tables,
+)
 from benchmarks.learning_rates import rates_tables
 from datasets.command_line import Parser, run
 from datasets.files import (
@@ -40,19 +53,37 @@ WIDTH, LEFT, BAR, GAP = 820, 390, 18, 8
 """Of a figure, pixels: whole width, room for names, height of a bar, between two."""
 
 
-def superpixel_table(content: dict) -> str:
-    """The network beside SLIC: scores, and superpixels an image."""
-    rows = []
+def superpixel_tables(content: dict) -> str:
+    """The networks beside SLIC: scores and superpixels an image; then differences to SLIC."""
+    rows, of_networks, of_slic = [], {}, {}
     for row in content["summary"]:
         if row["method"] == "slic":
             name = f"SLIC, compactness {row['compactness']:g}"
+            run = f"slic compactness {row['compactness']:g} n_segments {row['n_segments']}"
+            of_slic[name] = _by_image(content["runs"][run])
         else:
             name = "the same recipe, another seed" if rows else "SCN (shipped)"
+            of_networks[name] = _by_image(content["runs"][f"scn {row['sha256']}"])
         scores = [f"{row[column]:.3f}" for column in COLUMNS]
         rows.append([name, *scores, f"{row['superpixels']:.0f}"])
-    return markdown(
-        [f"{content['images']} validation images", *COLUMNS.values(), "superpixels"], rows
+    header = [f"{content['images']} validation images", *COLUMNS.values(), "superpixels"]
+    differences = [
+        [f"{network} minus {slic}", *_shown_means(one - other)]
+        for slic, other in of_slic.items()
+        for network, one in of_networks.items()
+    ]
+    return "\n\n".join(
+        [markdown(header, rows), markdown(["difference", *COLUMNS.values()], differences)]
     )
+
+
+def _by_image(run: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """The scores (images, columns) of a run, in the order of the images' names."""
+    return np.array([run[identifier][: len(COLUMNS)] for identifier in sorted(run)])
+
+
+def _shown_means(differences: np.ndarray) -> list[str]:
+    return [shown(found, "{:+.4f}", "", 0) for found in intervals_of_means(differences)]
 
 
 def seeds_of(content: dict) -> dict[str, dict[str, dict]]:
@@ -91,9 +122,8 @@ def miou_table(content: dict) -> str:
     rows = []
     for training in dict.fromkeys(training for training, _, _ in found):
         mious = [cells.get((training, inference)) for inference in inferences]
-        shown = ["" if m is None else _mean(m) for m in mious]
         seeds = max(len(m) for m in mious if m)
-        rows.append([training, *shown, str(seeds)])
+        rows.append([training, *("" if m is None else _mean(m) for m in mious), str(seeds)])
     return markdown(["training", *inferences, "seeds"], rows)
 
 
@@ -174,8 +204,8 @@ def summary_table(contents: Mapping[str, dict], budgets: Sequence[Budget]) -> st
             means.get(("DCR, IPC by the image, one patch" if ours else BASELINE, inference))
             for ours, inference in SUMMARY_COLUMNS.values()
         ]
-        shown = ("" if one is None else f"{one:.1f}" for one in found)
-        rows.append(["240 generated scenes, from scratch", *shown])
+        cells = ("" if one is None else f"{one:.1f}" for one in found)
+        rows.append(["240 generated scenes, from scratch", *cells])
     return markdown(["mIoU (%)", *SUMMARY_COLUMNS], rows)
 
 
@@ -193,7 +223,7 @@ def replaced(text: str, name: str, table: str, path: Path) -> str:
 
 
 TABLES = {
-    "superpixels": superpixel_table,
+    "superpixels": superpixel_tables,
     "ablation": miou_table,
     "road": road_table,
     "road_photographs": road_table,

@@ -25,6 +25,22 @@ ENTRIES = {
 }
 
 
+SCORES = {"asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
+SUPERPIXELS = {
+    "images": 2,
+    "summary": [
+        {"method": "scn", "sha256": "a", "superpixels": 601.4, **SCORES},
+        {"method": "scn", "sha256": "b", "superpixels": 601.4, **SCORES, "asa": 0.95},
+        {"method": "slic", "compactness": 20, "n_segments": 9, "superpixels": 610.0, **SCORES},
+    ],
+    "runs": {
+        "scn a": {"x": [0.96, 0.9, 0.1, 600], "y": [0.97, 0.9, 0.1, 600]},
+        "scn b": {"x": [0.96, 0.9, 0.1, 600], "y": [0.96, 0.9, 0.1, 600]},
+        "slic compactness 20 n_segments 9": {"y": [0.96, 0.8, 0.1, 9], "x": [0.94, 0.8, 0.1, 9]},
+    },
+}
+
+
 @pytest.fixture
 def folder(tmp_path):
     names = (*readme.TABLES, "budgets", "learning_rates")
@@ -33,12 +49,7 @@ def folder(tmp_path):
     (tmp_path / "docs/results.md").write_text(text)
     (tmp_path / "README.md").write_text("short\n" + MARKS.format("summary", "old"))
     (tmp_path / "ablation.json").write_text(json.dumps(ENTRIES))
-    summary = [
-        {"method": "scn", "asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
-        | {"superpixels": 601.4}
-    ]
-    summary.append(summary[0] | {"asa": 0.95})
-    (tmp_path / "superpixels.json").write_text(json.dumps({"images": 7, "summary": summary}))
+    (tmp_path / "superpixels.json").write_text(json.dumps(SUPERPIXELS))
     return tmp_path
 
 
@@ -56,6 +67,8 @@ def test_numbers_come_from_the_files(folder):
     assert "| <DCR> |  | 24.0 |  | 1 |" in text
     assert "| SCN (shipped) | 0.960 | 0.900 | 0.080 | 601 |" in text
     assert "| the same recipe, another seed | 0.950 | 0.900 | 0.080 | 601 |" in text
+    row = "| SCN (shipped) minus SLIC, compactness 20 | **+0.0150** (+0.0100 to +0.0200) | "
+    assert row + "**+0.1000** (+0.1000 to +0.1000) | +0.0000 (+0.0000 to +0.0000) |" in text
     assert text.startswith("before\n") and text.endswith("after\n")
     stay = len(readme.TABLES) + 2 - 2  # with those of photographs; only two have results here
     assert text.count("old") == stay
