@@ -472,8 +472,7 @@ def test_a_batch_can_be_split_as_data_parallel_splits_it():
     ).eval()
     images, target = torch.randn(4, 3, 48, 32), torch.randn(4, 2, 48, 32)
     boxes = torch.tensor([[0, 0, 48, 32], [3, 0, 40, 32], [0, 5, 48, 30], [0, 0, 48, 32]])
-    wrapped = torch.nn.DataParallel(network)  # without GPUs: passes through
-    whole = wrapped(images, target, boxes)
+    whole = network(images, target, boxes)
     parts = zip(
         *(network(images[i : i + 2], target[i : i + 2], boxes[i : i + 2]) for i in (0, 2)),
         strict=True,
