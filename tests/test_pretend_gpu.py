@@ -1,23 +1,17 @@
 """Every script on a pretend GPU: what mixes devices fails here as it would on a GPU.
 
-Not with --amp in bfloat16 as on a GPU (the CPU's autocast stands in), nor what a GPU computes.
+Numbers are the CPU's, and so are the rules of autocast.
 """
-
-import json
 
 import numpy as np
 import pytest
 import torch
 
-from datasets.demo import generate
-from tests.calling import call
+from tests.every_script import run_every_script
 from tests.pretend import Pretend, pretend
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 pytestmark = pytest.mark.skipif(VERSION < (2, 13), reason="was tried with PyTorch 2.13 and 2.14")
-
-CROPS = "--batch 4 --crop 64 --long_side 64 80"
-SCRATCH = "--backbone resnet18 --backbone_weights none"
 
 
 @pytest.fixture
@@ -48,28 +42,5 @@ def test_values_that_are_put_do_not_mix(gpu):
 
 
 @pytest.mark.slow
-def test_the_whole_road(gpu, tmp_path):
-    generate(tmp_path / "scenes", images=8, validation=3, size=64, seed=0)
-    data = (
-        f"--dataset custom --root {tmp_path}/scenes --split train --experiments {tmp_path} "
-        "--device cuda --workers 1"
-    )
-    call("train_scn.py", f"{data} {CROPS} --epochs 1 --amp")
-    for kind, more in (("image", "--amp"), ("sal", "--gamma_keep 0.3")):
-        script = f"{data} {SCRATCH} {CROPS} --epochs 2 --score_images 3 {more}"
-        call(f"train_cls_{kind}.py", script)
-        call(f"evaluator_cls_{kind}.py", f"{data} --scales 1 1.5")
-    seg = f"{data} {SCRATCH} --stride 16 --score_every 2 --batch 4 --crop 48 --lr 0.01 --amp"
-    call("train_seg.py", f"{seg} --steps 4 --score_images 2")
-    call("train_seg.py", f"{seg} --steps 6 --score_images 2 --resume --force")
-    val = data.replace("--split train", "--split val")
-    call("evaluator_seg.py", f"{val} --flip --restrict")
-    folder = data.replace(f"--dataset custom --root {tmp_path}/scenes --split train", "")
-    one = f"{folder} --images {tmp_path}/scenes/JPEGImages/val_0001.jpg"
-    call(
-        "evaluator_cls_image.py",
-        f"{one} --labels predicted --tag one --checkpoint {tmp_path}/cls_image/last.pt",
-    )
-    call("evaluator_seg.py", f"{one} --tag one_seg")
-    for tag, images in (("eval_image", 8), ("eval_sal", 8), ("eval_seg", 3), ("one", 1)):
-        assert json.loads((tmp_path / tag / "result.json").read_text())["images"] == images
+def test_every_script(gpu, tmp_path):
+    run_every_script(tmp_path, "cuda")
