@@ -58,8 +58,8 @@ def rates_tables(contents: Iterable[Mapping[str, dict]]) -> str:
         for rate, entries in found.items()
         if any(key.startswith("DCR") for key in entries)
     }
-    parts = [_table(found, BASELINE), _table(beside_dcr, "DCR") if beside_dcr else ""]
-    return "\n\n".join(filter(None, parts))
+    parts = [(found, BASELINE), (beside_dcr, "DCR")]
+    return "\n\n".join(_table(rates, base) for rates, base in parts if rates)
 
 
 def _table(found: Mapping[Rate, Mapping[str, dict]], base: str) -> str:

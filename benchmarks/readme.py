@@ -57,13 +57,13 @@ def superpixel_tables(content: dict) -> str:
     """The networks beside SLIC: scores and superpixels an image; then differences to SLIC."""
     rows, of_networks, of_slic = [], {}, {}
     for row in content["summary"]:
+        by_image = _by_image(content["runs"][row["run"]])
         if row["method"] == "slic":
             name = f"SLIC, compactness {row['compactness']:g}"
-            run = f"slic compactness {row['compactness']:g} n_segments {row['n_segments']}"
-            of_slic[name] = _by_image(content["runs"][run])
+            of_slic[name] = by_image
         else:
             name = "the same recipe, another seed" if rows else "SCN (shipped)"
-            of_networks[name] = _by_image(content["runs"][f"scn {row['sha256']}"])
+            of_networks[name] = by_image
         scores = [f"{row[column]:.3f}" for column in COLUMNS]
         rows.append([name, *scores, f"{row['superpixels']:.0f}"])
     header = [f"{content['images']} validation images", *COLUMNS.values(), "superpixels"]

@@ -15,7 +15,7 @@ from benchmarks.steps import Way, parse_step_options, report_steps, step
 from networks import reference
 from networks.superpixel import SuperpixelNet
 from utils.runs.devices import parallel
-from utils.training.losses import losses_of
+from utils.training.losses import mean_over_images
 from utils.training.superpixels import TERMS, SuperpixelLoss, inputs
 
 
@@ -37,7 +37,7 @@ class Workload:
         self.floor = parallel(copy.deepcopy(self.learner), self.device).train()
         loss = SuperpixelLoss(self.learner, position_weight=0.003, amp=way.amp)
         self.model = way.arranged(parallel(loss, self.device).train())
-        self.objective = losses_of(self.model, TERMS["reconstruction"], inputs)
+        self.objective = mean_over_images(self.model, TERMS["reconstruction"], inputs)
         shape = (batch, side, side, 3)
         self.batch = {
             name: torch.randint(0, 256, shape, dtype=torch.uint8).to(self.device)

@@ -20,7 +20,7 @@ from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
 from utils.inference.folding import fold
 from utils.runs.devices import keep_freed_memory, parallel
-from utils.training.segmentation import SummedLoss, losses_of
+from utils.training.segmentation import SummedLoss, mean_over_pixels
 
 
 class Workload:
@@ -43,7 +43,7 @@ class Workload:
         self.learner.trunk.freeze_statistics()
         loss = SummedLoss(self.learner, way.amp)
         self.model = way.arranged(parallel(loss, self.device).train())
-        self.objective = losses_of(self.model, loss.names)
+        self.objective = mean_over_pixels(self.model, loss.names)
         pixels = torch.randint(0, 256, (batch, side, side, 3), dtype=torch.uint8)
         labels = torch.randint(0, 21, (batch, side, side), dtype=torch.uint8)
         self.batch = {"image": pixels.to(self.device), "mask": labels.to(self.device)}

@@ -162,22 +162,23 @@ def network_row(record: Record, path: Path) -> dict:
     scn = SuperpixelNet()
     load_scn(scn, path)
     digest = hashlib.sha256(read_bytes(path)).hexdigest()[:16]
-    means = record.means(f"scn {digest}", partial(scn_superpixels, scn=scn.eval()))
-    return {"method": "scn", "sha256": digest, **dict(zip(COLUMNS, means, strict=True))}
+    run = f"scn {digest}"
+    means = record.means(run, partial(scn_superpixels, scn=scn.eval()))
+    return {"method": "scn", "run": run, **dict(zip(COLUMNS, means, strict=True))}
 
 
 def summarise(record: Record, networks: list[Path], compactness: list[float]) -> list[dict]:
     """Score the networks, then SLIC with as many superpixels as the first; a row of means each."""
     rows = [network_row(record, path) for path in networks]
-    run = f"scn {rows[0]['sha256']}"
     chosen = list(record.images)[::EVERY]
     sample = [read_photograph(record.images[identifier]) for identifier in chosen]
-    wanted = record.mean_count(run, chosen)
+    wanted = record.mean_count(rows[0]["run"], chosen)
     for value in compactness:
         segments = segments_for(sample, value, wanted)
         partition = partial(slic_superpixels, compactness=value, segments=segments)
-        means = record.means(f"slic compactness {value:g} n_segments {segments}", partition)
-        row = {"method": "slic", "compactness": value, "n_segments": segments}
+        run = f"slic compactness {value:g} n_segments {segments}"
+        means = record.means(run, partition)
+        row = {"method": "slic", "run": run, "compactness": value, "n_segments": segments}
         rows.append({**row, **dict(zip(COLUMNS, means, strict=True))})
     return rows
 

@@ -2,10 +2,10 @@
 
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 
-What it brought to DCR where it was measured (docs/results.md), in points of mIoU: 4.1 on generated
-scenes with one patch a crop, and a loss of 1.5 with nine small ones; on 118 photographs, after 300
-steps, 3.2 at a learning rate of 0.3 (95 % interval 1.6 to 5.0) and nothing at 0.4 (-1.3 to 1.4),
-nor after 900 steps there (-1.7 to 1.9).
+What it brought to DCR where it was measured (docs/results.md), in points of mIoU: on generated
+scenes, means of three seeds, 4.1 with one patch a crop and -1.5 with nine small ones; on 118
+photographs, after 300 steps, 3.2 at a learning rate of 0.3 (95 % interval 1.6 to 5.0) and no gain
+that could be detected at 0.4 (-1.3 to 1.4), nor after 900 steps there (-1.7 to 1.9).
 """
 
 import math

@@ -210,9 +210,9 @@ def test_an_inference_has_scales_of_its_own(small):
     """At the benchmark's scale and mirrored it is no longer what it is without."""
     settings, measure = small
     entry = measure(Inference(), Inference(scales=(1.0,)))
-    once, mirrored = (Counts.from_json(s["counts"], 4) for s in entry["scores"].values())
+    once, mirrored = entry["scores"].values()
     assert list(entry["scores"])[1] == "superpixels, scales 1 mirrored"
-    assert (once.truth == mirrored.truth).all() and (once.hits != mirrored.hits).any()
+    assert once["counts"] != mirrored["counts"]
 
 
 def test_the_dense_crf_is_an_inference(small):

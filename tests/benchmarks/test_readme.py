@@ -29,14 +29,14 @@ SCORES = {"asa": 0.96, "boundary_recall": 0.9, "undersegmentation_error": 0.08}
 SUPERPIXELS = {
     "images": 2,
     "summary": [
-        {"method": "scn", "sha256": "a", "superpixels": 601.4, **SCORES},
-        {"method": "scn", "sha256": "b", "superpixels": 601.4, **SCORES, "asa": 0.95},
-        {"method": "slic", "compactness": 20, "n_segments": 9, "superpixels": 610.0, **SCORES},
+        {"method": "scn", "run": "scn a", "superpixels": 601.4, **SCORES},
+        {"method": "scn", "run": "scn b", "superpixels": 601.4, **SCORES, "asa": 0.95},
+        {"method": "slic", "run": "slic", "compactness": 20, "superpixels": 610.0, **SCORES},
     ],
     "runs": {
         "scn a": {"x": [0.96, 0.9, 0.1, 600], "y": [0.97, 0.9, 0.1, 600]},
         "scn b": {"x": [0.96, 0.9, 0.1, 600], "y": [0.96, 0.9, 0.1, 600]},
-        "slic compactness 20 n_segments 9": {"y": [0.96, 0.8, 0.1, 9], "x": [0.94, 0.8, 0.1, 9]},
+        "slic": {"y": [0.96, 0.8, 0.1, 9], "x": [0.94, 0.8, 0.1, 9]},
     },
 }
 

@@ -55,14 +55,13 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     Raises:
         InputError: the checkpoint is missing.
     """
-    scripts = "train_cls_image.py or train_cls_sal.py"
+    checkpoint = args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by)
+    remedy = "train one with train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
     return EvaluationSettings(
         run=run_settings(args),
         photographs=photograph_settings(args),
-        checkpoint=options.chosen_checkpoint(
-            args, options.checkpoint_of(args.experiments, args.trained_by), scripts
-        ),
+        checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
         scn=args.scn,
         inference=InferenceSettings(
             args.scales, not args.no_flip, args.beta, args.gamma, predict_from, args.gamma_keep

@@ -56,13 +56,12 @@ def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
     """
     if args.labels == PREDICTED:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
+    # Not the best one: that was chosen on val, on which numbers are usually quoted.
+    checkpoint = args.checkpoint or Path(args.experiments) / args.trained_by / "last.pt"
     return SegmentationEvaluation(
         run=run_settings(args),
         photographs=photograph_settings(args),
-        # Not the best one: that was chosen on val, on which numbers are usually quoted.
-        checkpoint=options.chosen_checkpoint(
-            args, Path(args.experiments) / args.trained_by / "last.pt", "train_seg.py"
-        ),
+        checkpoint=options.existing_file(checkpoint, "--checkpoint", "train one with train_seg.py"),
         inference=SegmentationInference(
             args.scales,
             args.flip,
@@ -92,7 +91,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         group,
         trained_by,
         f"segmentation network (default: the last of the run {trained_by}; its best.pt was chosen "
-        "on val, so that a number on val would be too high)",
+        "on val, so its score there is too high)",
     )
     group.add_argument(
         "--scales",

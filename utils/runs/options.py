@@ -173,15 +173,6 @@ def add_checkpoint_option(
     parser.set_defaults(trained_by=trained_by)
 
 
-def chosen_checkpoint(args: argparse.Namespace, default: Path, script: str) -> Path:
-    """The file of `add_checkpoint_option`, or the default; `script` makes one.
-
-    Raises:
-        InputError: it does not exist.
-    """
-    return existing_file(args.checkpoint or default, "--checkpoint", f"train one with {script}")
-
-
 def checkpoint_of(experiments: str | Path, tag: str) -> Path:
     """Where the run `tag` left its best checkpoint, else its last."""
     folder = Path(experiments) / tag

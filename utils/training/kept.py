@@ -44,7 +44,7 @@ class Kept:
         """
         chosen = self.best > -1
         if chosen:
-            self.run.say(f"{chosen_by} last.pt was chosen by no mask.")
+            self.run.say(f"{chosen_by} last.pt is not chosen by masks.")
         name = "best.pt" if chosen and take_best else "last.pt"
         self.run.say(f"next: python {next_script} --checkpoint {self.run.folder / name}")
 

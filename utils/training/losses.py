@@ -22,12 +22,12 @@ READ_EVERY = 20
 """On a GPU the losses are read once in so many steps: reading waits for the device."""
 
 
-def losses_of(
+def mean_over_images(
     model: nn.Module,
     names: Sequence[str],
     inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
 ) -> Callable[[dict[str, Tensor]], Losses]:
-    """The losses of a batch by name.
+    """The losses of a batch by name, where those of its parts count by their images.
 
     Args:
         model: a network with its losses, perhaps split over devices: gives (parts, losses), each

@@ -75,7 +75,7 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         stage = Stage(
             model,
             network,
-            losses_of(model, loss.names),
+            mean_over_pixels(model, loss.names),
             optimizer,
             kept.after_epoch,
             power=settings.power,
@@ -130,8 +130,10 @@ class SummedLoss(nn.Module):
         return cross_entropy_sums(outputs, labels)[None]
 
 
-def losses_of(model: nn.Module, names: Sequence[str]) -> Callable[[dict[str, Tensor]], Losses]:
-    """The losses of a batch by name.
+def mean_over_pixels(
+    model: nn.Module, names: Sequence[str]
+) -> Callable[[dict[str, Tensor]], Losses]:
+    """The losses of a batch by name, where those of its parts count by their labelled pixels.
 
     Args:
         model: a SummedLoss, perhaps split over devices or one of several processes.

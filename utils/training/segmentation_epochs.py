@@ -88,17 +88,20 @@ class SegmentationEpochs:
         """Say what the checkpoints are, and what to run next."""
         count = 0 if self.scored is None else len(self.scored.ids)
         chosen_by = (
-            f"best.pt has the best mIoU on {count} photographs of val, so that a number on val "
-            "would be too high."
+            f"best.pt has the best mIoU on {count} photographs of val, so its score on val is too "
+            "high."
         )
         self.kept.say_which(chosen_by, "evaluator_seg.py", take_best=False)
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:
     """Photographs of val with masks, evenly spread; None if there are none, or val is learnt."""
-    if settings.data.split == "val" or not settings.score_images:
-        return None
     without = "nothing is scored while training"
+    if not settings.score_images:
+        return None
+    if settings.data.split == "val":
+        run.note(f"{without} (val is what the network learns)")
+        return None
     val = open_if_there(replace(settings.data, split="val"), run, without)
     if val is None:
         return None

@@ -25,7 +25,7 @@ from utils.runs.options import RunSettings, run_settings, taken
 from utils.runs.run import Run
 from utils.scores.superpixel_validation import validate_superpixels
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import losses_of, shown
+from utils.training.losses import mean_over_images, shown
 from utils.training.optimisers import trainable
 from utils.training.schedule import Schedule, add_schedule_options
 
@@ -139,7 +139,7 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         )
         optimizer = torch.optim.Adam(trainable(scn), lr=schedule.lr, betas=(0.9, 0.999))
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
-        objective = losses_of(network, TERMS[settings.objective], inputs)
+        objective = mean_over_images(network, TERMS[settings.objective], inputs)
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.power)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
