@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    HEADER,
     Case,
     Report,
     forward,
     forward_backward,
+    header,
     parse_options,
     run_cases,
 )
@@ -81,7 +81,7 @@ def main() -> None:
     for precision in ("float32",) if options.device == "cpu" else ("float32", "tf32"):
         Way(precision).switch()
         title = f"AP, beta {BETA}, {precision}"
-        report.add(title, HEADER, run_cases(all_cases(options), options))
+        report.add(title, header(options.device), run_cases(all_cases(options), options))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from utils.inference.collection_cams import InferenceSettings, Inferred, infer_c
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
 from utils.labels.evaluation_options import THRESHOLDS
+from utils.labels.labelling import Labeller, OutputSettings
 from utils.labels.pseudo_labels import PseudoLabels
-from utils.runs.background import BackgroundWriter
 from utils.runs.devices import keep_freed_memory, parallel
 from utils.runs.options import RunSettings
 from utils.scores.threshold_sweep import ThresholdSweep
@@ -110,20 +110,16 @@ class Workload:
         Not in turn: while inference went on alone, workers would read ahead. The first block of
         each, which holds the start of the workers, is left out.
         """
-        sweep, out = ThresholdSweep(21, THRESHOLDS), PseudoLabels(self.folder, THRESHOLDS, ())
         settings = InferenceSettings(scales=self.scales)
         rounds: dict[str, list[float]] = {"whole": [], "alone": []}
-        with BackgroundWriter() as writer:
+        with Labeller(self.folder, OutputSettings(THRESHOLDS), 21) as labeller:
             inferred = infer_collection(
                 self.collection,
                 *(self.classifier, self.scn, settings, self.device, self.workers, "cams", fail),
             )
 
             def whole() -> None:
-                found = next(inferred)
-                labels = label_maps(found.classes, found.cams, THRESHOLDS)
-                writer.submit(out.write, found, labels)
-                sweep.add_present(found.classes, found.cams, found.mask)
+                labeller.take(next(inferred))
 
             for name, run in (("whole", whole), ("alone", self.infer)):
                 for _ in range(4):

@@ -52,7 +52,7 @@ class Workload:
         self.plain.to(target)
         self.plain_scn = scn.to(target)
         self.ours, self.scn = parallel(fold(ours), target), parallel(fold(scn), target)
-        self.image = torch.randn(3, *size, device=target)
+        self.image = torch.randn(3, *size).to(target)  # the same on every device
         self.labels = torch.zeros(num_classes - 1, device=target)
         self.labels[[1, 5]] = 1  # a photograph of VOC shows 1.5 classes
 

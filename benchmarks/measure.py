@@ -4,7 +4,8 @@ Machines that run several jobs give no steady times. So what is compared is run 
 process, A B A B .., and the ratio is taken within each round before the median over the rounds.
 On a CPU that others use at the same time, `--threads 1 --clock cpu` counts only what this process
 computes. On a GPU every timing waits for it before and after, and takes calls that are short
-several at a time.
+several at a time; where Python launches kernels more slowly than the GPU runs them, that still is
+the time of launching, so tables have beside it how long the GPU was busy.
 """
 
 import argparse
@@ -26,6 +27,9 @@ from benchmarks.options import new_parser
 from datasets.files import write_text
 
 MEGABYTE = 1e6
+
+GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
+"""What the profiler calls the events of a GPU."""
 
 LONG_ENOUGH = 0.02
 """Seconds: on a GPU, calls shorter than this are timed several at a time. In use one is launched
@@ -145,19 +149,37 @@ def peak_memory(run: Callable[[], object], device: str | torch.device = "cpu") -
         run()
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - start
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports on stderr otherwise
-    with tempfile.TemporaryDirectory() as folder:
-        trace = Path(folder) / "trace.json"
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-            run()
-        record.export_chrome_trace(str(trace))
-        events = json.loads(trace.read_text())["traceEvents"]
+    events = _trace(run, ProfilerActivity.CPU, profile_memory=True)
     changes = [event for event in events if event.get("name") == "[memory]"]
     alive = peak = 0
     for event in sorted(changes, key=lambda event: event["ts"]):
         alive += event["args"]["Bytes"]
         peak = max(peak, alive)
     return peak
+
+
+def busy(run: Callable[[], object]) -> tuple[float, int]:
+    """For how many milliseconds the GPU works during `run()`, and in how many kernels and copies.
+
+    It is what a call costs where the GPU has work waiting, as in training; launching is not in it.
+    """
+    run()
+    events = _trace(run, ProfilerActivity.CPU, ProfilerActivity.CUDA)
+    work = [event["dur"] for event in events if event.get("cat") in GPU_WORK]
+    return sum(work) / 1e3, len(work)
+
+
+def _trace(run: Callable[[], object], *activities: ProfilerActivity, **how: bool) -> list[dict]:
+    """The profiler's events of one call."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler reports on stderr otherwise
+    synchronise()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.json"
+        with profile(activities=activities, **how) as record:
+            run()
+            synchronise()
+        record.export_chrome_trace(str(trace))
+        return json.loads(trace.read_text())["traceEvents"]
 
 
 def machine() -> str:
@@ -215,6 +237,14 @@ HEADER = (
     *("plain MB", "ours MB", "plain / ours MB"),
 )
 
+BUSY_HEADER = ("plain busy ms", "ours busy ms", "busy plain / ours", "ours launches")
+"""More columns of a GPU."""
+
+
+def header(device: str) -> tuple[str, ...]:
+    """The columns of `run_cases`."""
+    return (*HEADER, *(BUSY_HEADER if torch.device(device).type == "cuda" else ()))
+
 
 def forward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Callable[[], object]:
     """A callable that computes `function(*inputs)` without gradients."""
@@ -242,7 +272,7 @@ def clones(*values: torch.Tensor) -> Callable[[], object]:
 
 
 def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[list[object]]:
-    """Time and memory of every case, rows under `HEADER`."""
+    """Time and memory of every case, rows under `header`."""
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     for case in cases:
         callables = {"plain": case.plain, "ours": case.ours, "floor": case.floor}
@@ -251,7 +281,11 @@ def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[li
         ours = peak_memory(case.ours, options.device) / MEGABYTE
         milliseconds = [times.spread(name, 1e3) for name in callables]
         ratio = times.ratio("plain", "ours")
-        yield [case.name, *milliseconds, ratio, plain, ours, plain / ours]
+        row = [case.name, *milliseconds, ratio, plain, ours, plain / ours]
+        if torch.device(options.device).type == "cuda":
+            (plain, _), (ours, launches) = busy(case.plain), busy(case.ours)
+            row += [plain, ours, plain / ours, launches]
+        yield row
 
 
 class Report:

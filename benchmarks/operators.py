@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import (
-    HEADER,
     Case,
     Report,
     clones,
     forward,
     forward_backward,
+    header,
     parse_options,
     run_cases,
 )
@@ -155,7 +155,7 @@ def main() -> None:
     torch.manual_seed(0)
     report = Report(options)
     for title, cases in tables(options).items():
-        report.add(title, HEADER, run_cases(cases, options))
+        report.add(title, header(options.device), run_cases(cases, options))
 
 
 if __name__ == "__main__":

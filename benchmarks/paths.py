@@ -26,6 +26,9 @@ from networks.superpixel import scn_loss
 WHOLE = 2**40
 """Pixels or values in a tile: all."""
 
+WIDTHS = (256, 1024, WHOLE)
+"""Of strips of AP's gradient."""
+
 PATHS = {
     "passes": {"elementwise": True},
     "passes, whole": {"elementwise": True, "MIX_PIXELS": WHOLE, "TILE_VALUES": WHOLE},
@@ -103,17 +106,20 @@ def rows(given: argparse.Namespace, dtype: torch.dtype) -> Iterator[list[object]
 
 def strips(given: argparse.Namespace) -> Iterator[list[object]]:
     """AP's gradient with strips of other widths."""
-    side, depth, batch = (6, 32, 1) if given.size == "tiny" else (30, 1024, 16)
-    inputs = [
-        torch.randn(batch, 21, side, side, device=given.device),
-        torch.rand(batch, depth, side, side, device=given.device),
-    ]
-    run = forward_backward(propagate, *inputs)
-    widths = (affinity.STRIP, 2 * affinity.STRIP, WHOLE)
-    runs = {width: partial(changed, [(affinity, "STRIP", width)], run) for width in widths}
-    times = compare(runs, given.repeats)
-    memory = [peak_memory(one, given.device) / 1e6 for one in runs.values()]
-    yield [f"{batch} x N={side * side}", *(times.spread(one, 1e3) for one in runs), *memory]
+    sizes = ((16, 30, 1024), (1, 60, 1024))
+    for batch, side, depth in ((1, 6, 32),) if given.size == "tiny" else sizes:
+        inputs = [
+            torch.randn(batch, 21, side, side, device=given.device),
+            torch.rand(batch, depth, side, side, device=given.device),
+        ]
+        run = forward_backward(propagate, *inputs)
+        runs = {}
+        for width in WIDTHS:
+            settings = [(affinity, "STRIP", width), (affinity, "STRIP_VALUES_GPU", 0)]
+            runs[width] = partial(changed, settings, run)
+        times = compare(runs, given.repeats)
+        memory = [peak_memory(one, given.device) / 1e6 for one in runs.values()]
+        yield [f"{batch} x N={side * side}", *(times.spread(one, 1e3) for one in runs), *memory]
 
 
 def main() -> None:
@@ -127,8 +133,8 @@ def main() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         title = f"Paths, {str(dtype).removeprefix('torch.')}"
         report.add(title, header, rows(given, dtype))
-    widths = (f"{affinity.STRIP}", f"{2 * affinity.STRIP}", "whole")
-    header = ["AP", *(f"{w} ms" for w in widths), *(f"{w} MB" for w in widths)]
+    widths = ["whole" if width == WHOLE else str(width) for width in WIDTHS]
+    header = ["AP", *(f"{w} {unit}" for unit in ("ms", "MB") for w in widths)]
     report.add("Strips of AP's gradient", header, strips(given))
 
 

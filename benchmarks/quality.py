@@ -213,6 +213,11 @@ def parse(
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument(
+        "--workers",
+        type=options.natural,
+        help="processes that read photographs (default: 1 for the CPU, up to 8 for a GPU)",
+    )
+    parser.add_argument(
         "--experiments", default="experiments/benchmarks", metavar="DIR", help="holds the runs"
     )
     parser.add_argument("--results", default=results, metavar="FILE", help="one entry a training")
@@ -257,6 +262,8 @@ def run(
                 here = ["--experiments", args.experiments, "--device", args.device]
                 here += ["--tag", tag_of(Path(args.results), key, ours), "--resume"]
                 here += ["--seed", str(seed), "--score_images", "0"]
+                if args.workers is not None:
+                    here += ["--workers", str(args.workers)]
                 trained = training_settings(configuration, [*common, *paths, *here])
                 entry = train_and_score(
                     configuration, trained, collection, networks, scales, missing, scored

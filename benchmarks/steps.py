@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import Report, compare, peak_memory, synchronise
+from benchmarks.measure import Report, busy, compare, peak_memory, synchronise
 from benchmarks.options import new_parser
 from utils.training.losses import Losses
 
@@ -101,9 +101,12 @@ def step_table(
 ) -> None:
     """Time and memory of every case in every way, beside the plain formulation and the floor."""
     first = next(iter(cases.values()))(ways[0])
-    plain = "plain" in first.runs
+    plain, on_gpu = "plain" in first.runs, next(first.learner.parameters()).is_cuda
     header = ["training step", *(f"{name} ms" for name in first.runs), "ours / floor"]
     header += ["plain / ours"] * plain + ["images/s", *(f"{name} MB" for name in first.runs)]
+    if on_gpu:
+        header += [f"{name} {what}" for name in first.runs for what in ("busy ms", "launches")]
+        header += ["busy ours / floor"]
     del first
 
     def rows() -> Iterator[list[object]]:
@@ -120,7 +123,12 @@ def step_table(
                 rate = times.rate("ours", images_of(work))
                 spreads = [times.spread(run, 1e3) for run in work.runs]
                 label = name if ways == (Way(),) else f"{name}, {way}"
-                yield [label, *spreads, *ratios, rate, *memory]
+                row = [label, *spreads, *ratios, rate, *memory]
+                if on_gpu:
+                    worked = {name: busy(run) for name, run in work.runs.items()}
+                    row += [number for pair in worked.values() for number in pair]
+                    row += [worked["ours"][0] / worked["floor"][0]]
+                yield row
 
     report.add(title, header, rows())
 

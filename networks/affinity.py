@@ -18,8 +18,9 @@ FLOOR, CEILING = 0.01, 0.999
 SMALLEST_NORM = 1e-12
 """Feature vectors shorter than this are not stretched to length 1."""
 
-STRIP = 256
-"""Columns of the affinity's gradient made at a time."""
+STRIP, STRIP_VALUES_GPU = 256, 2**25
+"""Columns of the affinity's gradient made at a time; on a GPU, which must have enough to do, values
+(128 MB) where they are more."""
 
 SAMPLE = 128
 """Columns that tell where an image's affinities are cut to keep a share of them."""
@@ -130,9 +131,11 @@ def _unit_gradient(unit: Tensor, affinity: Tensor, left: Tensor, right: Tensor) 
     clamped, which passes no gradient, nor cut (and 0, below the floor).
     """
     out = torch.empty_like(unit)
-    for start in range(0, unit.shape[2], STRIP):
-        strip = slice(start, start + STRIP)
-        symmetric = torch.bmm(left.mT, right[..., strip])  # (B, N, STRIP)
+    batch, _, count = unit.shape
+    width = STRIP if unit.device.type == "cpu" else max(STRIP, STRIP_VALUES_GPU // (batch * count))
+    for start in range(0, count, width):
+        strip = slice(start, start + width)
+        symmetric = torch.bmm(left.mT, right[..., strip])  # (B, N, width)
         symmetric.baddbmm_(right.mT, left[..., strip])
         values = affinity[..., strip]
         symmetric.mul_((values > FLOOR) & (values < CEILING))

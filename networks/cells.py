@@ -27,7 +27,7 @@ Tile = tuple[slice, slice]
 MIX_PIXELS = 2**17
 """Pixels that `cell_mixtures` takes at a time on a CPU: what mostly stays in its cache."""
 
-TILE_PIXELS_CPU, TILE_PIXELS_GPU = 2**16, 2**20
+TILE_PIXELS_CPU, TILE_PIXELS_GPU = 2**16, 2**22
 """Pixels gathered at a time: few need little memory, but a GPU must have enough to do."""
 
 

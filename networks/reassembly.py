@@ -128,13 +128,17 @@ def shifted_gradient(grad: Tensor, features: Tensor) -> Tensor:
 
 
 def _to_bands(kernels: Tensor) -> Tensor:
-    """Kernels (B, 9, h, w) as matrices (B, h, w, 3w): row x of matrix y mixes rows y-1 .. y+1."""
+    """Kernels (B, 9, h, w) as matrices (B, h + 2, w, 3w); those of the last two rows are zero.
+
+    Row x of matrix y mixes rows y - 1 .. y + 1 of the image.
+    """
     batch, _, h, w = kernels.shape
-    bands = kernels.new_zeros(batch, h, 3, w, w + 2)  # one column beyond the grid on either side
+    # One column beyond the grid on either side.
+    bands = kernels.new_zeros(batch, h + 2, 3, w, w + 2)
     for dx in range(3):
-        diagonal = torch.diagonal(bands, offset=dx, dim1=3, dim2=4)  # (B, h, 3, w)
+        diagonal = torch.diagonal(bands[:, :h], offset=dx, dim1=3, dim2=4)  # (B, h, 3, w)
         diagonal.copy_(kernels[:, dx::3].transpose(1, 2))
-    return bands[..., 1 : w + 1].transpose(2, 3).reshape(batch, h, w, 3 * w)
+    return bands[..., 1 : w + 1].transpose(2, 3).reshape(batch, h + 2, w, 3 * w)
 
 
 def _from_bands(bands: Tensor) -> Tensor:
@@ -145,14 +149,15 @@ def _from_bands(bands: Tensor) -> Tensor:
     return torch.stack(columns, dim=3).permute(0, 2, 3, 1, 4).reshape(batch, NEIGHBOURS, h, w)
 
 
-def _row_windows(features: Tensor) -> list[Tensor]:
-    """For each image, its rows with their upper and lower neighbours: views (h, 3w, D)."""
-    _, depth, h, w = features.shape
+def _row_windows(features: Tensor) -> Tensor:
+    """Every row with its upper and lower neighbours, as a view (B (h + 2) - 2, 3w, D).
+
+    An image has two rows of zeros more, so windows of all images follow each other in memory; the
+    last two of an image run into the next one and mean nothing.
+    """
+    batch, depth, h, w = features.shape
     padded = F.pad(features.permute(0, 2, 3, 1), (0, 0, 0, 0, 1, 1)).contiguous()
-    return [
-        image.as_strided((h, 3 * w, depth), (w * depth, depth, 1), image.storage_offset())
-        for image in padded
-    ]
+    return padded.as_strided((batch * (h + 2) - 2, 3 * w, depth), (w * depth, depth, 1))
 
 
 def banded_product(features: Tensor, kernels: Tensor) -> Tensor:
@@ -162,18 +167,18 @@ def banded_product(features: Tensor, kernels: Tensor) -> Tensor:
     already lies in memory, and the kernels of a row are a (w x 3w) matrix with nine diagonals.
     """
     batch, depth, h, w = features.shape
-    out = features.new_empty(batch, h, w, depth)
-    bands = _to_bands(kernels)
-    for image_bands, windows, image_out in zip(bands, _row_windows(features), out, strict=True):
-        torch.bmm(image_bands, windows, out=image_out)
-    return out.permute(0, 3, 1, 2)
+    out = features.new_empty(batch, h + 2, w, depth)
+    torch.bmm(
+        _to_bands(kernels).flatten(0, 1)[:-2], _row_windows(features), out=out.flatten(0, 1)[:-2]
+    )
+    return out[:, :h].permute(0, 3, 1, 2)
 
 
 def banded_gradient(grad: Tensor, features: Tensor) -> Tensor:
     """The gradient of `banded_product` with respect to its kernels: (B, 9, h, w)."""
-    rows = grad.permute(0, 2, 3, 1).contiguous()  # (B, h, w, D)
-    products = [
-        torch.bmm(image_rows, windows.transpose(1, 2))
-        for image_rows, windows in zip(rows, _row_windows(features), strict=True)
-    ]
-    return _from_bands(torch.stack(products))
+    batch, _, h, w = features.shape
+    rows = F.pad(grad.permute(0, 2, 3, 1), (0, 0, 0, 0, 0, 2)).contiguous()  # (B, h + 2, w, D)
+    out = features.new_empty(batch, h + 2, w, 3 * w)
+    windows = _row_windows(features).transpose(1, 2)
+    torch.bmm(rows.flatten(0, 1)[:-2], windows, out=out.flatten(0, 1)[:-2])
+    return _from_bands(out[:, :h])

@@ -23,10 +23,7 @@ FACTORIES = (
     *("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm"),
     *("tensor", "as_tensor", "zeros"),
 )
-SILENT = (
-    *("set_device", "set_rng_state_all", "synchronize", "manual_seed_all"),
-    "reset_peak_memory_stats",
-)
+SILENT = (*("set_device", "set_rng_state_all", "manual_seed_all", "reset_peak_memory_stats"),)
 LIKE = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like")
 
 
@@ -110,11 +107,32 @@ class _Move(torch.autograd.Function):
         return _Move.apply(grad, not ctx.to_gpu), None
 
 
+class Copies:
+    """Copies to the CPU that nobody waited for yet: until then what they are to fill is garbage."""
+
+    def __init__(self):
+        self.waiting = []
+
+    def begin(self, held):
+        result = torch.full_like(held, 77 if held.is_floating_point() else 0)
+        self.waiting.append((result, held))
+        return result
+
+    def finish(self, *_):
+        for result, held in self.waiting:
+            result.copy_(held)
+        self.waiting.clear()
+
+    def event(self):
+        """As torch.cuda.Event(), but it waits for what begins after `record` too."""
+        return type("Event", (), {"record": lambda _: None, "synchronize": self.finish})()
+
+
 def on_gpu(device):
     return device is not None and torch.device(device).type == "cuda"
 
 
-def _to(real, x, *args, **kwargs):
+def _to(real, copies, x, *args, **kwargs):
     """Tensor.to, of which PyTorch's does what has to do with dtypes and memory formats."""
     args = list(args)
     if args and isinstance(args[0], torch.Tensor):
@@ -124,11 +142,13 @@ def _to(real, x, *args, **kwargs):
         device = args.pop(0)
     if args and not isinstance(args[0], torch.dtype):
         kwargs["non_blocking"] = args.pop(0)
+    late = kwargs.pop("non_blocking", None)
+    if late and isinstance(x, Pretend) and device is not None and not on_gpu(device):
+        x = copies.begin(x.held.detach())
     if device is not None and on_gpu(device) != isinstance(x, Pretend):
         x = _Move.apply(x, on_gpu(device))
         kwargs.pop("copy", None)
     dtype = args[0] if args else kwargs.pop("dtype", None)
-    kwargs.pop("non_blocking", None)
     return real(x, dtype or x.dtype, **{k: v for k, v in kwargs.items() if v is not None})
 
 
@@ -166,11 +186,11 @@ def _says(value):
 
 def pretend(patch):
     """Until `patch` (pytest's monkeypatch) is undone, this machine has a GPU."""
-    real = torch.Tensor.to
+    real, copies = torch.Tensor.to, Copies()
     for place, values in {
         torch: {"autocast": _Autocast},
         torch.Tensor: {
-            "to": lambda x, *args, **kwargs: _to(real, x, *args, **kwargs),
+            "to": lambda x, *args, **kwargs: _to(real, copies, x, *args, **kwargs),
             "cuda": lambda x, *_, **__: x.to(GPU),
             "cpu": lambda x, *_, **__: x.to("cpu"),
             "pin_memory": lambda x, *_: x.clone(),
@@ -178,6 +198,8 @@ def pretend(patch):
         nn.Module: {"_apply": functools.partialmethod(functools.partial(_apply, nn.Module._apply))},
         torch.cuda: {
             **{name: _says(None) for name in SILENT},
+            "synchronize": copies.finish,
+            "Event": copies.event,
             "is_available": _says(True),
             "device_count": _says(1),
             "current_device": _says(0),

@@ -9,6 +9,7 @@ import torch
 
 from tests.every_script import run_every_script
 from tests.pretend import Pretend, pretend
+from tests.utils.inference.test_collection_cams import assert_alike, inferred, small_collection
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 pytestmark = pytest.mark.skipif(VERSION < (2, 13), reason="was tried with PyTorch 2.13 and 2.14")
@@ -39,6 +40,20 @@ def test_values_that_are_put_do_not_mix(gpu):
         x[torch.tensor([0, 1])] = torch.ones(2)
     x[:2] = torch.ones(2)  # a copy
     assert x.cpu().sum() == 2
+
+
+def test_copies_that_nobody_waits_for_hold_garbage(gpu):
+    x = torch.ones(3, device="cuda")
+    copied = x.to("cpu", non_blocking=True)
+    assert (copied != 1).all()
+    torch.cuda.synchronize()
+    assert (copied == 1).all() and (x.to("cpu") == 1).all()
+
+
+def test_cams_are_read_when_they_are_there(gpu, tmp_path):
+    collection = small_collection(tmp_path)
+    expected, _ = inferred(collection, "cpu")
+    assert_alike(inferred(collection, "cuda")[0], expected, 1e-5)
 
 
 @pytest.mark.slow

@@ -124,10 +124,24 @@ def test_aims_are_judged_by_medians(tmp_path):
 
 def test_parts_name_what_exists(tmp_path):
     options = {"device": "cuda", "size": "small", "quality": True, "voc_root": "voc"}
-    args = argparse.Namespace(**options, results=tmp_path / "gpu.json")
+    args = argparse.Namespace(**options, results=tmp_path / "gpu.json", only=())
     parts = parts_of(args)
     assert len({one.name for one in parts}) == len(parts)
     for one in parts:
         module = one.arguments[1]
         path = gpu.REPOSITORY / (module.replace(".", "/") + ".py")
         assert one.arguments[0] == "-m" and (module == "pytest" or path.is_file())
+
+
+def test_parts_asked_for(tmp_path):
+    options = {
+        "device": "cuda",
+        "size": "small",
+        "quality": False,
+        "results": tmp_path / "gpu.json",
+    }
+    args = argparse.Namespace(**options, only=["tests", "training compiled"])
+    assert [one.name for one in parts_of(args)] == ["tests", "training compiled"]
+    args.only = ["tests", "nothing"]
+    with pytest.raises(InputError, match="--only nothing: the parts are tests, paths"):
+        parts_of(args)

@@ -3,7 +3,8 @@ import time
 import pytest
 import torch
 
-from benchmarks.measure import Times, compare, peak_memory, table
+from benchmarks import measure
+from benchmarks.measure import Times, busy, compare, peak_memory, table
 
 MEGABYTE = 250_000  # float32 values
 
@@ -25,6 +26,15 @@ def test_peak_memory_of_a_gradient():
     # exp keeps its result; its gradient needs one more map, and so does sum's expanded one.
     peak = peak_memory(lambda: torch.autograd.grad(x.exp().exp(), x, torch.ones_like(x)))
     assert 3e6 <= peak <= 5e6 + 1000
+
+
+def test_how_long_a_gpu_is_busy(monkeypatch):
+    events = [{"cat": "kernel", "dur": 1500.0}, {"cat": "gpu_memcpy", "dur": 500.0}]
+    events += [{"cat": "cpu_op", "dur": 9000.0}, {"cat": "cuda_runtime", "dur": 7.0}, {"ph": "M"}]
+    calls = []
+    monkeypatch.setattr(measure, "_trace", lambda run, *_: run() or events)
+    assert busy(lambda: calls.append("run")) == (2.0, 2)
+    assert len(calls) == 2, "what is prepared by the first call does not count"
 
 
 def test_compare_takes_turns(monkeypatch):

@@ -88,7 +88,7 @@ def infer_batch(
         q = scn(for_scn)
         logits, scores = classifier(for_classifier, q, beta, gamma, keep)
         if classes is None:
-            classes = [_present(one, logits) for one in labels]
+            classes = [_present(one, logits.shape[1] - 1, logits.device) for one in labels]
         total_scores = total_scores + scores[:, 1:].unflatten(0, (-1, count)).mean(0)
         for i, chosen in enumerate(classes):
             if len(chosen):
@@ -107,13 +107,15 @@ def infer_batch(
     return found
 
 
-def _present(labels: Tensor | None, logits: Tensor) -> Tensor:
-    """The indices of the classes in a photograph, on the device of its logits (B, C, h, w)."""
-    count = logits.shape[1] - 1
+def _present(labels: Tensor | None, count: int, device: torch.device) -> Tensor:
+    """The indices of the classes in a photograph, of `count`, on the device."""
     wanted = torch.ones(count) if labels is None else labels
     if wanted.shape != (count,):
         raise ValueError(f"labels must be ({count},), got {tuple(wanted.shape)}")
-    return wanted.to(logits.device).nonzero()[:, 0]
+    present = wanted.nonzero()[:, 0]
+    if device.type == "cuda" and present.device.type == "cpu":
+        present = present.pin_memory()  # copied without waiting for the GPU
+    return present.to(device, non_blocking=True)
 
 
 def infer(

@@ -1,7 +1,9 @@
 """Class activation maps of whole collections."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -81,19 +83,21 @@ def infer_collection(
     items = readable(progress(loader, title, "image"), bad)
     networks = classifier, scn
     count, pixels = taken_together(device)
-    for ahead in read_ahead(items, count, BATCHES_AHEAD * pixels):
-        found = {}
-        for group in of_one_size(ahead, pixels):
-            found |= {one.id: one for one in infer_group(group, networks, settings, device)}
-        yield from (found[item["id"]] for item in ahead)
+    begun = (
+        Block(block, pixels, networks, settings, device)
+        for block in read_ahead(items, count, BATCHES_AHEAD * pixels)
+    )
+    # A GPU infers a block while the photographs of the one before are labelled and written.
+    for block in kept_behind(begun, 1 if device.type == "cuda" else 0):
+        yield from block.inferred()
 
 
 def taken_together(device: torch.device) -> tuple[int, int]:
     """How many photographs are read before some are inferred, and pixels of a batch of them.
 
-    A GPU is not kept busy by one of VOC's photographs and its mirror image; it takes five.
+    A GPU is not kept busy by one of VOC's photographs and its mirror image; it takes eleven.
     """
-    return (32, 2**20) if device.type == "cuda" else (1, 0)
+    return (64, 2**21) if device.type == "cuda" else (1, 0)
 
 
 def readable(items: Iterable[dict], bad: Callable[[str], None]) -> Iterator[dict]:
@@ -129,18 +133,77 @@ def of_one_size(items: Iterable[dict], pixels: int) -> Iterator[list[dict]]:
             yield alike[first : first + most]
 
 
+T = TypeVar("T")
+
+
+def kept_behind(begun: Iterable[T], count: int) -> Iterator[T]:
+    """The same in the same order, each only when `count` more were begun, or there are no more."""
+    waiting: deque[T] = deque()
+    for one in begun:
+        waiting.append(one)
+        if len(waiting) > count:
+            yield waiting.popleft()
+    yield from waiting
+
+
+class Block:
+    """Photographs whose inference is begun: a GPU computes on while the caller does other work.
+
+    Args:
+        items: of the loader.
+        pixels: of photographs of one size that are inferred together.
+        networks: the classifier and the SCN.
+        settings: of inference.
+        device: of the networks.
+    """
+
+    def __init__(
+        self,
+        items: list[dict],
+        pixels: int,
+        networks: tuple[nn.Module, nn.Module],
+        settings: InferenceSettings,
+        device: torch.device,
+    ) -> None:
+        self.items = items
+        self.found: dict[str, list[Tensor]] = {}
+        for group in of_one_size(items, pixels):
+            for item, found in zip(
+                group, infer_group(group, networks, settings, device), strict=True
+            ):
+                self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
+        self.done = torch.cuda.Event() if device.type == "cuda" else None
+        if self.done is not None:
+            self.done.record()
+
+    def inferred(self) -> Iterator[Inferred]:
+        """All photographs in their order, once they are there."""
+        if self.done is not None:
+            self.done.synchronize()
+        for item in self.items:
+            classes, cams, scores = (one.numpy() for one in self.found.pop(item["id"]))
+            yield Inferred(
+                id=item["id"],
+                image=item["image"],
+                classes=classes,
+                cams=cams,
+                scores=scores,
+                mask=item["mask"],
+            )
+
+
 def infer_group(
     items: list[dict],
     networks: tuple[nn.Module, nn.Module],
     settings: InferenceSettings,
     device: torch.device,
-) -> Iterator[Inferred]:
-    """Infer photographs of one size together; `networks` are the classifier and the SCN."""
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """`infer_batch` of photographs of one size; `networks` are the classifier and the SCN."""
     images = [normalise(item["image"].to(device, non_blocking=True)) for item in items]
     labels = [item["labels"] for item in items]
     if settings.predict_from is not None:
         labels = [predict_labels(image, *networks, settings.predict_from) for image in images]
-    inferred = infer_batch(
+    found = infer_batch(
         torch.stack(images),
         labels,
         *networks,
@@ -150,15 +213,7 @@ def infer_group(
         settings.gamma,
         settings.keep,
     )
-    for item, (classes, cams, scores) in zip(items, inferred, strict=True):
-        yield Inferred(
-            id=item["id"],
-            image=item["image"],
-            classes=classes.cpu().numpy(),
-            cams=cams.float().cpu().numpy(),
-            scores=scores.float().cpu().numpy(),
-            mask=item["mask"],
-        )
+    return [(classes, cams.float(), scores.float()) for classes, cams, scores in found]
 
 
 def labels_at(threshold: float) -> Callable[[Inferred], np.ndarray]:

@@ -105,14 +105,17 @@ class Labeller:
 
     def take(self, found: Inferred) -> None:
         """Label, refine, write and count one photograph soon."""
-        labels = label_maps(found.classes, found.cams, self.thresholds)
-        uncertain = uncertain_pixels(found.cams, self.uncertain)
-        refined = None if self.refiner is None else self.refiner.submit(found, labels, uncertain)
-        self.writer.submit(self._finish, found, without(labels, uncertain), refined)
+        refined = None
+        if self.refiner is not None:
+            refined = self.refiner.submit(found, *self._labels(found))
+        self.writer.submit(self._finish, found, refined)
 
-    def _finish(
-        self, found: Inferred, labels: np.ndarray, refined: "Future[np.ndarray] | None"
-    ) -> None:
+    def _labels(self, found: Inferred) -> tuple[np.ndarray, np.ndarray | None]:
+        labels = label_maps(found.classes, found.cams, self.thresholds)
+        return labels, uncertain_pixels(found.cams, self.uncertain)
+
+    def _finish(self, found: Inferred, refined: "Future[np.ndarray] | None") -> None:
+        labels = without(*self._labels(found))
         self.out.write(found, labels)
         drawn = labels[0]
         counts = {"counts": np.zeros_like(self.sweep.counts)}

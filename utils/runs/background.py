@@ -1,5 +1,6 @@
 """Writing files in the background, so that inference never waits for them."""
 
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +13,13 @@ class BackgroundWriter:
     """Runs writing functions in threads; an error surfaces at the next call or at the end.
 
     Args:
-        threads: how many write at a time. PNG compression releases Python's lock.
+        threads: how many write at a time; by default half of the cores, 2 to 8. PNG compression
+            releases Python's lock.
     """
 
-    def __init__(self, threads: int = 2) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        if threads is None:
+            threads = min(8, max(2, (os.cpu_count() or 1) // 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self._waiting: deque[Future] = deque()
 

@@ -11,6 +11,7 @@ from utils.inference import collection_cams
 from utils.inference.collection_cams import (
     InferenceSettings,
     infer_collection,
+    kept_behind,
     of_one_size,
     read_ahead,
 )
@@ -59,6 +60,15 @@ def test_photographs_of_one_size_are_taken_together(tmp_path, monkeypatch, toget
     found, bad = inferred(collection, "cpu", predict_from)
     assert bad == message and len(bad) == 1
     assert_alike(found, expected, 1e-5)
+
+
+def test_what_is_begun_runs_ahead():
+    begun = []
+    for count, expected in ((0, [1, 2, 3]), (1, [2, 3, 3]), (5, [3, 3, 3])):
+        begun.clear()
+        source = (begun.append(one) or one for one in "abc")
+        seen = [(one, len(begun)) for one in kept_behind(source, count)]
+        assert seen == list(zip("abc", expected, strict=True))
 
 
 def test_groups():
