@@ -75,10 +75,12 @@ def _reassemble(features: Tensor, kernels: Tensor) -> Tensor:
 
 def _adjoint(kernels: Tensor) -> Tensor:
     """Kernels of the transposed map: K'_k(p) = K_{8-k}(p + d_k), zero outside."""
-    h, w = kernels.shape[2:]
-    padded = F.pad(kernels, (1, 1, 1, 1))
-    shifted = [padded[:, 8 - k, k // 3 : k // 3 + h, k % 3 : k % 3 + w] for k in range(NEIGHBOURS)]
-    return torch.stack(shifted, dim=1)
+    batch, _, h, w = kernels.shape
+    padded = F.pad(kernels.flip(1), (1, 1, 1, 1)).contiguous()
+    image, channel, row, column = padded.stride()
+    # A step along k goes to the next channel and, in it, to the next row or column.
+    steps = (image, 3 * channel + row, channel + column, row, column)
+    return padded.as_strided((batch, 3, 3, h, w), steps).reshape(kernels.shape)
 
 
 def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
