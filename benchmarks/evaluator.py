@@ -4,9 +4,11 @@
 
 Photographs/s of the evaluator's own loop (decoded by worker processes, cams, PNGs of seven
 thresholds written by threads, scored), of inference on photographs in memory, and of the bare
-forward passes of the two networks, mirrored, in batches of several photographs. Then where the time
-of a photograph goes. Networks are random, folded as the evaluator folds them. A CPU takes scale 1
-alone, which makes waiting show the more; a GPU takes all four.
+forward passes of the two networks, mirrored, in batches of several photographs. The loop runs on
+photographs of one size and of many: those of one size share a batch, and a GPU's library prepares
+for every shape. Then where the time of a photograph goes. Networks are random, folded as the
+evaluator folds them. A CPU takes scale 1 alone, which makes waiting show the more; a GPU takes all
+four.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -21,10 +24,11 @@ import numpy as np
 import torch
 
 from benchmarks.loader import make_photographs
-from benchmarks.measure import Report, Times, compare, synchronise
+from benchmarks.measure import Report, Spread, compare
 from benchmarks.options import parse
+from benchmarks.steps import seconds_of
 from datasets.collection import Collection
-from datasets.files import read_photograph, write_label_map
+from datasets.files import encode_jpeg, read_photograph, write_bytes, write_label_map
 from datasets.palette import voc_palette
 from networks.association import upsample
 from networks.backbone import build_backbone
@@ -32,7 +36,12 @@ from networks.classifier import Classifier, cam
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
 from utils.inference.cams import SCALES, infer_batch, resize, round_up, views
-from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
+from utils.inference.collection_cams import (
+    InferenceSettings,
+    Inferred,
+    infer_collection,
+    taken_together,
+)
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
 from utils.labels.evaluation_options import THRESHOLDS
@@ -44,6 +53,13 @@ from utils.scores.threshold_sweep import ThresholdSweep
 
 BATCHES = (1, 2, 4, 8, 16)
 """Photographs of a size that the bare forward passes take at a time, each with its mirror image."""
+
+BLOCKS = 5
+"""Of photographs, in the whole loop: the first holds the start of the workers, and while the last
+one is handed out a GPU has nothing more to infer, so these are not timed."""
+
+SIZE = (375, 500)
+"""(height, width) of the photographs of one size, pixels."""
 
 BETA = 8
 
@@ -65,7 +81,7 @@ class Workload:
         torch.manual_seed(0)
         tiny, self.device = given.size == "tiny", torch.device(given.device)
         on_gpu = self.device.type == "cuda"
-        self.folder, self.block = folder, 32 if on_gpu else 4
+        self.folder, self.block = folder, taken_together(self.device)[0] if on_gpu else 4
         self.scales = SCALES if on_gpu else (0.25,) if tiny else (1.0,)
         self.workers = RunSettings().readers(self.device)
         backbone = "resnet18" if tiny else "resnet50"
@@ -73,24 +89,31 @@ class Workload:
         classifier.classifier.weight.data.abs_()  # random classes, but cams that are not all zero
         self.classifier = parallel(fold(classifier), self.device)
         self.scn = parallel(fold(SuperpixelNet().eval()), self.device)
-        files = list(make_photographs(folder).values())
-        paths = {f"photograph_{i}": files[i % len(files)] for i in range(4 * self.block)}
-        rng = np.random.default_rng(0)
-        for identifier in paths:
-            mask = rng.integers(0, 3, (375, 500), dtype=np.uint8)
-            write_label_map(folder / "masks" / f"{identifier}.png", mask, voc_palette())
         self.labels = np.zeros(20, np.uint8)
         self.labels[:2] = 1
-        labels, classes = dict.fromkeys(paths, self.labels), tuple(map(str, range(20)))
-        self.collection = Collection(
-            "custom", "train", classes, tuple(paths), paths, labels, folder / "masks"
-        )
-        self.file = next(iter(paths.values()))
+        self.files = list(make_photographs(folder).values())
         self.image = normalise(self.read().to(self.device))
+
+    def collection(self, folder: Path, many_sizes: bool) -> Collection:
+        """Photographs for the whole loop, with masks of noise: all of one size, or every second."""
+        rng = np.random.default_rng(0)
+        paths = {}
+        for i in range(BLOCKS * self.block):
+            file, size = self.files[i % len(self.files)], SIZE
+            if many_sizes and i % 2:
+                size = tuple(rng.permutation([500, rng.integers(250, 500)]))
+                image = cv2.resize(read_photograph(file), size[::-1])
+                file = folder / f"{i}.jpg"
+                write_bytes(file, encode_jpeg(image))
+            paths[f"photograph_{i}"] = file
+            mask = rng.integers(0, 3, size, dtype=np.uint8)
+            write_label_map(folder / "masks" / f"photograph_{i}.png", mask, voc_palette())
+        labels, classes = dict.fromkeys(paths, self.labels), tuple(map(str, range(20)))
+        return Collection("custom", "train", classes, tuple(paths), paths, labels, folder / "masks")
 
     def read(self) -> torch.Tensor:
         """A decoded photograph, (3, 375, 500) uint8."""
-        return torch.from_numpy(read_photograph(self.file)).permute(2, 0, 1)
+        return torch.from_numpy(read_photograph(self.files[0])).permute(2, 0, 1)
 
     def infer(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The cams of a photograph that is on the device."""
@@ -104,31 +127,24 @@ class Workload:
         mask = np.zeros(self.image.shape[1:], np.uint8)
         return Inferred("one", self.read(), classes, cams, scores, mask)
 
-    def rounds(self) -> Times:
-        """Seconds of a photograph, block by block: in the whole loop, then in inference alone.
+    def whole(self, many_sizes: bool) -> list[float]:
+        """Seconds of a photograph in the whole loop, block by block."""
+        folder = self.folder / f"many_sizes_{many_sizes}"
+        collection = self.collection(folder, many_sizes)
+        settings, times = InferenceSettings(scales=self.scales), []
+        where = (self.device, self.workers, "cams", fail)
+        networks = self.classifier, self.scn
+        with Labeller(folder, OutputSettings(THRESHOLDS), 21) as labeller:
+            for i, found in enumerate(infer_collection(collection, *networks, settings, *where)):
+                if i % self.block == 0:
+                    times.append(time.perf_counter())
+                labeller.take(found)
+        return [(b - a) / self.block for a, b in pairwise(times[1:])]
 
-        Not in turn: while inference went on alone, workers would read ahead. The first block of
-        each, which holds the start of the workers, is left out.
-        """
-        settings = InferenceSettings(scales=self.scales)
-        rounds: dict[str, list[float]] = {"whole": [], "alone": []}
-        with Labeller(self.folder, OutputSettings(THRESHOLDS), 21) as labeller:
-            inferred = infer_collection(
-                self.collection,
-                *(self.classifier, self.scn, settings, self.device, self.workers, "cams", fail),
-            )
-
-            def whole() -> None:
-                labeller.take(next(inferred))
-
-            for name, run in (("whole", whole), ("alone", self.infer)):
-                for _ in range(4):
-                    start = time.perf_counter()
-                    for _ in range(self.block):
-                        run()
-                    synchronise()
-                    rounds[name].append((time.perf_counter() - start) / self.block)
-        return Times({name: seconds[1:] for name, seconds in rounds.items()})
+    def alone(self) -> list[float]:
+        """Seconds of a photograph in inference alone, one at a time."""
+        self.infer()
+        return [seconds_of(self.infer) for _ in range(BLOCKS)]
 
     @torch.no_grad()
     def bare(self, photographs: int) -> None:
@@ -147,10 +163,15 @@ def rates(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     best = max(count / times.median(name) for name, count in passes.items())
     for name, count in passes.items():
         yield [name, times.rate(name, count), count / times.median(name) / best]
-    loop = work.rounds()
-    for name, label in (("alone", "inference alone"), ("whole", "evaluator")):
-        yield [label, loop.rate(name, 1), 1 / loop.median(name) / best]
-    yield ["evaluator / inference alone", loop.ratio("alone", "whole"), ""]
+    # Not in turn: while inference went on alone, workers would read ahead.
+    loops = {
+        "inference alone": work.alone(),
+        "evaluator": work.whole(many_sizes=False),
+        "evaluator, every second photograph of a size of its own": work.whole(many_sizes=True),
+    }
+    for name, seconds in loops.items():
+        rate = Spread.of([1 / one for one in seconds])
+        yield [name, rate, rate.median / best]
 
 
 @torch.no_grad()
