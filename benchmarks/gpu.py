@@ -171,9 +171,9 @@ def step_share(time: str) -> Callable[[Tables], float]:
 
 AIMS = (
     Aim("a classifier's step beside its convolutions, all precisions", step_share(""), 1.10, False),
-    Aim("the same, while the GPU is busy", step_share("busy "), 1.10, False),
+    Aim("likewise, of the time the GPU is busy", step_share("busy "), 1.10, False),
     Aim("operators, plain / ours, forward and backward, the least", least_gain(""), 4.0),
-    Aim("the same, while the GPU is busy", least_gain("busy "), 4.0),
+    Aim("operators likewise, of the time the GPU is busy", least_gain("busy "), 4.0),
     *(
         Aim(f"{stage}: images/s of those with data on the GPU", share_of_device(stage), 0.95)
         for stage in STAGES
@@ -187,11 +187,7 @@ AIMS = (
 
 
 def parts_of(args: argparse.Namespace) -> list[Part]:
-    """All parts, or those asked for, the most important first.
-
-    Raises:
-        InputError: there is no part of a name asked for.
-    """
+    """All parts, the most important first."""
     common = ("--device", args.device, "--size", args.size)
     if args.size == "tiny":
         common += ("--repeats", "1")
@@ -215,11 +211,7 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
         *(benchmark(name, 240, "--tables", "compiled") for name in steps),
     ]
     parts += quality_parts(args) if args.quality else []
-    unknown = set(args.only) - {part.name for part in parts}
-    if unknown:
-        names = ", ".join(part.name for part in parts)
-        raise InputError(f"--only {' '.join(sorted(unknown))}: the parts are {names}")
-    return [part for part in parts if not args.only or part.name in args.only]
+    return parts
 
 
 def quality_parts(args: argparse.Namespace) -> Iterator[Part]:
@@ -336,13 +328,19 @@ class Visit:
     Args:
         path: of the file.
         parts: in their order.
+        only: names of the parts to run; by default all.
 
     Raises:
-        InputError: the file is another machine's.
+        InputError: the file is another machine's, or there is no part of a name.
     """
 
-    def __init__(self, path: Path, parts: Sequence[Part]) -> None:
+    def __init__(self, path: Path, parts: Sequence[Part], only: Sequence[str] = ()) -> None:
         self.path, self.log, self.parts = path, path.with_suffix(".log"), parts
+        names = [part.name for part in parts]
+        self.only = only or names
+        unknown = sorted(set(only) - set(names))
+        if unknown:
+            raise InputError(f"--only {' '.join(unknown)}: the parts are {', '.join(names)}")
         self.content = {"environment": environment(), "parts": {}, "aims": []}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
@@ -367,7 +365,9 @@ class Visit:
         """The parts that are not finished; those that were begun before come last."""
         entries = self.content["parts"]
         waiting = [
-            part for part in self.parts if entries.get(part.name, {}).get("status") != FINISHED
+            part
+            for part in self.parts
+            if part.name in self.only and entries.get(part.name, {}).get("status") != FINISHED
         ]
         return sorted(waiting, key=lambda part: "seconds" in entries.get(part.name, {}))
 
@@ -416,7 +416,7 @@ def main(args: argparse.Namespace) -> None:
         raise InputError(f"--device {args.device}: this machine shows no CUDA GPU; try cpu")
     usual = "benchmarks/results/gpu.json" if on_gpu else f"experiments/gpu/{args.device}.json"
     args.results = Path(args.results or usual)
-    visit = Visit(args.results, parts_of(args))
+    visit = Visit(args.results, parts_of(args), args.only)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the part too
     environ = {**os.environ, "MSA_GPU_TEST_DEVICE": args.device}
     visit.run(60 * args.minutes, environ)

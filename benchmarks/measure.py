@@ -11,6 +11,7 @@ the time of launching, so tables have beside it how long the GPU was busy.
 import argparse
 import gc
 import json
+import math
 import os
 import platform
 import statistics
@@ -162,11 +163,12 @@ def busy(run: Callable[[], object]) -> tuple[float, int]:
     """For how many milliseconds the GPU works during `run()`, and in how many kernels and copies.
 
     It is what a call costs where the GPU has work waiting, as in training; launching is not in it.
+    NaN where the profiler may not look at the GPU.
     """
     run()
     events = _trace(run, ProfilerActivity.CPU, ProfilerActivity.CUDA)
     work = [event["dur"] for event in events if event.get("cat") in GPU_WORK]
-    return sum(work) / 1e3, len(work)
+    return sum(work) / 1e3 if work else math.nan, len(work)
 
 
 def _trace(run: Callable[[], object], *activities: ProfilerActivity, **how: bool) -> list[dict]:
@@ -283,8 +285,8 @@ def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[li
         ratio = times.ratio("plain", "ours")
         row = [case.name, *milliseconds, ratio, plain, ours, plain / ours]
         if torch.device(options.device).type == "cuda":
-            (plain, _), (ours, launches) = busy(case.plain), busy(case.ours)
-            row += [plain, ours, plain / ours, launches]
+            (plain_busy, _), (ours_busy, launches) = busy(case.plain), busy(case.ours)
+            row += [plain_busy, ours_busy, plain_busy / ours_busy, launches]
         yield row
 
 

@@ -173,7 +173,8 @@ def banded_product(features: Tensor, kernels: Tensor) -> Tensor:
     torch.bmm(
         _to_bands(kernels).flatten(0, 1)[:-2], _row_windows(features), out=out.flatten(0, 1)[:-2]
     )
-    return out[:, :h].permute(0, 3, 1, 2)
+    mixed = out[:, :h].permute(0, 3, 1, 2)
+    return mixed.contiguous(memory_format=torch.channels_last)  # else every layer after it copies
 
 
 def banded_gradient(grad: Tensor, features: Tensor) -> Tensor:

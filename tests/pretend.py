@@ -114,18 +114,28 @@ class Copies:
         self.waiting = []
 
     def begin(self, held):
-        result = torch.full_like(held, 77 if held.is_floating_point() else 0)
+        result = torch.full_like(held, 77)
         self.waiting.append((result, held))
         return result
 
-    def finish(self, *_):
+    def finish(self):
         for result, held in self.waiting:
             result.copy_(held)
         self.waiting.clear()
 
-    def event(self):
-        """As torch.cuda.Event(), but it waits for what begins after `record` too."""
-        return type("Event", (), {"record": lambda _: None, "synchronize": self.finish})()
+
+class Event:
+    """As torch.cuda.Event: it waits for what was begun when it was recorded."""
+
+    def __init__(self, copies):
+        self.copies, self.known = copies, []
+
+    def record(self, _stream):
+        self.known = list(self.copies.waiting)
+
+    def synchronize(self):
+        for result, held in self.known:
+            result.copy_(held)
 
 
 def on_gpu(device):
@@ -199,7 +209,8 @@ def pretend(patch):
         torch.cuda: {
             **{name: _says(None) for name in SILENT},
             "synchronize": copies.finish,
-            "Event": copies.event,
+            "Event": functools.partial(Event, copies),
+            "current_stream": _says(None),
             "is_available": _says(True),
             "device_count": _says(1),
             "current_device": _says(0),

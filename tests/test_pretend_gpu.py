@@ -3,6 +3,8 @@
 Numbers are the CPU's, and so are the rules of autocast.
 """
 
+from functools import partial, partialmethod
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from tests.every_script import run_every_script
 from tests.pretend import Pretend, pretend
 from tests.utils.inference.test_collection_cams import assert_alike, inferred, small_collection
+from utils.inference import collection_cams
 
 VERSION = tuple(map(int, torch.__version__.split(".")[:2]))
 pytestmark = pytest.mark.skipif(VERSION < (2, 13), reason="was tried with PyTorch 2.13 and 2.14")
@@ -50,10 +53,18 @@ def test_copies_that_nobody_waits_for_hold_garbage(gpu):
     assert (copied == 1).all() and (x.to("cpu") == 1).all()
 
 
-def test_cams_are_read_when_they_are_there(gpu, tmp_path):
+def test_cams_are_read_when_they_are_there(gpu, tmp_path, monkeypatch):
+    """And the next photographs are begun before."""
     collection = small_collection(tmp_path)
     expected, _ = inferred(collection, "cpu")
+    events = []
+    begin, hand_out = collection_cams.Block.__init__, collection_cams.Block.inferred
+    for name, real in (("__init__", begin), ("inferred", hand_out)):
+        spied = partial(lambda real, name, *given: events.append(name) or real(*given), real, name)
+        monkeypatch.setattr(collection_cams.Block, name, partialmethod(spied))
+    monkeypatch.setattr(collection_cams, "taken_together", lambda _: (2, 2**20))
     assert_alike(inferred(collection, "cuda")[0], expected, 1e-5)
+    assert events == ["__init__", *["__init__", "inferred"] * 2, "inferred"]
 
 
 @pytest.mark.slow

@@ -124,7 +124,7 @@ def test_aims_are_judged_by_medians(tmp_path):
 
 def test_parts_name_what_exists(tmp_path):
     options = {"device": "cuda", "size": "small", "quality": True, "voc_root": "voc"}
-    args = argparse.Namespace(**options, results=tmp_path / "gpu.json", only=())
+    args = argparse.Namespace(**options, results=tmp_path / "gpu.json")
     parts = parts_of(args)
     assert len({one.name for one in parts}) == len(parts)
     for one in parts:
@@ -134,14 +134,12 @@ def test_parts_name_what_exists(tmp_path):
 
 
 def test_parts_asked_for(tmp_path):
-    options = {
-        "device": "cuda",
-        "size": "small",
-        "quality": False,
-        "results": tmp_path / "gpu.json",
-    }
-    args = argparse.Namespace(**options, only=["tests", "training compiled"])
-    assert [one.name for one in parts_of(args)] == ["tests", "training compiled"]
-    args.only = ["tests", "nothing"]
-    with pytest.raises(InputError, match="--only nothing: the parts are tests, paths"):
-        parts_of(args)
+    ran = tmp_path / "ran"
+    parts = [part(name, f"open({str(ran)!r}, 'a').write('{name} ')") for name in ("one", "two")]
+    Visit(tmp_path / "gpu.json", parts, only=["two"]).run(60.0, dict(os.environ))
+    assert ran.read_text() == "two "
+    one = Visit(tmp_path / "gpu.json", parts)
+    one.run(60.0, dict(os.environ))
+    assert ran.read_text() == "two one " and list(one.content["parts"]) == ["one", "two"]
+    with pytest.raises(InputError, match="--only no yes: the parts are one, two"):
+        Visit(tmp_path / "gpu.json", parts, only=["yes", "no", "one"])

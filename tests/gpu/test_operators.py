@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from networks import affinity
 from networks.affinity import propagate
 from networks.association import hard_labels, pool, reassemble, upsample
 from networks.classifier import cam
@@ -96,6 +97,15 @@ def test_affinity_stays_float32_under_autocast(device):
     with torch.autocast(device.type, torch.bfloat16):
         found = propagate(logits.to(device), features.to(device))
     assert_within([found.cpu()], [expected], 1e-4)
+
+
+def test_affinity_in_strips(device, monkeypatch):
+    _, (logits, features), _ = inputs_of("propagate")
+    both = propagate, (logits, features), ()
+    expected = results(*both, "cpu")
+    monkeypatch.setattr(affinity, "STRIP", 64)
+    monkeypatch.setattr(affinity, "STRIP_VALUES_GPU", 0)
+    assert_within(results(*both, device), expected, 1e-4)
 
 
 def test_a_share_of_affinities(device):

@@ -67,8 +67,9 @@ def test_inference_of_a_collection(tmp_path, device, monkeypatch):
     """A GPU takes several photographs at a time."""
     collection = small_collection(tmp_path)
     expected, _ = inferred(collection, "cpu")
-    monkeypatch.setattr(collection_cams, "taken_together", lambda _: (32, 2**20))
-    assert_alike(inferred(collection, str(device))[0], expected, 1e-4)
+    for together in ((32, 2**20), (2, 2**20)):
+        monkeypatch.setattr(collection_cams, "taken_together", lambda _, n=together: n)
+        assert_alike(inferred(collection, str(device))[0], expected, 1e-4)
 
 
 class Training:

@@ -14,10 +14,12 @@ from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import SCALES, infer_batch, predict_labels
 from utils.inference.label_maps import label_map
+from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
 
 BATCHES_AHEAD = 8
-"""About so many batches' pixels are read before some are inferred: their cams are all held."""
+"""About so many batches' pixels are read before some are inferred. Their cams are all held; on a
+GPU those of the block before too."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Inferred:
         cams: (n, H, W) float32 in 0..1.
         scores: (K,) classification scores.
         mask: (H, W) uint8 ground truth, or None.
+        superpixels: (H, W) int32 ids, or None where they were not wanted.
     """
 
     id: str
@@ -61,6 +64,11 @@ class Inferred:
     cams: np.ndarray
     scores: np.ndarray
     mask: np.ndarray | None
+    superpixels: np.ndarray | None = None
+
+
+def _none(_: str) -> bool:
+    return False
 
 
 def infer_collection(
@@ -72,22 +80,25 @@ def infer_collection(
     workers: int,
     title: str,
     bad: Callable[[str], None],
+    with_superpixels: Callable[[str], bool] = _none,
 ) -> Iterator[Inferred]:
     """Infer the cams of every photograph, in order, under a progress bar.
 
     The networks must be in evaluation mode on the device. A photograph whose labels are unknown is
     inferred for all classes. One that cannot be read, or whose mask cannot, is left out after
-    `bad(message)`, which may raise. A GPU takes several photographs of one size together.
+    `bad(message)`, which may raise. Superpixels come with the ids for which `with_superpixels`
+    says so. A GPU takes several photographs of one size together.
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     items = readable(progress(loader, title, "image"), bad)
     networks = classifier, scn
     count, pixels = taken_together(device)
     begun = (
-        Block(block, pixels, networks, settings, device)
+        Block(block, pixels, networks, settings, device, with_superpixels)
         for block in read_ahead(items, count, BATCHES_AHEAD * pixels)
     )
-    # A GPU infers a block while the photographs of the one before are labelled and written.
+    # A GPU infers a block while the photographs of the one before are labelled and written; where
+    # labels are predicted, the last of its groups.
     for block in kept_behind(begun, 1 if device.type == "cuda" else 0):
         yield from block.inferred()
 
@@ -155,6 +166,7 @@ class Block:
         networks: the classifier and the SCN.
         settings: of inference.
         device: of the networks.
+        with_superpixels: whether they are wanted, by id.
     """
 
     def __init__(
@@ -164,24 +176,29 @@ class Block:
         networks: tuple[nn.Module, nn.Module],
         settings: InferenceSettings,
         device: torch.device,
+        with_superpixels: Callable[[str], bool],
     ) -> None:
         self.items = items
         self.found: dict[str, list[Tensor]] = {}
         for group in of_one_size(items, pixels):
-            for item, found in zip(
-                group, infer_group(group, networks, settings, device), strict=True
-            ):
+            inferred = infer_within_memory(group, networks, settings, device)
+            for item, found in zip(group, inferred, strict=True):
+                if with_superpixels(item["id"]):
+                    found = (*found, superpixel_ids(item["image"], networks[1]))
                 self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
         self.done = torch.cuda.Event() if device.type == "cuda" else None
         if self.done is not None:
-            self.done.record()
+            self.done.record(torch.cuda.current_stream(device))
 
     def inferred(self) -> Iterator[Inferred]:
         """All photographs in their order, once they are there."""
         if self.done is not None:
             self.done.synchronize()
         for item in self.items:
-            classes, cams, scores = (one.numpy() for one in self.found.pop(item["id"]))
+            found = self.found.pop(item["id"])
+            # Copied out of pinned memory, which the system gives out slowly and in large pieces.
+            classes, cams, scores = (one.numpy().copy() for one in found[:3])
+            ids = at_size(found[3], item["image"].shape[1:]) if len(found) > 3 else None
             yield Inferred(
                 id=item["id"],
                 image=item["image"],
@@ -189,7 +206,29 @@ class Block:
                 cams=cams,
                 scores=scores,
                 mask=item["mask"],
+                superpixels=ids,
             )
+
+
+def infer_within_memory(
+    items: list[dict],
+    networks: tuple[nn.Module, nn.Module],
+    settings: InferenceSettings,
+    device: torch.device,
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """`infer_group`, in halves where a GPU's memory does not hold the whole."""
+    given = networks, settings, device
+    try:
+        return infer_group(items, *given)
+    except torch.OutOfMemoryError:
+        if len(items) == 1:
+            raise
+    # Not above: until here the error holds on to what is in the way.
+    half = len(items) // 2
+    return [
+        *infer_within_memory(items[:half], *given),
+        *infer_within_memory(items[half:], *given),
+    ]
 
 
 def infer_group(

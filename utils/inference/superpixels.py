@@ -13,11 +13,21 @@ from utils.inference.cams import resize, round_up
 @torch.no_grad()
 def superpixels(image: Tensor, scn: nn.Module) -> np.ndarray:
     """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W), whatever device it is on."""
-    height, width = image.shape[1:]
-    full = (round_up(height), round_up(width))
+    return at_size(superpixel_ids(image, scn).cpu(), image.shape[1:])
+
+
+@torch.no_grad()
+def superpixel_ids(image: Tensor, scn: nn.Module) -> Tensor:
+    """Superpixel ids of an 8-bit photograph (3, H, W), H and W rounded up, where the network is."""
+    full = (round_up(image.shape[1]), round_up(image.shape[2]))
     images = normalise(_beside(scn, image))[None]
-    ids = hard_labels(scn(resize(images, full)))[0].cpu().numpy().astype(np.int32)
-    return cv2.resize(ids, (width, height), interpolation=cv2.INTER_NEAREST)
+    return hard_labels(scn(resize(images, full)))[0]
+
+
+def at_size(ids: Tensor, size: tuple[int, int]) -> np.ndarray:
+    """`superpixel_ids`, on the CPU, at the size (H, W) of the photograph: (H, W) int32."""
+    ids = ids.numpy().astype(np.int32)
+    return cv2.resize(ids, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
 
 
 @torch.no_grad()
@@ -34,5 +44,5 @@ def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
 
 
 def _beside(scn: nn.Module, image: Tensor) -> Tensor:
-    """An image on the network's device."""
-    return image.to(next(scn.parameters()).device)
+    """An image on the network's device, copied without waiting for it."""
+    return image.to(next(scn.parameters()).device, non_blocking=True)

@@ -18,7 +18,6 @@ from utils.checkpoints import Trained
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
-from utils.inference.superpixels import superpixels
 from utils.labels.crf import CrfConstants, Refiner
 from utils.labels.journal import Journal
 from utils.labels.pseudo_labels import PseudoLabels, uncertain_pixels, without
@@ -105,17 +104,23 @@ class Labeller:
 
     def take(self, found: Inferred) -> None:
         """Label, refine, write and count one photograph soon."""
-        refined = None
-        if self.refiner is not None:
-            refined = self.refiner.submit(found, *self._labels(found))
-        self.writer.submit(self._finish, found, refined)
+        if self.refiner is None:
+            self.writer.submit(self._finish, found)
+        else:
+            known = self._labels(found)
+            self.writer.submit(self._finish, found, known, self.refiner.submit(found, *known))
 
     def _labels(self, found: Inferred) -> tuple[np.ndarray, np.ndarray | None]:
         labels = label_maps(found.classes, found.cams, self.thresholds)
         return labels, uncertain_pixels(found.cams, self.uncertain)
 
-    def _finish(self, found: Inferred, refined: "Future[np.ndarray] | None") -> None:
-        labels = without(*self._labels(found))
+    def _finish(
+        self,
+        found: Inferred,
+        known: tuple[np.ndarray, np.ndarray | None] | None = None,
+        refined: "Future[np.ndarray] | None" = None,
+    ) -> None:
+        labels = without(*(known or self._labels(found)))
         self.out.write(found, labels)
         drawn = labels[0]
         counts = {"counts": np.zeros_like(self.sweep.counts)}
@@ -160,12 +165,11 @@ def infer_and_write(
     count = 0
     with labeller:
         for found in infer_collection(
-            mine, classifier, scn, inference, device, readers, "cams", run.bad
+            mine, classifier, scn, inference, device, readers, "cams", run.bad, gallery.lacks
         ):
             count += 1
-            if gallery.lacks(found.id):
-                ids = superpixels(found.image, scn)
-                labeller.writer.submit(gallery.add, found, ids)
+            if found.superpixels is not None:
+                labeller.writer.submit(gallery.add, found, found.superpixels)
             if found.id not in done:
                 labeller.take(found)
             if found.id in rows:

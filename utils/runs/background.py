@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from utils.runs import distributed
+
 MOST_WAITING = 64
 """So many writes may wait; then the caller waits, which bounds memory."""
 
@@ -13,13 +15,14 @@ class BackgroundWriter:
     """Runs writing functions in threads; an error surfaces at the next call or at the end.
 
     Args:
-        threads: how many write at a time; by default half of the cores, 2 to 8. PNG compression
-            releases Python's lock.
+        threads: how many write at a time; by default half of this process's share of the cores, 2
+            to 8. PNG compression releases Python's lock.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         if threads is None:
-            threads = min(8, max(2, (os.cpu_count() or 1) // 2))
+            cores = (os.cpu_count() or 1) // distributed.local_processes()
+            threads = min(8, max(2, cores // 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self._waiting: deque[Future] = deque()
 

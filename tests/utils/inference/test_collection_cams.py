@@ -15,6 +15,7 @@ from utils.inference.collection_cams import (
     of_one_size,
     read_ahead,
 )
+from utils.inference.superpixels import superpixels
 
 SIZES = ((40, 60), (60, 40), (40, 60), (40, 60), (33, 47), (40, 60), (60, 40))
 
@@ -69,6 +70,38 @@ def test_what_is_begun_runs_ahead():
         source = (begun.append(one) or one for one in "abc")
         seen = [(one, len(begun)) for one in kept_behind(source, count)]
         assert seen == list(zip("abc", expected, strict=True))
+
+
+def test_halves_where_memory_is_short(tmp_path, monkeypatch):
+    collection = small_collection(tmp_path)
+    expected, _ = inferred(collection, "cpu")
+    real, sizes = collection_cams.infer_group, []
+
+    def infer_group(items, *given):
+        sizes.append(len(items))
+        if len(items) > 1:
+            raise torch.OutOfMemoryError("full")
+        return real(items, *given)
+
+    monkeypatch.setattr(collection_cams, "infer_group", infer_group)
+    monkeypatch.setattr(collection_cams, "taken_together", lambda _: (32, 2**20))
+    assert_alike(inferred(collection, "cpu")[0], expected, 1e-5)
+    assert sizes[:5] == [3, 1, 2, 1, 1]
+    monkeypatch.setattr(collection_cams, "infer_group", lambda *_: infer_group([0, 1]))
+    with pytest.raises(torch.OutOfMemoryError):
+        inferred(collection, "cpu")
+
+
+def test_superpixels_where_they_are_wanted(tmp_path):
+    collection = small_collection(tmp_path)
+    scn = SuperpixelNet().eval()
+    networks = Classifier(build_backbone("resnet18"), 4).eval(), scn
+    given = InferenceSettings((0.5,), flip=False), torch.device("cpu"), 0, "cams", lambda _: None
+    for found in infer_collection(collection, *networks, *given, lambda name: name in "ag"):
+        if found.id in "ag":
+            assert np.array_equal(found.superpixels, superpixels(found.image, scn))
+        else:
+            assert found.superpixels is None
 
 
 def test_groups():
