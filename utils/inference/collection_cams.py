@@ -17,7 +17,7 @@ from utils.inference.label_maps import label_map
 from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
 
-BATCHES_AHEAD = 8
+BATCHES_AHEAD = 4
 """About so many batches' pixels are read before some are inferred. Their cams are all held; on a
 GPU those of the block before too."""
 
@@ -108,7 +108,7 @@ def taken_together(device: torch.device) -> tuple[int, int]:
 
     A GPU is not kept busy by one of VOC's photographs and its mirror image; it takes eleven.
     """
-    return (64, 2**21) if device.type == "cuda" else (1, 0)
+    return (48, 2**21) if device.type == "cuda" else (1, 0)
 
 
 def readable(items: Iterable[dict], bad: Callable[[str], None]) -> Iterator[dict]:
