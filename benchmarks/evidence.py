@@ -133,20 +133,17 @@ def tables(budgets: Sequence[Budget]) -> str:
         rows = [["; ".join(one), *(cell(budget, one) for budget in budgets)] for one in chosen]
         return [markdown(header, rows)] if rows else []
 
-    def seeds(budget: Budget, *compared: Cams) -> str:
-        count = len(budget.seeds(*compared))
-        return f", {count} seed{'s' if count > 1 else ''}"
-
     def miou(budget: Budget, one: Cams) -> str:
-        return shown(budget.interval(one), "{:.1f}", seeds(budget, one))
+        return shown(budget.interval(one), "{:.1f}", len(budget.seeds(one)))
 
     def ahead(base: str, budget: Budget, one: Cams) -> str:
         other = (base, one[1])
-        return shown(budget.difference(one, other), "{:+.1f}", seeds(budget, one, other), 0)
+        found = budget.difference(one, other)
+        return shown(found, "{:+.1f}", len(budget.seeds(one, other)), 0)
 
     def times(budget: Budget, one: Cams) -> str:
         found = budget.ratio(one, AS_PUBLISHED)
-        return shown(found, "{:.2f}", seeds(budget, one, AS_PUBLISHED), 1)
+        return shown(found, "{:.2f}", len(budget.seeds(one, AS_PUBLISHED)), 1)
 
     parts = written("mIoU (%)", cams, miou)
     for base in COMPARED:
@@ -156,14 +153,21 @@ def tables(budgets: Sequence[Budget]) -> str:
     return "\n\n".join(parts)
 
 
-def shown(found: Interval | None, form: str, seeds: str, equal: float | None = None) -> str:
-    """A cell: bold where the interval excludes that both are equal; with the number of seeds."""
+def shown(
+    found: Interval | None, form: str, seeds: int | None = None, equal: float | None = None
+) -> str:
+    """A cell, with the number of seeds where there are some.
+
+    It is bold where the interval excludes that both are equal; never of one seed, whose interval
+    does not hold how trainings differ.
+    """
     if found is None:
         return ""
     value, low, high = (rounded(x, form) for x in (found.value, found.low, found.high))
-    if equal is not None and found.excludes(equal):
+    if equal is not None and seeds != 1 and found.excludes(equal):
         value = f"**{value}**"
-    return f"{value} ({low} to {high}){seeds}"
+    several = "" if seeds is None else f", {seeds} seed{'s' if seeds > 1 else ''}"
+    return f"{value} ({low} to {high}){several}"
 
 
 def rounded(value: float, form: str) -> str:

@@ -86,5 +86,5 @@ def _cells(rate: Rate, entries: Mapping[str, dict], base: str) -> list[str]:
         compared = (OURS, inference), (base, inference)
         seeds = len(budget.seeds(*compared)) if budget else 0
         found = budget.difference(*compared) if budget and seeds > 1 else None
-        ahead.append(shown(found, "{:+.1f}", f", {seeds} seeds", 0))
+        ahead.append(shown(found, "{:+.1f}", seeds, 0))
     return place + mious + ahead

@@ -83,7 +83,7 @@ def _by_image(run: Mapping[str, Sequence[float]]) -> np.ndarray:
 
 
 def _shown_means(differences: np.ndarray) -> list[str]:
-    return [shown(found, "{:+.4f}", "", 0) for found in intervals_of_means(differences)]
+    return [shown(found, "{:+.4f}", equal=0) for found in intervals_of_means(differences)]
 
 
 def seeds_of(content: dict) -> dict[str, dict[str, dict]]:

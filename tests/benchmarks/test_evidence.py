@@ -102,5 +102,8 @@ def test_the_figure_is_small_and_says_what_it_shows(budgets):
 
 def test_nothing_is_shown_as_less_than_nothing():
     found = Interval(-0.02, -1.26, 0.02)
-    assert shown(found, "{:+.1f}", ", 5 seeds", 0) == "+0.0 (-1.3 to +0.0), 5 seeds"
-    assert shown(Interval(1.5, 1.2, 2.0), "{:.2f}", "", 1) == "**1.50** (1.20 to 2.00)"
+    assert shown(found, "{:+.1f}", 5, 0) == "+0.0 (-1.3 to +0.0), 5 seeds"
+    ratio = Interval(1.5, 1.2, 2.0)
+    assert shown(ratio, "{:.2f}", equal=1) == "**1.50** (1.20 to 2.00)"
+    assert shown(ratio, "{:.2f}", 2, 1) == "**1.50** (1.20 to 2.00), 2 seeds"
+    assert shown(ratio, "{:.2f}", 1, 1) == "1.50 (1.20 to 2.00), 1 seed"
