@@ -15,7 +15,7 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
@@ -76,6 +76,7 @@ def train_and_score(
     scales: Sequence[float],
     inferences: Sequence[Inference],
     scored: Collection | None = None,
+    start_seed: int | None = None,
 ) -> dict:
     """Train, or take up a training, and score the last network: the one chosen without masks.
 
@@ -87,6 +88,7 @@ def train_and_score(
         scales: of the photographs in inference; they are not mirrored.
         inferences: in these ways.
         scored: photographs to score in place of those trained on.
+        start_seed: of the networks' start; by default the training's.
 
     Returns:
         The entry in the results file: seconds of training (since it was last taken up), ids of the
@@ -94,7 +96,7 @@ def train_and_score(
         inference, what `Scorer.score` says.
     """
     device = devices.choose(settings.run.device)
-    devices.seed_everything(settings.run.seed)
+    devices.seed_everything(settings.run.seed if start_seed is None else start_seed)
     classifier, scn = networks(settings, collection)
     supervision = METHODS[configuration.method].SUPERVISION
     state = TrainingState(settings.run, settings.resuming, {})
@@ -209,6 +211,12 @@ def parse(
     names = [configuration.name for configuration in configurations]
     parser.add_argument("--seeds", type=options.natural, nargs="+", default=seeds)
     parser.add_argument(
+        "--start_seed",
+        type=options.natural,
+        help="of the networks' start alone, which becomes part of the trainings' names "
+        "(default: the training's seed)",
+    )
+    parser.add_argument(
         "--only", nargs="+", choices=names, default=names, metavar="NAME", help="|".join(names)
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
@@ -250,6 +258,9 @@ def run(
         order: names, in which the results file keeps its entries.
         more: what else the numbers were measured with.
     """
+    if args.start_seed is not None:
+        start = f"start {args.start_seed}"
+        configurations = [replace(c, name=f"{c.name} {start}") for c in configurations]
     settings = {c.name: settings_of(c, common, scales=list(scales), **more) for c in configurations}
     results = Results(Path(args.results), order)
     for seed in args.seeds:
@@ -266,7 +277,14 @@ def run(
                     here += ["--workers", str(args.workers)]
                 trained = training_settings(configuration, [*common, *paths, *here])
                 entry = train_and_score(
-                    configuration, trained, collection, networks, scales, missing, scored
+                    configuration,
+                    trained,
+                    collection,
+                    networks,
+                    scales,
+                    missing,
+                    scored,
+                    args.start_seed,
                 )
                 scores = {"scores": {**found["scores"], **entry["scores"]}}
                 results.add(key, ours, {**entry, **found, **scores})

@@ -78,7 +78,9 @@ def trainings(monkeypatch):
 
 
 def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4)):
-    given = Namespace(results=str(path), seeds=seeds, experiments="runs", device="cpu", workers=1)
+    given = Namespace(
+        results=str(path), seeds=seeds, experiments="runs", device="cpu", workers=1, start_seed=None
+    )
     quality.run(given, configurations, common, (), None, None, scales=(1.0,))
 
 
