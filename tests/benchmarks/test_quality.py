@@ -63,9 +63,9 @@ def trainings(monkeypatch):
     """What was trained, with invented scores: 10 times the seed, one more for every inference."""
     trained = []
 
-    def invented(configuration, settings, collection, networks, scales, inferences, scored):
+    def invented(configuration, settings, collection, networks, scales, inferences, scored, start):
         seed = settings.run.seed
-        trained.append((configuration.name, seed))
+        trained.append((configuration.name, seed) if start is None else (seed, start))
         assert settings.resuming.resume is not None
         scores = {
             str(inference): {"miou": 10.0 * seed + i, "threshold": 0.3}
@@ -77,9 +77,14 @@ def trainings(monkeypatch):
     return trained
 
 
-def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4)):
+def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), start=None):
     given = Namespace(
-        results=str(path), seeds=seeds, experiments="runs", device="cpu", workers=1, start_seed=None
+        results=str(path),
+        seeds=seeds,
+        experiments="runs",
+        device="cpu",
+        workers=1,
+        start_seed=start,
     )
     quality.run(given, configurations, common, (), None, None, scales=(1.0,))
 
@@ -107,6 +112,16 @@ def test_a_new_inference_is_added_to_what_is_measured(tmp_path, trainings, monke
         "superpixels, AP gamma 0.9": 11,
         "superpixels, AP keep 0.1, CRF": 10,
     }
+
+
+def test_starts_are_trainings_of_their_own(tmp_path, trainings):
+    path = tmp_path / "results.json"
+    measure(path, (FIRST,), seeds=(1,))
+    measure(path, (FIRST,), seeds=(1,), start=3)
+    measure(path, (FIRST,), seeds=(1, 2), start=3)
+    assert trainings == [("first", 1), (1, 3), (2, 3)]
+    expected = ["first seed 1", "first start 3 seed 1", "first start 3 seed 2"]
+    assert list(Results(path).entries) == expected
 
 
 def test_other_settings_are_trained_in_another_folder(tmp_path):
