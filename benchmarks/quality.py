@@ -270,32 +270,22 @@ def run(
             found = results.find(key, ours) or {"scores": {}}
             missing = [i for i in configuration.inferences if str(i) not in found["scores"]]
             if missing:
-                here = ["--experiments", args.experiments, "--device", args.device]
-                here += ["--tag", tag_of(Path(args.results), key, ours), "--resume"]
-                here += ["--seed", str(seed), "--score_images", "0"]
-                if args.workers is not None:
-                    here += ["--workers", str(args.workers)]
+                here = arguments_of_run(args, tag_of(results.path, key, ours), seed)
                 trained = training_settings(configuration, [*common, *paths, *here])
-                entry = train_and_score(
-                    configuration,
-                    trained,
-                    collection,
-                    networks,
-                    scales,
-                    missing,
-                    scored,
-                    args.start_seed,
-                )
+                given = (configuration, trained, collection, networks, scales, missing)
+                entry = train_and_score(*given, scored, args.start_seed)
                 scores = {"scores": {**found["scores"], **entry["scores"]}}
                 results.add(key, ours, {**entry, **found, **scores})
             print(f"{key}: {in_words(results.entries[key]['scores'])}", flush=True)
-    print(
-        table(
-            "mIoU of cams at the best threshold (%)",
-            HEADER,
-            rows(configurations, settings, results),
-        )
-    )
+    measured = rows(configurations, settings, results)
+    print(table("mIoU of cams at the best threshold (%)", HEADER, measured))
+
+
+def arguments_of_run(args: argparse.Namespace, tag: str, seed: int) -> list[str]:
+    """Arguments of a training that change nothing of its result but by the seed."""
+    arguments = ["--experiments", args.experiments, "--device", args.device, "--tag", tag]
+    arguments += ["--resume", "--seed", str(seed), "--score_images", "0"]
+    return arguments + ([] if args.workers is None else ["--workers", str(args.workers)])
 
 
 def tag_of(results: Path, key: str, settings: dict) -> str:

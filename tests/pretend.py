@@ -23,7 +23,7 @@ FACTORIES = (
     *("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm"),
     *("tensor", "as_tensor", "zeros"),
 )
-SILENT = (*("set_device", "set_rng_state_all", "manual_seed_all", "reset_peak_memory_stats"),)
+SILENT = ("set_device", "set_rng_state_all", "manual_seed_all", "reset_peak_memory_stats")
 LIKE = ("empty_like", "full_like", "ones_like", "rand_like", "randn_like", "zeros_like")
 
 

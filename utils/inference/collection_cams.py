@@ -1,8 +1,10 @@
 """Class activation maps of whole collections."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -67,8 +69,11 @@ class Inferred:
     superpixels: np.ndarray | None = None
 
 
-def _none(_: str) -> bool:
-    return False
+Found = tuple[Tensor, Tensor, Tensor]
+"""Classes (n,), cams (n, H, W) and scores (K,) of a photograph, on the device."""
+
+Infer = Callable[[list[dict]], list[Found]]
+"""Infers photographs of one size, items of the loader."""
 
 
 def infer_collection(
@@ -80,7 +85,7 @@ def infer_collection(
     workers: int,
     title: str,
     bad: Callable[[str], None],
-    with_superpixels: Callable[[str], bool] = _none,
+    with_superpixels: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Inferred]:
     """Infer the cams of every photograph, in order, under a progress bar.
 
@@ -91,10 +96,11 @@ def infer_collection(
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     items = readable(progress(loader, title, "image"), bad)
-    networks = classifier, scn
+    infer = partial(infer_group, networks=(classifier, scn), settings=settings, device=device)
+    outline = partial(superpixel_ids, scn=scn)
     count, pixels = taken_together(device)
     begun = (
-        Block(block, pixels, networks, settings, device, with_superpixels)
+        Block(block, pixels, infer, device, outline, with_superpixels)
         for block in read_ahead(items, count, BATCHES_AHEAD * pixels)
     )
     # A GPU infers a block while the photographs of the one before are labelled and written; where
@@ -164,9 +170,9 @@ class Block:
     Args:
         items: of the loader.
         pixels: of photographs of one size that are inferred together.
-        networks: the classifier and the SCN.
-        settings: of inference.
-        device: of the networks.
+        infer: infers such photographs.
+        device: where.
+        outline: from a photograph (3, H, W), its superpixels' ids.
         with_superpixels: whether they are wanted, by id.
     """
 
@@ -174,18 +180,17 @@ class Block:
         self,
         items: list[dict],
         pixels: int,
-        networks: tuple[nn.Module, nn.Module],
-        settings: InferenceSettings,
+        infer: Infer,
         device: torch.device,
+        outline: Callable[[Tensor], Tensor],
         with_superpixels: Callable[[str], bool],
     ) -> None:
         self.items = items
         self.found: dict[str, list[Tensor]] = {}
         for group in of_one_size(items, pixels):
-            inferred = infer_within_memory(group, networks, settings, device)
-            for item, found in zip(group, inferred, strict=True):
+            for item, found in zip(group, in_halves(group, infer), strict=True):
                 if with_superpixels(item["id"]):
-                    found = (*found, superpixel_ids(item["image"], networks[1]))
+                    found = (*found, outline(item["image"]))
                 self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
         self.done = torch.cuda.Event() if device.type == "cuda" else None
         if self.done is not None:
@@ -211,25 +216,20 @@ class Block:
             )
 
 
-def infer_within_memory(
-    items: list[dict],
-    networks: tuple[nn.Module, nn.Module],
-    settings: InferenceSettings,
-    device: torch.device,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
-    """`infer_group`, in halves where a GPU's memory does not hold the whole."""
-    given = networks, settings, device
+def in_halves(items: list[dict], infer: Infer) -> list[Found]:
+    """`infer(items)`, in halves where a GPU's memory does not hold the whole."""
     try:
-        return infer_group(items, *given)
+        return infer(items)
     except torch.OutOfMemoryError:
         if len(items) == 1:
             raise
     # Not above: until here the error holds on to what is in the way.
+    warnings.warn(
+        "a GPU's memory does not hold all photographs of a batch; taking halves, which is slower",
+        stacklevel=2,
+    )
     half = len(items) // 2
-    return [
-        *infer_within_memory(items[:half], *given),
-        *infer_within_memory(items[half:], *given),
-    ]
+    return in_halves(items[:half], infer) + in_halves(items[half:], infer)
 
 
 def infer_group(
@@ -237,7 +237,7 @@ def infer_group(
     networks: tuple[nn.Module, nn.Module],
     settings: InferenceSettings,
     device: torch.device,
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+) -> list[Found]:
     """`infer_batch` of photographs of one size; `networks` are the classifier and the SCN."""
     images = [normalise(item["image"].to(device, non_blocking=True)) for item in items]
     labels = [item["labels"] for item in items]

@@ -14,15 +14,13 @@ MOST_WAITING = 64
 class BackgroundWriter:
     """Runs writing functions in threads; an error surfaces at the next call or at the end.
 
-    Args:
-        threads: how many write at a time; by default half of this process's share of the cores, 2
-            to 8. PNG compression releases Python's lock.
+    There are half as many threads as this process has cores to itself, 2 to 8: PNG compression
+    releases Python's lock.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        if threads is None:
-            cores = (os.cpu_count() or 1) // distributed.local_processes()
-            threads = min(8, max(2, cores // 2))
+    def __init__(self) -> None:
+        cores = (os.cpu_count() or 1) // distributed.local_processes()
+        threads = min(8, max(2, cores // 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self._waiting: deque[Future] = deque()
 

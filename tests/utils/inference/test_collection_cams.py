@@ -77,17 +77,19 @@ def test_halves_where_memory_is_short(tmp_path, monkeypatch):
     expected, _ = inferred(collection, "cpu")
     real, sizes = collection_cams.infer_group, []
 
-    def infer_group(items, *given):
+    def infer_group(items, **given):
         sizes.append(len(items))
         if len(items) > 1:
             raise torch.OutOfMemoryError("full")
-        return real(items, *given)
+        return real(items, **given)
 
     monkeypatch.setattr(collection_cams, "infer_group", infer_group)
     monkeypatch.setattr(collection_cams, "taken_together", lambda _: (32, 2**20))
-    assert_alike(inferred(collection, "cpu")[0], expected, 1e-5)
+    with pytest.warns(UserWarning, match="taking halves"):
+        assert_alike(inferred(collection, "cpu")[0], expected, 1e-5)
     assert sizes[:5] == [3, 1, 2, 1, 1]
-    monkeypatch.setattr(collection_cams, "infer_group", lambda *_: infer_group([0, 1]))
+    monkeypatch.setattr(collection_cams, "taken_together", lambda _: (1, 0))
+    monkeypatch.setattr(collection_cams, "infer_group", lambda _, **given: infer_group([0, 1]))
     with pytest.raises(torch.OutOfMemoryError):
         inferred(collection, "cpu")
 
