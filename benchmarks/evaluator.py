@@ -46,10 +46,8 @@ from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
 from utils.labels.evaluation_options import THRESHOLDS
 from utils.labels.labelling import Labeller, OutputSettings
-from utils.labels.pseudo_labels import PseudoLabels
 from utils.runs.devices import keep_freed_memory, parallel
 from utils.runs.options import RunSettings
-from utils.scores.threshold_sweep import ThresholdSweep
 
 BATCHES = (1, 2, 4, 8, 16)
 """Photographs of a size that the bare forward passes take at a time, each with its mirror image."""
@@ -185,7 +183,8 @@ def stages(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     total = torch.rand(1, 2, *full, device=work.device)
     found = work.inferred()
     labels = label_maps(found.classes, found.cams, THRESHOLDS)
-    sweep, out = ThresholdSweep(21, THRESHOLDS), PseudoLabels(work.folder, THRESHOLDS, ())
+    out = Labeller(work.folder, OutputSettings(THRESHOLDS), 21)
+    sweep = out.sweep
 
     def over_scales(beta: int) -> None:
         for one, q in zip(images, maps, strict=True):

@@ -13,7 +13,8 @@ from benchmarks.counts import Counts
 from datasets.collection import Collection
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.label_maps import label_maps
-from utils.labels.crf import CrfConstants, CrfWorkers, refine, require_crf
+from utils.labels.crf import CrfConstants, refine, require_crf
+from utils.labels.crf_workers import CrfWorkers
 from utils.scores.confusion import confusion_matrix
 from utils.scores.threshold_sweep import ThresholdSweep
 from utils.scores.validation import mean_average_precision
@@ -126,7 +127,7 @@ class Scorer:
             waiting = []
             for found in self._infer(inference):
                 labels = label_maps(found.classes, found.cams, thresholds)
-                image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+                image = found.photograph
                 given = (image, labels, found.mask, self.photographs.num_classes)
                 waiting.append(workers.run(_refined_confusion, *given))
             return Counts.of(thresholds, [workers.taken(future) for future in waiting])

@@ -68,6 +68,11 @@ class Inferred:
     mask: np.ndarray | None
     superpixels: np.ndarray | None = None
 
+    @property
+    def photograph(self) -> np.ndarray:
+        """The image as (H, W, 3) uint8."""
+        return np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
+
 
 Found = tuple[Tensor, Tensor, Tensor]
 """Classes (n,), cams (n, H, W) and scores (K,) of a photograph, on the device."""

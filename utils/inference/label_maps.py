@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from datasets.files import IGNORE
+
 USUAL_THRESHOLD = 0.25
 """Of background, where nothing names one."""
 
@@ -47,3 +49,23 @@ def label_maps(classes: np.ndarray, cams: np.ndarray, thresholds: Sequence[float
 def label_map(classes: np.ndarray, cams: np.ndarray, threshold: float) -> np.ndarray:
     """`label_maps` for one threshold: (H, W) uint8."""
     return label_maps(classes, cams, (threshold,))[0]
+
+
+def uncertain_pixels(cams: np.ndarray, between: tuple[float, float] | None) -> np.ndarray | None:
+    """Where the strongest of the cams (n, H, W) lies above the first bound, up to the second.
+
+    Returns:
+        (H, W) bool; None without bounds.
+    """
+    if between is None:
+        return None
+    low, high = np.asarray(between, np.float32)
+    if not len(cams):
+        return np.zeros(cams.shape[1:], bool)
+    _, value = strongest(cams)
+    return (value > low) & (value <= high)
+
+
+def with_ignored(labels: np.ndarray, ignored: np.ndarray | None) -> np.ndarray:
+    """Labels (.., H, W) uint8 with 255 where `ignored` (H, W) says so; None is nowhere."""
+    return labels if ignored is None else np.where(ignored, np.uint8(IGNORE), labels)

@@ -62,6 +62,11 @@ class Segmented:
     probabilities: np.ndarray | None
     mask: np.ndarray | None
 
+    @property
+    def photograph(self) -> np.ndarray:
+        """The image as (H, W, 3) uint8."""
+        return np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
+
 
 @torch.no_grad()
 def segment(

@@ -1,24 +1,14 @@
 """Dense CRF refinement of label maps (Kraehenbuehl and Koltun, 2011), through pydensecrf2."""
 
 import argparse
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
 import numpy as np
 
-from datasets.files import InputError, write_label_map
-from datasets.palette import voc_palette
-from datasets.workers import end_with_parent
-from utils.inference.collection_cams import Inferred
-from utils.labels.pseudo_labels import label_path, without
+from datasets.files import InputError
 from utils.runs import distributed, options
-from utils.scores.confusion import confusion_matrix
 
 
 def _constant(default: float, kind: object, text: str) -> float:
@@ -171,125 +161,3 @@ def mean_field(image: np.ndarray, unary: np.ndarray, constants: CrfConstants) ->
         compat=constants.colour_weight,
     )
     return np.argmax(crf.inference(constants.iterations), axis=0).reshape(height, width)
-
-
-class CrfWorkers:
-    """Processes that refine photographs, so that inference goes on; a context manager.
-
-    Args:
-        workers: how many; at least one.
-    """
-
-    def __init__(self, workers: int) -> None:
-        # Forked processes could inherit locks that torch's threads hold; spawned ones start clean.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(
-            max(1, workers), mp_context=context, initializer=end_with_parent
-        )
-        # Each waiting photograph is held in memory.
-        self._room = threading.BoundedSemaphore(4 * max(1, workers))
-
-    def run(self, function: Callable, *arguments: object) -> Future:
-        """Call `function(*arguments)` in a process soon, where there is room. See `taken`.
-
-        Raises:
-            InputError: a process has died.
-        """
-        self._room.acquire()
-        try:
-            future = self._pool.submit(function, *arguments)
-        except BrokenProcessPool:
-            raise self._died() from None
-        future.add_done_callback(lambda _: self._room.release())
-        return future
-
-    def taken(self, future: Future) -> np.ndarray:
-        """Wait for what `run` gave.
-
-        Raises:
-            InputError: the files cannot be written, or a process has died.
-        """
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            raise self._died() from None
-
-    def _died(self) -> InputError:
-        return InputError("--crf: a worker process died (out of memory?); give fewer --crf_workers")
-
-    def __enter__(self) -> "CrfWorkers":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _refine_and_write(
-    paths: list[Path],
-    image: np.ndarray,
-    labels: np.ndarray,
-    uncertain: np.ndarray | None,
-    mask: np.ndarray | None,
-    num_classes: int,
-    constants: CrfConstants,
-) -> np.ndarray:
-    """In a worker: refine labels (T, H, W), write them; their confusion matrices (T, C, C)."""
-    confusion = np.zeros((len(labels), num_classes, num_classes), np.int64)
-    palette = voc_palette()
-    for i, path in enumerate(paths):
-        refined = refine(image, labels[i], constants)
-        write_label_map(path, without(refined, uncertain), palette)
-        if mask is not None:
-            confusion[i] = confusion_matrix(mask, refined, num_classes)
-    return confusion
-
-
-class Refiner(CrfWorkers):
-    """Refines pseudo labels by a dense CRF in worker processes.
-
-    Args:
-        folder: the refined labels go to `<folder>/<threshold>/<id>.png`.
-        thresholds: of the labels.
-        num_classes: C, background included.
-        constants: of the CRF.
-        workers: processes; at least one.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        thresholds: Sequence[float],
-        num_classes: int,
-        constants: CrfConstants,
-        workers: int,
-    ) -> None:
-        super().__init__(workers)
-        self.folder, self.thresholds = folder, tuple(thresholds)
-        self.num_classes, self.constants = num_classes, constants
-
-    def submit(
-        self, found: Inferred, labels: np.ndarray, uncertain: np.ndarray | None = None
-    ) -> "Future[np.ndarray]":
-        """Refine the labels (thresholds, H, W) of one photograph soon, and write them.
-
-        Where `uncertain` (H, W) bool says so, 255 is written.
-
-        Returns:
-            Their confusion matrices (thresholds, C, C), without regard to `uncertain`; zeros
-            without a mask. See `taken`.
-
-        Raises:
-            InputError: a process has died.
-        """
-        image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
-        arguments = (found.mask, self.num_classes, self.constants)
-        paths = self.paths(found.id)
-        return self.run(_refine_and_write, paths, image, labels, uncertain, *arguments)
-
-    def paths(self, identifier: str) -> list[Path]:
-        """Where the refined labels of a photograph go."""
-        return [label_path(self.folder, t, identifier) for t in self.thresholds]
-
-    def complete(self, identifier: str) -> bool:
-        """Whether all refined labels of a photograph are there."""
-        return all(path.is_file() for path in self.paths(identifier))

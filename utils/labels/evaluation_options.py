@@ -8,6 +8,7 @@ from datasets.files import InputError
 from utils.inference.cams import SCALES
 from utils.inference.collection_cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
+from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import add_crf_options, crf_constants
 from utils.labels.labelling import OutputSettings
 from utils.labels.photographs import (
@@ -17,7 +18,6 @@ from utils.labels.photographs import (
     add_report_option,
     photograph_settings,
 )
-from utils.labels.pseudo_labels import CAM_FORMATS
 from utils.runs import options
 from utils.runs.options import RunSettings, run_settings
 

@@ -5,7 +5,6 @@ that a pass that was stopped goes on where it was.
 """
 
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,19 +12,20 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection, evenly_spread
-from datasets.files import read_label_map
+from datasets.files import read_label_map, write_label_map
+from datasets.palette import voc_palette
 from utils.checkpoints import Trained
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
-from utils.inference.label_maps import label_maps
-from utils.labels.crf import CrfConstants, Refiner
-from utils.labels.journal import Journal
-from utils.labels.pseudo_labels import PseudoLabels, uncertain_pixels, without
+from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignored
+from utils.labels.cam_formats import CAM_FORMATS
+from utils.labels.crf import CrfConstants, refine
 from utils.labels.sharing import SHEET_ROWS, share_out
+from utils.labels.writing import PhotographWriter
 from utils.pictures.gallery import Gallery
 from utils.runs import devices, distributed
-from utils.runs.background import BackgroundWriter
 from utils.runs.run import Run
+from utils.scores.confusion import confusion_matrix
 from utils.scores.threshold_sweep import ThresholdSweep
 
 PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
@@ -57,7 +57,7 @@ class OutputSettings:
 
     Attributes:
         thresholds: of background; the labels of each are written and scored.
-        save_cams: formats in which cams are written too, see utils.labels.pseudo_labels.
+        save_cams: formats in which cams are written too, see utils.labels.cam_formats.
         overlays: labels are drawn on the photographs too.
         uncertain: (LOW, HIGH): written labels are 255 where LOW < strongest cam <= HIGH; or None.
         report_images: photographs in the report.
@@ -74,8 +74,8 @@ class OutputSettings:
     crf_workers: int = 1
 
 
-class Labeller:
-    """Writes and counts photographs behind the inference; a context manager.
+class Labeller(PhotographWriter):
+    """Writes and counts pseudo labels behind the inference.
 
     Args:
         folder: of the run.
@@ -84,35 +84,53 @@ class Labeller:
     """
 
     def __init__(self, folder: Path, settings: OutputSettings, num_classes: int) -> None:
-        self.thresholds, self.uncertain = settings.thresholds, settings.uncertain
-        self.sweep = ThresholdSweep(num_classes, self.thresholds)
-        self.out = PseudoLabels(folder, self.thresholds, settings.save_cams, settings.overlays)
+        self.settings, self.num_classes = settings, num_classes
+        self.sweep = ThresholdSweep(num_classes, settings.thresholds)
+        self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         shapes = {"counts": self.sweep.counts.shape}
-        self.refiner = None
         if settings.crf is not None:
-            places = (folder / REFINED, self.thresholds, num_classes)
-            self.refiner = Refiner(*places, settings.crf, settings.crf_workers)
-            shapes["refined"] = (len(self.thresholds), num_classes, num_classes)
-        self.journal = Journal(folder, shapes)
-        self.writer = BackgroundWriter()
-        self._stack = ExitStack()
+            shapes["refined"] = (len(settings.thresholds), num_classes, num_classes)
+        workers = settings.crf_workers if settings.crf else 0
+        super().__init__(folder, shapes, settings.overlays, workers)
 
-    def complete(self, identifier: str) -> bool:
-        """Whether all files of a photograph are there."""
-        refined = self.refiner is None or self.refiner.complete(identifier)
-        return self.out.complete(identifier) and refined
+    def label_files(self, identifier: str, kind: str = PLAIN) -> list[Path]:
+        """The label maps of a photograph, one a threshold; `kind` is PLAIN or REFINED."""
+        folder = self.folder / kind
+        return [folder / f"{t:g}" / f"{identifier}.png" for t in self.settings.thresholds]
+
+    def cam_files(self, identifier: str) -> dict[str, Path]:
+        """The files of a photograph's cams by their format."""
+        formats = {name: CAM_FORMATS[name][1:] for name in self.settings.save_cams}
+        return {
+            name: self.folder / folder / f"{identifier}{ending}"
+            for name, (folder, ending) in formats.items()
+        }
+
+    def files(self, identifier: str) -> list[Path]:
+        """All files of a photograph."""
+        labels = [path for kind in self.kinds for path in self.label_files(identifier, kind)]
+        return [*super().files(identifier), *labels, *self.cam_files(identifier).values()]
 
     def take(self, found: Inferred) -> None:
         """Label, refine, write and count one photograph soon."""
-        if self.refiner is None:
+        if self.workers is None:
             self.writer.submit(self._finish, found)
-        else:
-            known = self._labels(found)
-            self.writer.submit(self._finish, found, known, self.refiner.submit(found, *known))
+            return
+        known = self._labels(found)
+        refined = self.workers.run(
+            _refine_and_write,
+            self.label_files(found.id, REFINED),
+            found.photograph,
+            *known,
+            found.mask,
+            self.num_classes,
+            self.settings.crf,
+        )
+        self.writer.submit(self._finish, found, known, refined)
 
     def _labels(self, found: Inferred) -> tuple[np.ndarray, np.ndarray | None]:
-        labels = label_maps(found.classes, found.cams, self.thresholds)
-        return labels, uncertain_pixels(found.cams, self.uncertain)
+        labels = label_maps(found.classes, found.cams, self.settings.thresholds)
+        return labels, uncertain_pixels(found.cams, self.settings.uncertain)
 
     def _finish(
         self,
@@ -120,27 +138,48 @@ class Labeller:
         known: tuple[np.ndarray, np.ndarray | None] | None = None,
         refined: "Future[np.ndarray] | None" = None,
     ) -> None:
-        labels = without(*(known or self._labels(found)))
-        self.out.write(found, labels)
+        labels = with_ignored(*(known or self._labels(found)))
+        self.write(found, labels)
         drawn = labels[0]
         counts = {"counts": np.zeros_like(self.sweep.counts)}
         if found.mask is not None:
             counts["counts"] = self.sweep.count(found.classes, found.cams, found.mask)
         if refined is not None:
-            counts["refined"] = self.refiner.taken(refined)
-            drawn = read_label_map(self.refiner.paths(found.id)[0])
-        self.out.draw(found, drawn)
+            counts["refined"] = self.workers.taken(refined)
+            drawn = read_label_map(self.label_files(found.id, REFINED)[0])
+        self.draw(found.id, found.photograph, drawn)
         self.journal.add(found.id, counts)
 
-    def __enter__(self) -> "Labeller":
-        if self.refiner is not None:
-            self._stack.enter_context(self.refiner)
-        self._stack.enter_context(self.journal)
-        self._stack.enter_context(self.writer)
-        return self
+    def write(self, found: Inferred, labels: np.ndarray) -> None:
+        """Write the labels (thresholds, H, W) uint8 of one photograph, and its cams."""
+        for path, one in zip(self.label_files(found.id), labels, strict=True):
+            write_label_map(path, one, voc_palette())
+        for name, path in self.cam_files(found.id).items():
+            CAM_FORMATS[name][0](path, found)
 
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
+
+def _refine_and_write(
+    paths: list[Path],
+    photograph: np.ndarray,
+    labels: np.ndarray,
+    uncertain: np.ndarray | None,
+    mask: np.ndarray | None,
+    num_classes: int,
+    constants: CrfConstants,
+) -> np.ndarray:
+    """In a worker: refine labels (T, H, W) and write them, 255 where they are uncertain.
+
+    Returns:
+        Their confusion matrices (T, C, C), without regard to what is uncertain; zeros without a
+        mask.
+    """
+    confusion = np.zeros((len(labels), num_classes, num_classes), np.int64)
+    for i, path in enumerate(paths):
+        refined = refine(photograph, labels[i], constants)
+        write_label_map(path, with_ignored(refined, uncertain), voc_palette())
+        if mask is not None:
+            confusion[i] = confusion_matrix(mask, refined, num_classes)
+    return confusion
 
 
 def infer_and_write(

@@ -5,7 +5,6 @@ that a pass that was stopped goes on where it was.
 """
 
 from concurrent.futures import Future
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +12,16 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection
-from datasets.files import encode_jpeg, read_label_map, write_bytes, write_label_map
+from datasets.files import read_label_map, write_label_map
 from datasets.palette import voc_palette
 from networks.deeplab import DeepLab
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
-from utils.labels.crf import CrfConstants, CrfWorkers, refine_probabilities
-from utils.labels.journal import Journal
+from utils.labels.crf import CrfConstants, refine_probabilities
 from utils.labels.segmentation_options import SegmentationEvaluation
 from utils.labels.sharing import share_out
-from utils.pictures.drawing import overlay
+from utils.labels.writing import PhotographWriter
 from utils.runs import devices, distributed
-from utils.runs.background import BackgroundWriter
 from utils.runs.run import Run
 from utils.scores.confusion import confusion_matrix
 
@@ -51,7 +48,7 @@ class Outcome:
 
 def _refine_and_write(
     path: Path,
-    image: np.ndarray,
+    photograph: np.ndarray,
     classes: np.ndarray,
     probabilities: np.ndarray,
     mask: np.ndarray | None,
@@ -59,7 +56,7 @@ def _refine_and_write(
     constants: CrfConstants,
 ) -> np.ndarray:
     """In a worker: refine and write the mask of a photograph; its confusion matrix (C, C)."""
-    refined = classes.astype(np.uint8)[refine_probabilities(image, probabilities, constants)]
+    refined = classes.astype(np.uint8)[refine_probabilities(photograph, probabilities, constants)]
     write_label_map(path, refined, voc_palette())
     return _counted(mask, refined, num_classes)
 
@@ -70,8 +67,8 @@ def _counted(mask: np.ndarray | None, labels: np.ndarray, num_classes: int) -> n
     return confusion_matrix(mask, labels, num_classes)
 
 
-class MaskWriter:
-    """Writes and counts photographs behind the inference; a context manager.
+class MaskWriter(PhotographWriter):
+    """Writes and counts masks behind the inference.
 
     Args:
         folder: of the run.
@@ -80,37 +77,32 @@ class MaskWriter:
     """
 
     def __init__(self, folder: Path, settings: SegmentationEvaluation, num_classes: int) -> None:
-        self.folder, self.num_classes = folder, num_classes
-        self.crf, self.overlays = settings.crf, settings.overlays
+        self.num_classes, self.crf = num_classes, settings.crf
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         counts = dict.fromkeys(self.kinds, (num_classes, num_classes))
-        self.journal = Journal(folder, {**counts, "scored": (1,)})
-        self.writer, self._stack = BackgroundWriter(), ExitStack()
-        self.workers = None if settings.crf is None else CrfWorkers(settings.crf_workers)
+        workers = settings.crf_workers if settings.crf else 0
+        super().__init__(folder, {**counts, "scored": (1,)}, settings.overlays, workers)
 
-    def complete(self, identifier: str) -> bool:
-        """Whether all files of a photograph are there."""
-        paths = [mask_path(self.folder, kind, identifier) for kind in self.kinds]
-        if self.overlays:
-            paths.append(self._overlay_path(identifier))
-        return all(path.is_file() for path in paths)
+    def files(self, identifier: str) -> list[Path]:
+        """All files of a photograph."""
+        masks = [mask_path(self.folder, kind, identifier) for kind in self.kinds]
+        return [*super().files(identifier), *masks]
 
     def take(self, found: Segmented) -> None:
         """Refine, write and count one photograph soon."""
-        image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
-        refined = None
+        photograph, refined = found.photograph, None
         if self.workers is not None:
             path = mask_path(self.folder, REFINED, found.id)
             known = (found.classes, found.probabilities, found.mask, self.num_classes)
-            refined = self.workers.run(_refine_and_write, path, image, *known, self.crf)
+            refined = self.workers.run(_refine_and_write, path, photograph, *known, self.crf)
         self.writer.submit(
-            self._finish, found.id, image, found.labels, found.mask, refined
+            self._finish, found.id, photograph, found.labels, found.mask, refined
         )  # without the probabilities, which are large
 
     def _finish(
         self,
         identifier: str,
-        image: np.ndarray,
+        photograph: np.ndarray,
         labels: np.ndarray,
         mask: np.ndarray | None,
         refined: "Future[np.ndarray] | None",
@@ -123,23 +115,8 @@ class MaskWriter:
         if refined is not None:
             counts[REFINED] = self.workers.taken(refined)
             labels = read_label_map(mask_path(self.folder, REFINED, identifier))
-        if self.overlays:
-            drawn = overlay(image, labels, voc_palette())
-            write_bytes(self._overlay_path(identifier), encode_jpeg(drawn))
+        self.draw(identifier, photograph, labels)
         self.journal.add(identifier, counts)
-
-    def _overlay_path(self, identifier: str) -> Path:
-        return self.folder / "overlays" / f"{identifier}.jpg"
-
-    def __enter__(self) -> "MaskWriter":
-        if self.workers is not None:
-            self._stack.enter_context(self.workers)
-        self._stack.enter_context(self.journal)
-        self._stack.enter_context(self.writer)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.__exit__(*error)
 
 
 def mask_path(folder: Path, kind: str, identifier: str) -> Path:

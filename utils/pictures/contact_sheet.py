@@ -45,7 +45,7 @@ def _pictures(
     found: Inferred, superpixel_ids: np.ndarray, labels: np.ndarray
 ) -> list[np.ndarray | None]:
     """Photo, superpixels, CAM, pseudo label and ground truth, None where there is no mask."""
-    image, palette = found.image.permute(1, 2, 0).numpy(), voc_palette()
+    image, palette = found.photograph, voc_palette()
     return [
         image,
         with_boundaries(image, superpixel_ids),
@@ -65,7 +65,7 @@ def segmentation_sheet(shown: Sequence[Segmented], classes: Sequence[str]) -> np
     names, palette = ("background", *classes), voc_palette()
     rows = []
     for found in shown:
-        image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
+        image = found.photograph
         truth = None if found.mask is None else overlay(image, found.mask, palette)
         there = ", ".join(names[k] for k in np.unique(found.labels) if k)
         rows.append((f"{found.id}: {there}", [image, overlay(image, found.labels, palette), truth]))

@@ -65,7 +65,7 @@ class Gallery:
         Raises:
             InputError: the file cannot be written.
         """
-        image = found.image.permute(1, 2, 0).numpy()
+        image = found.photograph
         self.add_photograph(found.id, image, found.classes, found.cams, superpixel_ids)
 
     def add_photograph(

@@ -6,11 +6,10 @@ import torch
 
 from datasets.files import InputError, read_label_map
 from utils.inference.collection_cams import Inferred
-from utils.inference.label_maps import label_maps
+from utils.inference.label_maps import label_maps, uncertain_pixels
 from utils.labels.crf import CrfConstants
 from utils.labels.evaluation_options import uncertain_bounds
 from utils.labels.labelling import Labeller, OutputSettings
-from utils.labels.pseudo_labels import uncertain_pixels
 from utils.pictures.report import image_iou
 from utils.scores.confusion import confusion_matrix
 

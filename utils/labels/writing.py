@@ -1,0 +1,64 @@
+"""What the evaluators' writers share: files, counts and refinement, behind the inference."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from datasets.files import encode_jpeg, write_bytes
+from datasets.palette import voc_palette
+from utils.labels.crf_workers import CrfWorkers
+from utils.labels.journal import Journal
+from utils.pictures.drawing import overlay
+from utils.runs.background import BackgroundWriter
+
+
+class PhotographWriter:
+    """Writes the files of photographs and notes those that are done; a context manager.
+
+    Args:
+        folder: of the run.
+        shapes: of a photograph's counts, by name; see Journal.
+        overlays: labels are drawn on the photographs too, `overlays/<id>.jpg`.
+        crf_workers: processes that refine labels by a dense CRF; 0 for none.
+
+    Attributes:
+        journal: of what is done.
+        writer: the threads that write.
+        workers: the processes that refine, or None.
+    """
+
+    def __init__(
+        self, folder: Path, shapes: Mapping[str, tuple[int, ...]], overlays: bool, crf_workers: int
+    ) -> None:
+        self.folder, self.overlays = folder, overlays
+        self.journal, self.writer = Journal(folder, shapes), BackgroundWriter()
+        self.workers = CrfWorkers(crf_workers) if crf_workers else None
+        self._stack = ExitStack()
+
+    def files(self, identifier: str) -> list[Path]:
+        """All files of a photograph."""
+        return [self._overlay(identifier)] if self.overlays else []
+
+    def complete(self, identifier: str) -> bool:
+        """Whether all files of a photograph are there."""
+        return all(path.is_file() for path in self.files(identifier))
+
+    def draw(self, identifier: str, photograph: np.ndarray, labels: np.ndarray) -> None:
+        """Draw labels (H, W) uint8 on a photograph (H, W, 3) uint8, where that is asked for."""
+        if self.overlays:
+            drawn = overlay(photograph, labels, voc_palette())
+            write_bytes(self._overlay(identifier), encode_jpeg(drawn))
+
+    def _overlay(self, identifier: str) -> Path:
+        return self.folder / "overlays" / f"{identifier}.jpg"
+
+    def __enter__(self) -> "PhotographWriter":
+        for part in (self.workers, self.journal, self.writer):
+            if part is not None:
+                self._stack.enter_context(part)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
