@@ -43,13 +43,10 @@ class Draws:
         seeds: how many.
         photographs: how many.
         replicates: how many.
-        random_seed: of the draws.
     """
 
-    def __init__(
-        self, seeds: int, photographs: int, replicates: int = REPLICATES, random_seed: int = 0
-    ) -> None:
-        generator = np.random.default_rng(random_seed)
+    def __init__(self, seeds: int, photographs: int, replicates: int = REPLICATES) -> None:
+        generator = np.random.default_rng(0)
         self.photographs = _times_drawn(generator, replicates, photographs)
         self.seeds = _times_drawn(generator, replicates, seeds)
 

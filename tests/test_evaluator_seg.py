@@ -123,7 +123,7 @@ def test_a_split(files, tmp_path, capsys):
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
     summary = [sys.executable, "-m", "utils.pictures.summary", str(folder)]
     table = subprocess.run(summary, cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert f"masks: {folder}/masks/" in table.stdout and f"{100 * miou:.1f}" in table.stdout
+    assert f"best labels: {folder}/masks/" in table.stdout and f"{100 * miou:.1f}" in table.stdout
 
 
 def test_the_last_checkpoint_of_the_run_seg_is_the_default(files, tmp_path):

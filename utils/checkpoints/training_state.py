@@ -165,7 +165,7 @@ class TrainingState:
         if settings.overwrite:
             raise InputError("--overwrite: removes what --resume needs; give one of them")
         found = self._find() if distributed.is_first() else None
-        self.path, self.content = distributed.shared(found) or (self.path, None)
+        self.path, self.content = distributed.broadcast(found) or (self.path, None)
         if self.content is not None:
             self._refuse_changes()
 
@@ -239,10 +239,10 @@ class TrainingState:
             self._restore(self.content)
 
     def _restore(self, content: Mapping[str, Any]) -> None:
-        if content.get("processes") != distributed.processes():
+        if content.get("processes") != distributed.world_size():
             self.run.note(
                 f"the run had {content.get('processes')} processes and has "
-                f"{distributed.processes()} now; results differ by rounding, and by batch "
+                f"{distributed.world_size()} now; results differ by rounding, and by batch "
                 "statistics where these are learnt"
             )
         try:
@@ -286,11 +286,10 @@ class TrainingState:
             "script": Path(sys.argv[0]).name,
             "options": dict(self.settings.options),
             "fingerprints": self.made_from,
-            "processes": distributed.processes(),
+            "processes": distributed.world_size(),
             "epoch": epoch,
             "position": position,
             "step": epoch * self.plan.steps_per_epoch + position,
-            "plan": vars(self.plan),
             "model": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "losses": self.losses.state(),
@@ -307,12 +306,12 @@ class TrainingState:
         """
         seconds = 60 * self.resuming.checkpoint_minutes
         due = seconds > 0 and time.monotonic() - self._last > seconds
-        wished, due = distributed.maximum(self.run.interruption.wished, int(due))
+        wished, due = distributed.all_reduce_max(self.run.interruption.wished, int(due))
         if wished or due:
             self.losses.read(epoch * self.plan.steps_per_epoch + position - 1)
             self.save(epoch, position)
         if wished:
-            distributed.maximum(0)  # none leaves before the first has written
+            distributed.barrier()  # none leaves before the first has written
             raise Stopped(
                 wished,
                 f"{self.run.folder / FILE} holds everything up to step {position} of epoch "

@@ -63,7 +63,7 @@ def add_crf_options(
     group.add_argument(
         "--crf_workers",
         type=options.count,
-        default=max(1, (os.cpu_count() or 1) // distributed.local_processes()),
+        default=max(1, (os.cpu_count() or 1) // distributed.local_world_size()),
         help="processes that refine; under torchrun, of each of its processes",
     )
     for constant in fields(CrfConstants):

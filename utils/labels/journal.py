@@ -83,7 +83,7 @@ def carry_out(
     Raises:
         InputError: see `begun` and `print_result`.
     """
-    goes_on = distributed.shared(distributed.is_first() and begun(settings, made_from))
+    goes_on = distributed.broadcast(distributed.is_first() and begun(settings, made_from))
     if goes_on and (settings.folder / RESULT).is_file():
         if distributed.is_first():
             print_result(settings.folder, show)
@@ -145,7 +145,7 @@ class Journal:
                             if found["id"] not in done and complete(found["id"]):
                                 self._take(found)
                                 done.add(found["id"])
-        return distributed.shared(done)
+        return distributed.broadcast(done)
 
     def _take(self, found: Mapping[str, Any]) -> None:
         """Add the counts of a line, all of them or none."""
@@ -175,7 +175,7 @@ class Journal:
 
     def totals(self) -> dict[str, np.ndarray]:
         """The sums over all photographs that are done, in all processes."""
-        return {name: distributed.total_counts(total) for name, total in self._sums.items()}
+        return {name: distributed.all_reduce_counts(total) for name, total in self._sums.items()}
 
     def __enter__(self) -> "Journal":
         self._path = self.folder / f"done-{distributed.rank()}.jsonl"

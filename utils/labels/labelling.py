@@ -234,7 +234,7 @@ def outcome_of(
     labeller.sweep.counts = totals["counts"]
     gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
     ordered = [gathered[i] for i in photographs.ids if i in gathered]
-    counts = distributed.total_counts(np.array([inferred, labeller.journal.added]))
+    counts = distributed.all_reduce_counts(np.array([inferred, labeller.journal.added]))
     return Outcome(
         labeller.sweep.result(),
         totals.get("refined"),

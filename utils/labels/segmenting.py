@@ -141,7 +141,7 @@ def segment_and_write(
         for found in segment_collection(mine, folded, settings.inference, device, readers, run.bad):
             out.take(found)
     totals = out.journal.totals()
-    added = int(distributed.total_counts(np.array([out.journal.added]))[0])
+    added = int(distributed.all_reduce_counts(np.array([out.journal.added]))[0])
     return Outcome(
         confusion={kind: totals[kind] for kind in out.kinds},
         images=len(done) + added,

@@ -19,7 +19,7 @@ def share_out(
 ) -> Collection:
     """This process's share of the photographs that are not done, or are wanted `again`."""
     # Decided by one process: while others still look, the first already writes.
-    todo = distributed.shared([i for i in photographs.ids if i not in done or again(i)])
+    todo = distributed.broadcast([i for i in photographs.ids if i not in done or again(i)])
     if done:
         run.say(f"{len(done)} of {len(photographs.ids)} photographs are done; going on")
-    return photographs.subset(todo[distributed.rank() :: distributed.processes()])
+    return photographs.subset(distributed.share(todo))

@@ -4,6 +4,7 @@ python -m utils.pictures.summary experiments/eval_image experiments/eval_sal
 """
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +16,38 @@ from utils.runs.start import start
 
 
 def table(results: dict[str, dict]) -> str:
-    """mIoU of every evaluation and threshold, the best, and where its PNGs lie.
+    """mIoU of every evaluation and threshold, the best, and where the best labels lie.
 
     Args:
         results: content of result.json by folder; masks of a segmentation network have the
             threshold None.
+
+    Raises:
+        KeyError: or another error of the kind, a content is no evaluator's.
     """
-    found = {row["threshold"] for one in results.values() for row in one["thresholds"]}
-    thresholds = sorted(found - {None})
-    width = max(map(len, results)) + 2
+    scored = {name: one for folder, found in results.items() for name, one in rows(folder, found)}
+    cut = {row["threshold"] for one in scored.values() for row in one["thresholds"]}
+    thresholds = sorted(cut - {None})
+    width = max(map(len, scored)) + 2
     head = "".join(f"{f'{t:g}':>7}" for t in thresholds)
     lines = [f"{'mIoU (%) at threshold':<{width}}{head}   best"]
-    for folder, found in results.items():
-        mious = {row["threshold"]: 100 * row["miou"] for row in found["thresholds"]}
+    for name, one in scored.items():
+        mious = {row["threshold"]: 100 * row["miou"] for row in one["thresholds"]}
         row = "".join(f"{mious[t]:>7.1f}" if t in mious else f"{'-':>7}" for t in thresholds)
-        best = found["best"]
+        best = one["best"]
         at = "" if best["threshold"] is None else f" at {best['threshold']:g}"
-        split = found.get("split", "?")
-        lines.append(f"{folder:<{width}}{row}   {100 * best['miou']:.1f}{at} on {split}")
+        lines.append(f"{name:<{width}}{row}   {100 * best['miou']:.1f}{at} on {one['split']}")
     for folder, found in results.items():
-        threshold = found["best"]["threshold"]
-        masks = threshold is None
-        where = "masks" if masks else f"pseudo_labels/{threshold:g}"
-        lines.append(f"{'masks' if masks else 'pseudo labels'}: {folder}/{where}/")
+        lines.append(f"best labels: {folder}/{found['best_labels']}/")
     return "\n".join(lines)
+
+
+def rows(folder: str, found: dict) -> Iterator[tuple[str, dict]]:
+    """The scores of an evaluation by their name in the table: those refined by a CRF too."""
+    split = {"split": found.get("split", "?")}
+    yield folder, found | split
+    if "crf" in found:
+        yield f"{folder}, CRF", found["crf"] | split
 
 
 def stacked_sheets(folders: list[str]) -> np.ndarray:

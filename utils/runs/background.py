@@ -19,7 +19,7 @@ class BackgroundWriter:
     """
 
     def __init__(self) -> None:
-        cores = (os.cpu_count() or 1) // distributed.local_processes()
+        cores = (os.cpu_count() or 1) // distributed.local_world_size()
         threads = min(8, max(2, cores // 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self._waiting: deque[Future] = deque()

@@ -82,4 +82,4 @@ def open_if_there(data: DataSettings, run: Run, without: str) -> Collection | No
         found = open_split(data)
     except InputError as error:
         run.note(f"{without} ({error})")
-    return None if distributed.maximum(int(found is None))[0] else found
+    return None if distributed.all_reduce_max(int(found is None))[0] else found

@@ -21,7 +21,7 @@ def choose(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda:") and distributed.processes() > 1:
+    if name.startswith("cuda:") and distributed.world_size() > 1:
         raise InputError(f"--device {name}: torchrun gives each process its own GPU; give cuda")
     if name == "cuda" and distributed.launched():
         name = f"cuda:{distributed.local_rank()}"
@@ -82,7 +82,7 @@ def _describe_one(device: torch.device) -> str:
 
 def describe(device: torch.device) -> str:
     """The device in words, with the number of processes where there are several."""
-    count, one = distributed.processes(), _describe_one(device)
+    count, one = distributed.world_size(), _describe_one(device)
     return one if count == 1 else f"{count} processes, this one on {one}"
 
 
@@ -106,7 +106,7 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
 def parallel_training(module: nn.Module, device: torch.device) -> nn.Module:
     """`parallel` for a module that learns: several processes share its gradients."""
     module = parallel(module, device)
-    if distributed.processes() == 1:
+    if distributed.world_size() == 1:
         return module
     gpus = gpu_indices(device) or None
     return nn.parallel.DistributedDataParallel(module, gpus, gradient_as_bucket_view=True)

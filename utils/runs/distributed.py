@@ -10,14 +10,16 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
 """So long one process waits for another."""
@@ -43,12 +45,12 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0")) if launched() else 0
 
 
-def local_processes() -> int:
+def local_world_size() -> int:
     """How many processes of the run are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
 
 
-def processes() -> int:
+def world_size() -> int:
     """How many processes make up the run."""
     return dist.get_world_size() if joined() else 1
 
@@ -93,7 +95,7 @@ class Group:
     def __exit__(self, kind: type | None, *rest: object) -> None:
         # After an error the others may be gone; waiting for them would never end.
         if joined() and kind is None:
-            maximum(0)
+            barrier()
 
     def leave(self, status: int) -> NoReturn:
         """End this process.
@@ -125,65 +127,75 @@ def lost_another(error: BaseException) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in text or "nccl" in text
 
 
-def maximum(*values: int) -> list[int]:
+def all_reduce_max(*values: int) -> list[int]:
     """The greatest of each value over all processes."""
-    if processes() == 1:
+    if world_size() == 1:
         return list(values)
     tensor = torch.tensor(values)
     dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tensor.tolist()
 
 
-def total(value: Tensor) -> Tensor:
+def barrier() -> None:
+    """Wait until all processes are here. In main memory: NCCL's own needs a GPU."""
+    all_reduce_max(0)
+
+
+def all_reduce_sum(value: Tensor) -> Tensor:
     """The sum of a tensor over all processes, without gradient; of one process, the tensor."""
-    if processes() > 1:
+    if world_size() > 1:
         value = value.detach().clone()
         dist.all_reduce(value)
     return value
 
 
-def mean(value: Tensor) -> Tensor:
+def all_reduce_mean(value: Tensor) -> Tensor:
     """The mean of a tensor over all processes; without gradient."""
-    return total(value) / processes()
+    return all_reduce_sum(value) / world_size()
 
 
-def total_counts(counts: np.ndarray) -> np.ndarray:
+def all_reduce_counts(counts: np.ndarray) -> np.ndarray:
     """The exact sum of int64 counts over all processes."""
-    return total(torch.from_numpy(counts)).numpy()
+    return all_reduce_sum(torch.from_numpy(counts)).numpy()
 
 
-def same_buffers(module: nn.Module) -> None:
+def broadcast_buffers(module: nn.Module) -> None:
     """Give all processes the first one's buffers, which are those that checkpoints hold."""
-    if processes() > 1:
+    if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
-def gather(value: Any) -> list[Any]:  # noqa: ANN401
-    """What every process gives, in their order; empty in all processes but the first."""
-    if processes() == 1:
-        return [value]
-    gathered = [None] * processes() if is_first() else None
-    dist.gather_object(value, gathered)
-    return gathered or []
-
-
-def shared(value: Any) -> Any:  # noqa: ANN401
+def broadcast(value: Any) -> Any:  # noqa: ANN401
     """What the first process gives, in all processes."""
-    if processes() == 1:
+    if world_size() == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
 
 
+def gather(value: Any) -> list[Any]:  # noqa: ANN401
+    """What every process gives, in their order; empty in all processes but the first."""
+    if world_size() == 1:
+        return [value]
+    gathered = [None] * world_size() if is_first() else None
+    dist.gather_object(value, gathered)
+    return gathered or []
+
+
+def share(values: Sequence[T]) -> Sequence[T]:
+    """This process's share of values that all have alike."""
+    return values[rank() :: world_size()]
+
+
 @contextlib.contextmanager
 def first_goes_ahead() -> Iterator[None]:
     """Run the block in the first process before the others, which read what it writes."""
     if not is_first():
-        maximum(0)
+        barrier()
     try:
         yield
     finally:  # also after an error, which the others will meet too, or not
         if is_first():
-            maximum(0)
+            barrier()

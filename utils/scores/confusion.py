@@ -1,4 +1,4 @@
-"""Scores of label maps and of classification: confusion matrices and what follows from them."""
+"""Scores of label maps: confusion matrices, and what follows from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -44,7 +44,7 @@ def validate_segmentation(
         bad: told why a photograph is left out; may raise.
         show: ids of the photographs that are handed out too.
     """
-    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    mine = collection.subset(distributed.share(collection.ids))
     confusion = np.zeros((collection.num_classes,) * 2, np.int64)
     shown: list[Segmented] = []
     network.eval()
@@ -53,7 +53,7 @@ def validate_segmentation(
         confusion += confusion_matrix(found.mask, found.labels, collection.num_classes)
         if found.id in show:
             shown.append(found)
-    miou = class_scores(distributed.total_counts(confusion)).miou
+    miou = class_scores(distributed.all_reduce_counts(confusion)).miou
     return SegmentationValidation(
         miou, [found for part in distributed.gather(shown) for found in part]
     )

@@ -54,7 +54,7 @@ def validate(
     Several processes share the photographs; all get the scores of the whole, digit for digit.
     What was inferred for the ids in `show` is handed out too.
     """
-    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    mine = collection.subset(distributed.share(collection.ids))
     sweep = ThresholdSweep(collection.num_classes, thresholds)
     ranking: dict[str, np.ndarray] = {}
     shown: list[Inferred] = []
@@ -67,7 +67,7 @@ def validate(
         means.extend(found.cams.mean((1, 2)))
         if found.id in show:
             shown.append(found)
-    sweep.counts = distributed.total_counts(sweep.counts)
+    sweep.counts = distributed.all_reduce_counts(sweep.counts)
     ranking = merged(ranking)
     mious = [class_scores(matrix).miou for matrix in sweep.result()]
     best = best_of(mious)
@@ -88,7 +88,7 @@ def classification_map(
     bad: Callable[[str], None],
 ) -> float:
     """The mAP of the classification of photographs at their own size, shared by all processes."""
-    mine = collection.subset(collection.ids[distributed.rank() :: distributed.processes()])
+    mine = collection.subset(distributed.share(collection.ids))
     ranking: dict[str, np.ndarray] = {}
     classifier.eval()
     loader = photograph_loader(Photographs(mine), workers, pin=device.type == "cuda")
@@ -106,7 +106,7 @@ def classification_map(
 
 def merged(ranking: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The classification scores by id that all processes found, in all processes."""
-    parts = distributed.shared(distributed.gather(ranking))
+    parts = distributed.broadcast(distributed.gather(ranking))
     return {identifier: score for part in parts for identifier, score in part.items()}
 
 

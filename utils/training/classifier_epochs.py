@@ -91,7 +91,7 @@ class ClassifierEpochs:
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
-        distributed.same_buffers(self.networks[0])
+        distributed.broadcast_buffers(self.networks[0])
         found = self._validate() if self.scored.ids else None
         line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {shown(losses)}"
         scores, means = {}, []

@@ -56,7 +56,7 @@ def plan_of(images: int, batch: int, epochs: int, length: int | None = None) -> 
     Raises:
         InputError: batches cannot be shared out equally.
     """
-    count = distributed.processes()
+    count = distributed.world_size()
     if batch % count:
         raise InputError(f"--batch {batch}: must be a multiple of the {count} processes")
     if images < count:
@@ -100,7 +100,7 @@ Batches = Callable[[int], Iterable[dict[str, Any]]]
 
 def batches_of(crops: Crops, plan: Plan, workers: int, pin: bool) -> Batches:
     """This process's part of all batches of crops, read by `workers` processes."""
-    part = (distributed.rank(), distributed.processes())
+    part = (distributed.rank(), distributed.world_size())
     return lambda step: training_loader(
         crops, ShuffledBatches(plan, crops.seed, step, part), workers, pin
     )

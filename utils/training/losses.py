@@ -77,7 +77,7 @@ class LossReader:
         """
         if not self._waiting:
             return
-        rows = distributed.mean(torch.stack(self._waiting)).tolist()
+        rows = distributed.all_reduce_mean(torch.stack(self._waiting)).tolist()
         for i, row in enumerate(rows):
             values = dict(zip(self._names, row, strict=True))
             if not all(map(math.isfinite, row)):

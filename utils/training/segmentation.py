@@ -95,7 +95,7 @@ def require_normalisable(settings: SegmentationSettings, plan: Plan, device: tor
     Raises:
         InputError: a part holds one image.
     """
-    sizes = [plan.batch // distributed.processes()]
+    sizes = [plan.batch // distributed.world_size()]
     for parts in (settings.accumulate, max(1, len(devices.gpu_indices(device)))):
         sizes = [len(part) for size in sizes for part in torch.empty(size).chunk(parts)]
     if settings.head == "v3" and min(sizes) < 2:
@@ -143,7 +143,7 @@ def mean_over_pixels(
     def losses(batch: dict[str, Tensor]) -> Losses:
         sums, counts = model(*inputs(batch)).sum(0)
         # Gradients and losses of several processes are averaged, the parts of this loss add up.
-        each = sums / distributed.total(counts).clamp(min=1) * distributed.processes()
+        each = sums / distributed.all_reduce_sum(counts).clamp(min=1) * distributed.world_size()
         return dict(zip(names, (each.sum(), *each), strict=True))
 
     return losses

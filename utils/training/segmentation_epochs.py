@@ -47,7 +47,7 @@ class SegmentationEpochs:
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, show, log and save."""
-        distributed.same_buffers(self.network)
+        distributed.broadcast_buffers(self.network)
         done = (epoch + 1) * self.settings.score_every
         line, miou = f"step {done}/{self.settings.steps}: {shown(losses)}", None
         if self.scored is not None:

@@ -115,8 +115,8 @@ class ClassifierLoss:
         logits, scores, goal = self.network(images, target, boxes)
         classification = F.multilabel_soft_margin_loss(scores[:, 1:], labels)
         fg_cam = cam(logits[:, 1:]) * labels[:, :, None, None]
-        ipc = ipc_loss(fg_cam, goal, self.patches, self.ipc_threshold, distributed.total)
+        ipc = ipc_loss(fg_cam, goal, self.patches, self.ipc_threshold, distributed.all_reduce_sum)
         # Gradients and losses of several processes are averaged, the parts of this loss add up.
-        ipc = ipc * distributed.processes()
+        ipc = ipc * distributed.world_size()
         total = classification + self.ipc_weight * ipc
         return {"loss": total, "classification": classification, "ipc": ipc}
