@@ -15,9 +15,8 @@ from benchmarks.measure import (
     Report,
     forward,
     forward_backward,
-    header,
     parse_options,
-    run_cases,
+    report_cases,
 )
 from benchmarks.steps import Way
 from networks import reference
@@ -81,7 +80,7 @@ def main() -> None:
     for precision in ("float32",) if options.device == "cpu" else ("float32", "tf32"):
         Way(precision).switch()
         title = f"AP, beta {BETA}, {precision}"
-        report.add(title, header(options.device), run_cases(all_cases(options), options))
+        report_cases(report, title, all_cases(options), options)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ four.
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -162,13 +162,15 @@ def rates(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     for name, count in passes.items():
         yield [name, times.rate(name, count), count / times.median(name) / best]
     # Not in turn: while inference went on alone, workers would read ahead.
-    loops = {
-        "inference alone": work.alone(),
-        "evaluator": work.whole(many_sizes=False),
-        "evaluator, every second photograph of a size of its own": work.whole(many_sizes=True),
+    loops: dict[str, Callable[[], list[float]]] = {
+        "inference alone": work.alone,
+        "evaluator": partial(work.whole, many_sizes=False),
+        "evaluator, every second photograph of a size of its own": partial(
+            work.whole, many_sizes=True
+        ),
     }
-    for name, seconds in loops.items():
-        rate = Spread.of([1 / one for one in seconds])
+    for name, run in loops.items():
+        rate = Spread.of([1 / seconds for seconds in run()])
         yield [name, rate, rate.median / best]
 
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
+from matplotlib.figure import Figure
+from PIL import Image
 
 from benchmarks.bootstrap import Draws, Interval, interval
 from benchmarks.counts import Counts
 from datasets.files import InputError
-from utils.pictures.curve import round_ticks
 
 Cams = tuple[str, str]
 """A training and an inference, by their names."""
@@ -188,10 +187,6 @@ COLOURS = {
 }
 """The trainings that the figure shows. Okabe and Ito's colours stay apart without colour vision."""
 
-SIZE, PANEL, TOP, BOTTOM, FINE = (1530, 760), 640, 90, 600, 2
-"""Of the figure, pixels: the whole, a panel's width, its upper and lower edge; drawn so many times
-larger first."""
-
 
 @dataclass(frozen=True)
 class Line:
@@ -205,7 +200,7 @@ class Line:
 def figure(budgets: Sequence[Budget]) -> bytes:
     """mIoU over steps with intervals, with two kinds of inference, as PNG.
 
-    What it shows is in it as text too (`numbers`): pictures drawn with other versions of Pillow
+    What it shows is in it as text too (`numbers`): pictures drawn with other versions of matplotlib
     differ, and yet show the same.
     """
 
@@ -218,11 +213,9 @@ def figure(budgets: Sequence[Budget]) -> bytes:
         return [line for line in found if line.points]
 
     panels = {title: lines(inference) for title, inference in PANELS.items()}
-    picture = draw(panels, [budget.steps for budget in budgets])
-    about = PngInfo()
-    about.add_text("numbers", numbers(panels))
     buffer = io.BytesIO()
-    picture.quantize(64).save(buffer, "PNG", optimize=True, pnginfo=about)
+    drawn = draw(panels, [budget.steps for budget in budgets])
+    drawn.savefig(buffer, format="png", metadata={"numbers": numbers(panels)})
     return buffer.getvalue()
 
 
@@ -247,95 +240,26 @@ def numbers_in(png: bytes) -> str | None:
         return picture.info.get("numbers")
 
 
-def draw(panels: Mapping[str, Sequence[Line]], steps: Sequence[int]) -> Image.Image:
+def draw(panels: Mapping[str, Sequence[Line]], steps: Sequence[int]) -> Figure:
     """Panels side by side with common axes, steps on a logarithmic one, and a legend below."""
-    picture = Image.new("RGB", [FINE * side for side in SIZE], "white")
-    pen = Pen(ImageDraw.Draw(picture), FINE)
-    shown = [y for lines in panels.values() for line in lines for _, y in line.points]
-    ticks = round_ticks([bound for y in shown for bound in (y.low, y.high)])
-    for number, (title, lines) in enumerate(panels.items()):
-        left = 90 + number * (PANEL + 130)
-        pen.text((left, TOP - 50), f"mIoU (%), {title}", "la")
-        axes = Axes(left, steps, ticks)
-        axes.draw(pen)
+    figure = Figure(figsize=(10, 4.6), dpi=150, layout="constrained")
+    for axes, (title, lines) in zip(
+        figure.subplots(1, len(panels), sharey=True), panels.items(), strict=True
+    ):
         for place, line in enumerate(lines):
-            aside = 7 * (place - (len(lines) - 1) / 2)  # intervals beside each other
-            axes.draw_line(pen, line, aside)
-    at = 90
-    for line in next(iter(panels.values())):
-        pen.line([(at, 710), (at + 44, 710)], line.colour, 5)
-        pen.text((at + 56, 710), line.name, "lm")
-        at += 56 + pen.width(line.name) + 50
-    return picture.resize(SIZE, Image.Resampling.LANCZOS)
-
-
-class Pen:
-    """Draws on a picture that is `fine` times as large as places say."""
-
-    def __init__(self, canvas: ImageDraw.ImageDraw, fine: int) -> None:
-        self.canvas, self.fine = canvas, fine
-        self.font = ImageFont.load_default(26 * fine)
-
-    def line(self, points: Sequence[tuple[float, float]], colour: str, width: float) -> None:
-        """A line through points."""
-        places = [(x * self.fine, y * self.fine) for x, y in points]
-        self.canvas.line(places, colour, round(width * self.fine), joint="curve")
-
-    def dot(self, x: float, y: float, colour: str) -> None:
-        """A round mark."""
-        x, y, radius = x * self.fine, y * self.fine, 8 * self.fine
-        self.canvas.ellipse((x - radius, y - radius, x + radius, y + radius), colour)
-
-    def text(self, place: tuple[float, float], text: str, anchor: str) -> None:
-        """Words at a place; the anchor is Pillow's."""
-        place = (place[0] * self.fine, place[1] * self.fine)
-        self.canvas.text(place, text, "#202020", self.font, anchor)
-
-    def width(self, text: str) -> float:
-        """Of a text."""
-        return self.font.getlength(text) / self.fine
-
-
-class Axes:
-    """The axes of a panel.
-
-    Args:
-        left: its left edge.
-        steps: the ticks below, on a logarithmic axis.
-        ticks: those at the side, evenly spaced from the bottom to the top.
-    """
-
-    def __init__(self, left: float, steps: Sequence[int], ticks: np.ndarray) -> None:
-        self.left, self.steps, self.ticks = left, steps, ticks
-        margin = 60
-        low, high = np.log(min(steps)), np.log(max(steps))
-        self._x = ((low, high), (left + margin, left + PANEL - margin))
-        if low == high:
-            self._x = ((low, low + 1), (left + PANEL / 2, left + PANEL))
-
-    def x(self, steps: int) -> float:
-        """Where a number of steps is."""
-        return float(np.interp(np.log(steps), *self._x))
-
-    def y(self, miou: float) -> float:
-        """Where a mIoU is."""
-        return float(np.interp(miou, self.ticks[[0, -1]], (BOTTOM, TOP)))
-
-    def draw(self, pen: Pen) -> None:
-        """Grid, ticks and their names."""
-        for tick in self.ticks:
-            y = self.y(tick)
-            pen.line([(self.left, y), (self.left + PANEL, y)], "#d8d8d8", 1.5)
-            pen.text((self.left - 12, y), f"{tick:g}", "rm")
-        for steps in self.steps:
-            pen.text((self.x(steps), BOTTOM + 12), f"{steps}", "ma")
-        pen.text((self.left + PANEL / 2, BOTTOM + 46), "steps", "ma")
-
-    def draw_line(self, pen: Pen, line: Line, aside: float) -> None:
-        """A training: its points, joined, and their intervals."""
-        places = [(self.x(steps) + aside, found) for steps, found in line.points]
-        for x, found in places:
-            pen.line([(x, self.y(found.low)), (x, self.y(found.high))], line.colour, 2)
-        pen.line([(x, self.y(found.value)) for x, found in places], line.colour, 4)
-        for x, found in places:
-            pen.dot(x, self.y(found.value), line.colour)
+            aside = 1.02 ** (place - (len(lines) - 1) / 2)  # intervals beside each other
+            found = [y for _, y in line.points]
+            middle = np.array([y.value for y in found])
+            reach = [middle - [y.low for y in found], [y.high for y in found] - middle]
+            at = [x * aside for x, _ in line.points]
+            axes.errorbar(at, middle, reach, label=line.name, color=line.colour, marker="o")
+        axes.set(title=f"mIoU (%), {title}", xlabel="steps", xscale="log")
+        axes.set_xticks(steps, map(str, steps))
+        axes.minorticks_off()
+        axes.grid(axis="y", color="#d8d8d8")
+        axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
+        axes.tick_params(length=0, labelleft=True)
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=len(lines), frameon=False
+    )
+    return figure

@@ -5,7 +5,8 @@ process, A B A B .., and the ratio is taken within each round before the median 
 On a CPU that others use at the same time, `--threads 1 --clock cpu` counts only what this process
 computes. On a GPU every timing waits for it before and after, and takes calls that are short
 several at a time; where Python launches kernels more slowly than the GPU runs them, that still is
-the time of launching, so tables have beside it how long the GPU was busy.
+the time of launching, so `--tables busy` says how long the GPU is busy. It does so in a process of
+its own: PyTorch's profiler slows down what runs after it.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.options import new_parser
 from datasets.files import write_text
@@ -31,6 +32,9 @@ MEGABYTE = 1e6
 
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 """What the profiler calls the events of a GPU."""
+
+MARK, SPARE = "what is measured", 100
+"""In a trace: the name of what counts, and kernels launched before it."""
 
 LONG_ENOUGH = 0.02
 """Seconds: on a GPU, calls shorter than this are timed several at a time. In use one is launched
@@ -166,8 +170,21 @@ def busy(run: Callable[[], object]) -> tuple[float, int]:
     NaN where the profiler may not look at the GPU.
     """
     run()
-    events = _trace(run, ProfilerActivity.CPU, ProfilerActivity.CUDA)
-    work = [event["dur"] for event in events if event.get("cat") in GPU_WORK]
+
+    def marked() -> None:
+        if torch.cuda.is_initialized():  # the profiler may lose the first kernels that it sees
+            spare = torch.zeros(1, device="cuda")
+            for _ in range(SPARE):
+                spare.add_(1)
+            synchronise()
+        with record_function(MARK):
+            run()
+            synchronise()
+
+    events = _trace(marked, ProfilerActivity.CPU, ProfilerActivity.CUDA)
+    start = min(event["ts"] for event in events if event.get("name") == MARK)
+    gpu = [event for event in events if event.get("cat") in GPU_WORK]
+    work = [event["dur"] for event in gpu if event["ts"] >= start]
     return sum(work) / 1e3 if work else math.nan, len(work)
 
 
@@ -239,13 +256,10 @@ HEADER = (
     *("plain MB", "ours MB", "plain / ours MB"),
 )
 
-BUSY_HEADER = ("plain busy ms", "ours busy ms", "busy plain / ours", "ours launches")
-"""More columns of a GPU."""
+BUSY = ", busy"
+"""The end of the titles of tables that say how long a GPU is busy."""
 
-
-def header(device: str) -> tuple[str, ...]:
-    """The columns of `run_cases`."""
-    return (*HEADER, *(BUSY_HEADER if torch.device(device).type == "cuda" else ()))
+BUSY_HEADER = ("case", "plain ms", "ours ms", "plain / ours", "ours launches")
 
 
 def forward(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> Callable[[], object]:
@@ -273,8 +287,25 @@ def clones(*values: torch.Tensor) -> Callable[[], object]:
     return lambda: [value.clone() for value in values]
 
 
-def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[list[object]]:
-    """Time and memory of every case, rows under `header`."""
+def report_cases(
+    report: "Report", title: str, cases: Iterable[Case], options: argparse.Namespace
+) -> None:
+    """The table that is asked for: time and memory of every case, or how long a GPU is busy."""
+    if "busy" in options.tables:
+        report.add(title + BUSY, BUSY_HEADER, busy_cases(cases))
+    else:
+        report.add(title, HEADER, time_cases(cases, options))
+
+
+def busy_cases(cases: Iterable[Case]) -> Iterator[list[object]]:
+    """How long every case keeps a GPU busy, rows under BUSY_HEADER."""
+    for case in cases:
+        (plain, _), (ours, launches) = busy(case.plain), busy(case.ours)
+        yield [case.name, plain, ours, plain / ours, launches]
+
+
+def time_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[list[object]]:
+    """Time and memory of every case, rows under HEADER."""
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     for case in cases:
         callables = {"plain": case.plain, "ours": case.ours, "floor": case.floor}
@@ -283,11 +314,7 @@ def run_cases(cases: Iterable[Case], options: argparse.Namespace) -> Iterator[li
         ours = peak_memory(case.ours, options.device) / MEGABYTE
         milliseconds = [times.spread(name, 1e3) for name in callables]
         ratio = times.ratio("plain", "ours")
-        row = [case.name, *milliseconds, ratio, plain, ours, plain / ours]
-        if torch.device(options.device).type == "cuda":
-            (plain_busy, _), (ours_busy, launches) = busy(case.plain), busy(case.ours)
-            row += [plain_busy, ours_busy, plain_busy / ours_busy, launches]
-        yield row
+        yield [case.name, *milliseconds, ratio, plain, ours, plain / ours]
 
 
 class Report:
@@ -318,6 +345,13 @@ def parse_options(description: str | None) -> argparse.Namespace:
     parser = new_parser(description, repeats=9)
     parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument(
+        "--tables",
+        nargs="+",
+        choices=("times", "busy"),
+        default=("times",),
+        help="time and memory, or how long a GPU is busy",
+    )
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -17,9 +17,8 @@ from benchmarks.measure import (
     clones,
     forward,
     forward_backward,
-    header,
     parse_options,
-    run_cases,
+    report_cases,
 )
 from networks import reference
 from networks.association import NEIGHBOURS, pool, reassemble, upsample
@@ -155,7 +154,7 @@ def main() -> None:
     torch.manual_seed(0)
     report = Report(options)
     for title, cases in tables(options).items():
-        report.add(title, header(options.device), run_cases(cases, options))
+        report_cases(report, title, cases, options)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from benchmarks.measure import Report, busy, compare, peak_memory, synchronise
+from benchmarks.measure import BUSY, Report, busy, compare, peak_memory, synchronise
 from benchmarks.options import new_parser
 from utils.training.losses import Losses
 
@@ -101,12 +101,9 @@ def step_table(
 ) -> None:
     """Time and memory of every case in every way, beside the plain formulation and the floor."""
     first = next(iter(cases.values()))(ways[0])
-    plain, on_gpu = "plain" in first.runs, next(first.learner.parameters()).is_cuda
+    plain = "plain" in first.runs
     header = ["training step", *(f"{name} ms" for name in first.runs), "ours / floor"]
     header += ["plain / ours"] * plain + ["images/s", *(f"{name} MB" for name in first.runs)]
-    if on_gpu:
-        header += [f"{name} {what}" for name in first.runs for what in ("busy ms", "launches")]
-        header += ["busy ours / floor"]
     del first
 
     def rows() -> Iterator[list[object]]:
@@ -123,14 +120,28 @@ def step_table(
                 rate = times.rate("ours", images_of(work))
                 spreads = [times.spread(run, 1e3) for run in work.runs]
                 label = name if ways == (Way(),) else f"{name}, {way}"
-                row = [label, *spreads, *ratios, rate, *memory]
-                if on_gpu:
-                    worked = {name: busy(run) for name, run in work.runs.items()}
-                    row += [number for pair in worked.values() for number in pair]
-                    row += [worked["ours"][0] / worked["floor"][0]]
-                yield row
+                yield [label, *spreads, *ratios, rate, *memory]
 
     report.add(title, header, rows())
+
+
+def busy_table(
+    report: Report, title: str, cases: Mapping[str, Make], ways: tuple[Way, ...]
+) -> None:
+    """For how long a step keeps a GPU busy, in how many kernels and copies."""
+    names = list(next(iter(cases.values()))(ways[0]).runs)
+
+    def rows() -> Iterator[list[object]]:
+        for name, make in cases.items():
+            for way in ways:
+                work = make(way)
+                way.switch()
+                found = {run: busy(work.runs[run]) for run in names}
+                row = [number for pair in found.values() for number in pair]
+                yield [f"{name}, {way}", *row, found["ours"][0] / found["floor"][0]]
+
+    columns = [f"{name} {what}" for name in names for what in ("ms", "launches")]
+    report.add(title + BUSY, ["training step", *columns, "ours / floor"], rows())
 
 
 def way_table(report: Report, title: str, make: Make, ways: tuple[Way, ...], repeats: int) -> None:
@@ -182,9 +193,10 @@ def parse_step_options(description: str | None) -> argparse.Namespace:
     parser.add_argument(
         "--tables",
         nargs="+",
-        choices=("steps", "ways", "compiled"),
+        choices=("steps", "busy", "ways", "compiled"),
         default=("steps",),
-        help="the step beside its floor; memory formats and cuDNN's search; torch.compile",
+        help="the step beside its floor; how long a GPU is busy; memory formats and cuDNN's "
+        "search; torch.compile",
     )
     return parser.parse_args()
 
@@ -196,9 +208,11 @@ def report_steps(
     precisions = PRECISIONS if given.device != "cpu" else ("default",)
     if given.size == "tiny":
         precisions = ("bfloat16",)
+    ways = tuple(Way(precision) for precision in precisions)
     if "steps" in given.tables:
-        ways = tuple(Way(precision) for precision in precisions)
         step_table(report, f"Training step, {what}", cases, ways, given.repeats)
+    if "busy" in given.tables:
+        busy_table(report, f"Training step, {what}", cases, ways)
     name, make = next(iter(cases.items()))
     for precision in precisions[-2:]:
         way = Way(precision)

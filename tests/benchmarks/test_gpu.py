@@ -143,3 +143,27 @@ def test_parts_asked_for(tmp_path):
     assert ran.read_text() == "two one " and list(one.content["parts"]) == ["one", "two"]
     with pytest.raises(InputError, match="--only no yes: the parts are one, two"):
         Visit(tmp_path / "gpu.json", parts, only=["yes", "no", "one"])
+
+
+def test_another_try_keeps_the_rows_of_the_one_before(tmp_path):
+    marker = tmp_path / "marker"
+    once = (
+        f"import pathlib; p = pathlib.Path({str(marker)!r})\nif p.exists(): raise SystemExit(2)\n"
+    )
+    code = once + "p.touch()\n" + WRITES + "raise SystemExit(1)"
+    visit(tmp_path / "other", part("measures", code))
+    again = visit(tmp_path / "other", part("measures", code))["measures"]
+    assert again["reason"] == "exit status 2" and "Training step, classifier" in again["tables"]
+
+
+def test_what_took_longer_than_there_is_time_is_not_tried_again(tmp_path):
+    lingers = part("lingers", "import time; time.sleep(60)", seconds=30.0, tables=False)
+    assert visit(tmp_path, lingers, seconds=13.0)["lingers"]["status"] == "out of time"
+    started = time.monotonic()
+    assert visit(tmp_path, lingers, seconds=12.0)["lingers"]["status"] == "out of time"
+    assert time.monotonic() - started < 5
+
+
+def test_an_aim_whose_number_is_nan_is_not_measured():
+    judged = Aim("", lambda _: float("nan"), 4.0).judged(Tables({}))
+    assert judged["found"] is None and judged["met"] is None

@@ -1,3 +1,4 @@
+import math
 import time
 
 import pytest
@@ -29,12 +30,24 @@ def test_peak_memory_of_a_gradient():
 
 
 def test_how_long_a_gpu_is_busy(monkeypatch):
-    events = [{"cat": "kernel", "dur": 1500.0}, {"cat": "gpu_memcpy", "dur": 500.0}]
-    events += [{"cat": "cpu_op", "dur": 9000.0}, {"cat": "cuda_runtime", "dur": 7.0}, {"ph": "M"}]
+    events = [
+        {"cat": "kernel", "dur": 1500.0, "ts": 12.0},
+        {"cat": "gpu_memcpy", "dur": 500.0, "ts": 13.0},
+        {"cat": "kernel", "dur": 70.0, "ts": 3.0},  # what was launched before
+        {"cat": "user_annotation", "name": measure.MARK, "ts": 10.0, "dur": 9.0},
+        {"cat": "cpu_op", "dur": 9000.0, "ts": 11.0},
+        {"cat": "cuda_runtime", "dur": 7.0, "ts": 11.0},
+        {"ph": "M"},
+    ]
     calls = []
     monkeypatch.setattr(measure, "_trace", lambda run, *_: run() or events)
     assert busy(lambda: calls.append("run")) == (2.0, 2)
     assert len(calls) == 2, "what is prepared by the first call does not count"
+
+
+def test_a_machine_without_a_gpu_keeps_none_busy():
+    milliseconds, launches = busy(lambda: torch.ones(3) + 1)
+    assert math.isnan(milliseconds) and launches == 0
 
 
 def test_compare_takes_turns(monkeypatch):

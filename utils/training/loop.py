@@ -108,9 +108,10 @@ def batches_of(crops: Crops, plan: Plan, workers: int, pin: bool) -> Batches:
 
 def drop_gradients(parameters: Iterable[nn.Parameter], finite: Tensor) -> None:
     """Zero all gradients unless `finite` (a boolean scalar), without waiting for the device."""
+    lost = ~finite
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad = torch.where(finite, parameter.grad, 0)
+            parameter.grad.masked_fill_(lost, 0)
 
 
 def train(
