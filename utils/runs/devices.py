@@ -3,7 +3,10 @@
 import ctypes
 import random
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +103,39 @@ def parallel(module: nn.Module, device: torch.device) -> nn.Module:
     """
     module = module.to(device, memory_format=torch.channels_last)
     gpus = gpu_indices(device)
-    return nn.DataParallel(module, device_ids=gpus) if len(gpus) > 1 else module
+    return DataParallel(module, gpus) if len(gpus) > 1 else module
+
+
+class DataParallel(nn.DataParallel):
+    """PyTorch's, with one thread for each GPU that is kept.
+
+    cuDNN's plans belong to the thread that made them. Threads that last for one pass, as PyTorch
+    has them, make them anew every time, and releases since the end of 2025 never give their memory
+    back (PyTorch's pull request 169153).
+
+    Args:
+        module: whose batches are split; its parameters are on the first GPU.
+        device_ids: of the GPUs.
+    """
+
+    def __init__(self, module: nn.Module, device_ids: Sequence[int]) -> None:
+        super().__init__(module, list(device_ids))
+        self._threads = [ThreadPoolExecutor(1, f"gpu {number}") for number in device_ids]
+
+    def parallel_apply(
+        self, replicas: Sequence[nn.Module], inputs: Sequence[tuple], kwargs: Sequence[dict]
+    ) -> list[Any]:
+        """What the replicas make of their inputs, each on its GPU."""
+        gradients = torch.is_grad_enabled()
+
+        def apply(replica: nn.Module, given: tuple, named: dict, number: int) -> object:
+            with torch.set_grad_enabled(gradients), torch.cuda.device(number):
+                return replica(*given, **named)
+
+        work = list(zip(self._threads, replicas, inputs, kwargs, self.device_ids, strict=False))
+        futures = [thread.submit(apply, *rest) for thread, *rest in work]
+        wait(futures)
+        return [future.result() for future in futures]
 
 
 def parallel_training(module: nn.Module, device: torch.device) -> nn.Module:
