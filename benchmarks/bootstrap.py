@@ -3,10 +3,13 @@
 A replicate draws as many seeds as there are, and as many photographs, both with replacement. All
 that is compared shares the draws: differences are paired by seed and by photograph. Each training
 takes its own best background threshold on the photographs drawn, as it does on all of them.
-With few seeds such intervals are somewhat narrow: resampling n of them gives (n - 1) / n of their
-variance.
+
+Drawing n seeds gives (n - 1) / n of their variance, so deviations from drawing each once are
+stretched by the root of n / (n - 1). Of few seeds intervals are somewhat narrow all the same: five
+tell little of the tails.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,8 +61,10 @@ class Draws:
         """
         every = np.vstack([np.ones_like(self.photographs[:1]), self.photographs])
         best = np.stack([counts.mious(every).max(1) for counts in trainings], axis=1)
-        chosen = np.vstack([np.ones_like(self.seeds[:1]), self.seeds])
-        return 100 * (best * chosen).sum(1) / chosen.sum(1)
+        count = len(trainings)
+        stretch = math.sqrt(count / (count - 1)) if count > 1 else 1.0
+        chosen = 1 + stretch * (np.vstack([np.ones_like(self.seeds[:1]), self.seeds]) - 1)
+        return 100 * (best * chosen).mean(1)
 
 
 def intervals_of_means(values: np.ndarray) -> list[Interval]:
