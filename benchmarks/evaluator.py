@@ -28,7 +28,8 @@ from benchmarks.measure import Report, Spread, compare
 from benchmarks.options import parse
 from benchmarks.steps import seconds_of
 from datasets.collection import Collection
-from datasets.files import encode_jpeg, read_photograph, write_bytes, write_label_map
+from datasets.files import write_bytes
+from datasets.images import encode_jpeg, read_photograph, write_label_map
 from datasets.palette import voc_palette
 from networks.association import upsample
 from networks.backbone import build_backbone

@@ -19,7 +19,7 @@ from benchmarks.measure import Report, compare
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import load_crop
 from datasets.collection import Collection
-from datasets.files import write_label_map
+from datasets.images import write_label_map
 from datasets.loading import (
     Plan,
     SegmentationCrops,

@@ -30,7 +30,8 @@ from datasets.collection import (
     without_class,
 )
 from datasets.command_line import Parser, run
-from datasets.files import IGNORE, InputError, image_header, read_label_map, read_photograph
+from datasets.files import InputError
+from datasets.images import IGNORE, image_header, read_label_map, read_photograph
 from datasets.prepare import (
     LAYOUTS,
     add_common_options,

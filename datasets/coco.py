@@ -19,16 +19,8 @@ import numpy as np
 
 from datasets.classes import coco_classes
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import (
-    IGNORE,
-    MAX_PIXELS,
-    InputError,
-    check_id,
-    list_ids,
-    list_photographs,
-    read_json,
-    write_label_map,
-)
+from datasets.files import InputError, check_id, list_ids, list_photographs, read_json
+from datasets.images import IGNORE, MAX_PIXELS, write_label_map
 from datasets.labels import label_vector
 from datasets.palette import voc_palette
 

@@ -25,14 +25,8 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.command_line import Parser, run
-from datasets.files import (
-    InputError,
-    encode_png,
-    read_lines,
-    write_bytes,
-    write_label_map,
-    write_text,
-)
+from datasets.files import InputError, read_lines, write_bytes, write_text
+from datasets.images import encode_png, write_label_map
 from datasets.palette import voc_palette
 
 MIN_SIZE, MAX_SIZE = 48, 1024

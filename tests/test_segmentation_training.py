@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from datasets.demo import generate
-from datasets.files import InputError, read_label_map, write_label_map
+from datasets.files import InputError
+from datasets.images import read_label_map, write_label_map
 from datasets.loading import Plan, SegmentationCrops
 from datasets.palette import voc_palette
 from datasets.prepare import load_collection

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from datasets import coco
 from datasets.classes import coco_classes
 from datasets.collection import require_labels
-from datasets.files import InputError, read_label_map
+from datasets.files import InputError
+from datasets.images import read_label_map
 from datasets.prepare import load_collection, main
 from tests.conftest import SIZE, coco_file, square
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from datasets import demo
-from datasets.files import InputError, read_label_map, read_lines, read_photograph
+from datasets.files import InputError, read_lines
+from datasets.images import read_label_map, read_photograph
 from datasets.palette import voc_palette
 from datasets.prepare import load_collection
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from datasets.collection import Collection
-from datasets.files import InputError, encode_png, write_bytes, write_label_map
+from datasets.files import InputError, write_bytes
+from datasets.images import encode_png, write_label_map
 from datasets.loading import (
     Photographs,
     Plan,

@@ -12,15 +12,8 @@ from torch import nn
 
 from datasets import coco
 from datasets.classes import read_class_list
-from datasets.files import (
-    image_header,
-    is_turned,
-    read_id_list,
-    read_json,
-    read_label_map,
-    read_photograph,
-    read_saliency,
-)
+from datasets.files import read_id_list, read_json
+from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
 from datasets.labels import (
     read_csv_labels,
     read_labels_json,

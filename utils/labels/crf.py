@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import InputError, write_label_map
+from datasets.files import InputError
+from datasets.images import write_label_map
 from datasets.palette import voc_palette
 from datasets.workers import end_with_parent
 from utils.inference.collection_cams import Inferred

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection, evenly_spread
-from datasets.files import read_label_map
+from datasets.images import read_label_map
 from utils.checkpoints import Trained
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.files import IGNORE, encode_jpeg, write_bytes, write_label_map
+from datasets.files import write_bytes
+from datasets.images import IGNORE, encode_jpeg, write_label_map
 from datasets.palette import voc_palette
 from utils.inference.cams import resize
 from utils.inference.collection_cams import Inferred

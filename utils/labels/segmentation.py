@@ -7,13 +7,8 @@ from pathlib import Path
 import torch
 
 from datasets.collection import Collection, evenly_spread, missing_masks
-from datasets.files import (
-    encode_png,
-    read_label_map,
-    read_photograph,
-    write_bytes,
-    write_json,
-)
+from datasets.files import write_bytes, write_json
+from datasets.images import encode_png, read_label_map, read_photograph
 from datasets.loading import read_ground_truth
 from datasets.palette import voc_palette
 from utils.checkpoints import TrainedSegmentation, open_segmentation

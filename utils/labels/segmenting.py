@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection
-from datasets.files import encode_jpeg, read_label_map, write_bytes, write_label_map
+from datasets.files import write_bytes
+from datasets.images import encode_jpeg, read_label_map, write_label_map
 from datasets.palette import voc_palette
 from networks.deeplab import DeepLab
 from utils.inference.folding import fold

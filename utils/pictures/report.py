@@ -16,7 +16,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from datasets.collection import Collection, missing_masks
-from datasets.files import IGNORE, read_label_map, write_whole
+from datasets.files import write_whole
+from datasets.images import IGNORE, read_label_map
 from datasets.loading import read_ground_truth
 from datasets.palette import voc_palette
 from utils.pictures.curve import curve_of

@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from datasets.collection import Collection
-from datasets.files import InputError, write_label_map
+from datasets.files import InputError
+from datasets.images import write_label_map
 from datasets.palette import voc_palette
 from utils.labels.export_deeplab import check, export
 

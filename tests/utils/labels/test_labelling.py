@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.files import encode_jpeg, read_label_map
+from datasets.images import encode_jpeg, read_label_map
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.labels.crf import CrfConstants

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from datasets.collection import Collection
-from datasets.files import InputError, read_label_map, read_photograph, write_label_map
+from datasets.files import InputError
+from datasets.images import read_label_map, read_photograph, write_label_map
 from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.pictures.gallery import MOST_CAMS, SIDE, Gallery

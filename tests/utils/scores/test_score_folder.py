@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from datasets.files import write_label_map
+from datasets.images import write_label_map
 from datasets.palette import voc_palette
 from utils.runs.options import new_parser
 from utils.scores.__main__ import score
