@@ -39,12 +39,8 @@ from datasets.collection import (
 )
 from datasets.command_line import Parser, number, run
 from datasets.files import InputError, read_id_list, read_json, write_json, write_text
-from datasets.labels import (
-    read_csv_labels,
-    read_labels_json,
-    read_published_labels,
-    write_labels_json,
-)
+from datasets.labels import read_csv_labels, read_labels_json, write_labels_json
+from datasets.published_labels import read_published_labels
 from datasets.workers import in_processes
 
 PREPARED = DATA / "prepared"

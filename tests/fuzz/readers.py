@@ -14,13 +14,9 @@ from datasets import coco
 from datasets.classes import read_class_list
 from datasets.files import read_id_list, read_json
 from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
-from datasets.labels import (
-    read_csv_labels,
-    read_labels_json,
-    read_published_labels,
-    xml_labels,
-)
+from datasets.labels import read_csv_labels, read_labels_json, xml_labels
 from datasets.loading import Plan
+from datasets.published_labels import read_published_labels
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
