@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from datasets import coco, custom, roots, voc
 from datasets.classes import DATA
+from datasets.coco_masks import mask_tasks, masks_to_render, render_mask, require_pycocotools
 from datasets.collection import (
     Collection,
     Index,
@@ -303,14 +304,14 @@ def _read_prepared(folder: Path, meta: dict[str, Any]) -> Index | None:
 def render_coco_masks(root: Path, index: Index, workers: int) -> None:
     """Render the COCO masks that are not there yet, and say how fast."""
     for split, ids in index.lists.items():
-        absent = coco.masks_to_render(root, split, ids)
+        absent = masks_to_render(root, split, ids)
         if not absent:
             continue
-        coco.require_pycocotools()
+        require_pycocotools()
         start = time.perf_counter()
         done = len(ids) - len(absent)
-        tasks = coco.mask_tasks(root, split, absent)
-        rendered = in_processes(coco.render_mask, tasks, workers, chunk=16)
+        tasks = mask_tasks(root, split, absent)
+        rendered = in_processes(render_mask, tasks, workers, chunk=16)
         for _ in tqdm(rendered, f"masks {split}", len(ids), initial=done, unit="img"):
             pass
         seconds = time.perf_counter() - start

@@ -2,7 +2,8 @@
 
 What the readers' own tests hold is not repeated here: XML with entities and without end, hostile
 label pickles (tests/datasets/test_published_labels.py), PNG headers of absurd sizes, PostScript
-(test_images.py), JSON without end (test_files.py), and instances of COCO (test_coco.py).
+(test_images.py), JSON without end (test_files.py), and instances and outlines of COCO
+(test_coco.py, test_coco_masks.py).
 """
 
 import io

@@ -12,6 +12,7 @@ from torch import nn
 
 from datasets import coco
 from datasets.classes import read_class_list
+from datasets.coco_masks import mask_tasks, render_mask
 from datasets.files import read_id_list, read_json
 from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
 from datasets.labels import read_csv_labels, read_labels_json, xml_labels
@@ -59,8 +60,8 @@ def instances(path, folder):
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(path.read_bytes())
     ids = list(coco.read_instances(target).images)
-    for task in coco.mask_tasks(folder, "train", ids):
-        coco.render_mask(task)
+    for task in mask_tasks(folder, "train", ids):
+        render_mask(task)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------
