@@ -18,7 +18,7 @@ from datasets.files import InputError
 from datasets.images import read_label_map, write_label_map
 from datasets.loading import Plan, SegmentationCrops
 from datasets.palette import voc_palette
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
 from networks.backbone import build_backbone
 from networks.classifier import Classifier

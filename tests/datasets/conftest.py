@@ -2,7 +2,7 @@
 
 import pytest
 
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 
 
 @pytest.fixture

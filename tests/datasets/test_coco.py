@@ -8,7 +8,7 @@ import pytest
 from datasets.classes import coco_classes
 from datasets.collection import require_labels
 from datasets.files import InputError
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 
 
 def names(split, *numbers):

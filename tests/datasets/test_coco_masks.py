@@ -13,7 +13,8 @@ from datasets import coco
 from datasets.coco_masks import MaskTask, mask_tasks, paint
 from datasets.files import InputError
 from datasets.images import read_label_map
-from datasets.prepare import load_collection, main
+from datasets.prepare import main
+from datasets.prepared import load_collection
 from tests.conftest import SIZE, coco_file, square
 from tests.datasets.test_coco import changed, names
 

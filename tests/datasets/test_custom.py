@@ -4,7 +4,7 @@ from datasets.collection import require_labels
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from datasets.images import read_photograph
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 from tests.conftest import SIZE, annotation, write_file
 
 

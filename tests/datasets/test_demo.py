@@ -11,7 +11,7 @@ from datasets import demo
 from datasets.files import InputError, read_lines
 from datasets.images import read_label_map, read_photograph
 from datasets.palette import voc_palette
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 
 IMAGES, VALIDATION, SIZE = 18, 6, 96
 
