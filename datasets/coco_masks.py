@@ -11,7 +11,6 @@ import numpy as np
 from datasets.coco import instances_path, mask_folder, number_of, read_instances
 from datasets.files import InputError, list_ids
 from datasets.images import IGNORE, MAX_PIXELS, write_label_map
-from datasets.palette import voc_palette
 
 MAX_OUTLINE = 4_000_000
 """An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about
@@ -60,7 +59,7 @@ def render_mask(task: MaskTask) -> None:
         label_map = paint(task)
     except InputError as error:
         raise InputError(f"{task.source}: {error}") from None
-    write_label_map(task.path, label_map, voc_palette())
+    write_label_map(task.path, label_map)
 
 
 def paint(task: MaskTask) -> np.ndarray:

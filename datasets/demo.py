@@ -23,7 +23,6 @@ from tqdm import tqdm
 from datasets.command_line import Parser, run
 from datasets.files import InputError, read_lines, write_bytes, write_text
 from datasets.images import encode_png, write_label_map
-from datasets.palette import voc_palette
 from datasets.scenes import CLASSES, Scene, make_scene
 
 MIN_SIZE, MAX_SIZE = 48, 1024
@@ -147,7 +146,7 @@ def _write_scene(root: Path, identifier: str, scene: Scene) -> None:
     _, jpeg = cv2.imencode(".jpg", bgr, (cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY))
     write_bytes(path["JPEGImages"], jpeg.tobytes())
     write_text(path["Annotations"], annotation_xml(identifier, scene))
-    write_label_map(path["SegmentationClassAug"], scene.labels, voc_palette())
+    write_label_map(path["SegmentationClassAug"], scene.labels)
     write_bytes(path["saliency_map"], encode_png(scene.saliency))
 
 

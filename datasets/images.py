@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from datasets.files import InputError, read_bytes, write_bytes
+from datasets.palette import voc_palette
 
 MAX_PIXELS = 178_956_970
 """No photograph, mask or saliency map is decoded beyond this many pixels (a decompression bomb); it
@@ -180,6 +181,6 @@ def _encoded(picture: Image.Image, kind: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_label_map(path: str | os.PathLike, labels: np.ndarray, palette: np.ndarray) -> None:
-    """Write class indices (H, W) uint8 as a palette PNG; `palette` is (256, 3) uint8."""
-    write_bytes(path, encode_png(labels, palette))
+def write_label_map(path: str | os.PathLike, labels: np.ndarray) -> None:
+    """Write class indices (H, W) uint8 as a palette PNG in VOC's colours."""
+    write_bytes(path, encode_png(labels, voc_palette()))

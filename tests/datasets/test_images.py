@@ -17,7 +17,6 @@ from datasets.images import (
     read_saliency,
     write_label_map,
 )
-from datasets.palette import voc_palette
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 GREY = RGB[..., 0]
@@ -172,7 +171,7 @@ def test_damaged_images_are_read_or_refused(tmp_path, mutated, data, ending):
 
 def test_label_map_survives_writing(tmp_path):
     labels = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    write_label_map(tmp_path / "a.png", labels, voc_palette())
+    write_label_map(tmp_path / "a.png", labels)
     np.testing.assert_array_equal(read_label_map(tmp_path / "a.png"), labels)
     colours = np.asarray(Image.open(tmp_path / "a.png").convert("RGB"))
     np.testing.assert_array_equal(colours[0, :3], [(0, 0, 0), (128, 0, 0), (0, 128, 0)])

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.files import InputError
 from datasets.labels import read_csv_labels, read_labels_json, write_labels_json, xml_labels
-from datasets.palette import voc_palette
 from tests.conftest import annotation
 
 CLASSES = ("cat", "dog", "person")
@@ -24,14 +23,6 @@ in_any_folder = settings(
 def test_committed_classes():
     assert len(voc_classes()) == 20 and voc_classes()[14] == "person"
     assert len(coco_classes()) == 80 and coco_classes()[::79] == ("person", "toothbrush")
-
-
-@pytest.mark.parametrize("name, count", [("voc12", 21), ("coco", 81)])
-def test_committed_colours_are_the_palette(pytestconfig, name, count):
-    lines = (pytestconfig.rootpath / "data" / f"{name}_classes.csv").read_text().splitlines()
-    assert lines[:2] == ["index,name,red,green,blue", "0,background,0,0,0"]
-    colours = [[int(c) for c in line.split(",")[2:]] for line in lines[1:]]
-    np.testing.assert_array_equal(colours, voc_palette()[:count])
 
 
 def test_own_class_list(tmp_path):

@@ -14,7 +14,6 @@ import numpy as np
 
 from datasets.files import InputError
 from datasets.images import write_label_map
-from datasets.palette import voc_palette
 from datasets.workers import end_with_parent
 from utils.inference.collection_cams import Inferred
 from utils.labels.pseudo_labels import label_path, without
@@ -236,10 +235,9 @@ def _refine_and_write(
 ) -> np.ndarray:
     """In a worker: refine labels (T, H, W), write them; their confusion matrices (T, C, C)."""
     confusion = np.zeros((len(labels), num_classes, num_classes), np.int64)
-    palette = voc_palette()
     for i, path in enumerate(paths):
         refined = refine(image, labels[i], constants)
-        write_label_map(path, without(refined, uncertain), palette)
+        write_label_map(path, without(refined, uncertain))
         if mask is not None:
             confusion[i] = confusion_matrix(mask, refined, num_classes)
     return confusion

@@ -9,7 +9,6 @@ import torch
 
 from datasets.files import write_bytes
 from datasets.images import IGNORE, encode_jpeg, write_label_map
-from datasets.palette import voc_palette
 from utils.inference.cams import resize
 from utils.inference.collection_cams import Inferred
 from utils.inference.label_maps import strongest
@@ -99,13 +98,12 @@ class PseudoLabels:
         overlays: bool = False,
     ) -> None:
         self.folder, self.thresholds = folder, tuple(thresholds)
-        self.cam_formats, self.palette = tuple(cam_formats), voc_palette()
-        self.overlays = overlays
+        self.cam_formats, self.overlays = tuple(cam_formats), overlays
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
         """Write labels and cams of one photograph, whose labels are (thresholds, H, W) uint8."""
         for path, one in zip(self._label_paths(found.id), labels, strict=True):
-            write_label_map(path, one, self.palette)
+            write_label_map(path, one)
         for name, path in self._cam_paths(found.id).items():
             CAM_FORMATS[name][0](path, found)
 
@@ -116,7 +114,7 @@ class PseudoLabels:
         """
         if self.overlays:
             image = np.ascontiguousarray(found.image.permute(1, 2, 0).numpy())
-            drawn = overlay(image, labels, self.palette)
+            drawn = overlay(image, labels)
             write_bytes(self._overlay_path(found.id), encode_jpeg(drawn))
 
     def complete(self, identifier: str) -> bool:

@@ -15,7 +15,6 @@ import torch
 from datasets.collection import Collection
 from datasets.files import write_bytes
 from datasets.images import encode_jpeg, read_label_map, write_label_map
-from datasets.palette import voc_palette
 from networks.deeplab import DeepLab
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
@@ -61,7 +60,7 @@ def _refine_and_write(
 ) -> np.ndarray:
     """In a worker: refine and write the mask of a photograph; its confusion matrix (C, C)."""
     refined = classes.astype(np.uint8)[refine_probabilities(image, probabilities, constants)]
-    write_label_map(path, refined, voc_palette())
+    write_label_map(path, refined)
     return _counted(mask, refined, num_classes)
 
 
@@ -116,7 +115,7 @@ class MaskWriter:
         mask: np.ndarray | None,
         refined: "Future[np.ndarray] | None",
     ) -> None:
-        write_label_map(mask_path(self.folder, PLAIN, identifier), labels, voc_palette())
+        write_label_map(mask_path(self.folder, PLAIN, identifier), labels)
         counts = {
             PLAIN: _counted(mask, labels, self.num_classes),
             "scored": np.array([mask is not None], np.int64),
@@ -125,7 +124,7 @@ class MaskWriter:
             counts[REFINED] = self.workers.taken(refined)
             labels = read_label_map(mask_path(self.folder, REFINED, identifier))
         if self.overlays:
-            drawn = overlay(image, labels, voc_palette())
+            drawn = overlay(image, labels)
             write_bytes(self._overlay_path(identifier), encode_jpeg(drawn))
         self.journal.add(identifier, counts)
 
