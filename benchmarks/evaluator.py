@@ -28,8 +28,8 @@ from benchmarks.measure import Report, Spread, compare
 from benchmarks.options import parse
 from benchmarks.steps import seconds_of
 from datasets.collection import Collection
-from datasets.files import encode_jpeg, read_photograph, write_bytes, write_label_map
-from datasets.palette import voc_palette
+from datasets.files import write_bytes
+from datasets.images import encode_jpeg, read_photograph, write_label_map
 from networks.association import upsample
 from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
@@ -105,7 +105,7 @@ class Workload:
                 write_bytes(file, encode_jpeg(image))
             paths[f"photograph_{i}"] = file
             mask = rng.integers(0, 3, size, dtype=np.uint8)
-            write_label_map(folder / "masks" / f"photograph_{i}.png", mask, voc_palette())
+            write_label_map(folder / "masks" / f"photograph_{i}.png", mask)
         labels, classes = dict.fromkeys(paths, self.labels), tuple(map(str, range(20)))
         return Collection("custom", "train", classes, tuple(paths), paths, labels, folder / "masks")
 

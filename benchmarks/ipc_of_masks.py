@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmarks.measure import Spread, table
 from benchmarks.photographs import BATCH, HALVES, everything, taken
 from datasets.collection import Collection
-from datasets.files import read_photograph
+from datasets.images import read_photograph
 from datasets.loading import read_ground_truth
 from datasets.transforms import augment
 from networks.association import pool

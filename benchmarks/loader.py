@@ -19,7 +19,7 @@ from benchmarks.measure import Report, compare
 from benchmarks.options import parse
 from benchmarks.plain_pipeline import load_crop
 from datasets.collection import Collection
-from datasets.files import write_label_map
+from datasets.images import write_label_map
 from datasets.loading import (
     Plan,
     SegmentationCrops,
@@ -27,7 +27,6 @@ from datasets.loading import (
     TrainingCrops,
     training_loader,
 )
-from datasets.palette import voc_palette
 from utils.training.segmentation import TRAINING_SCALES
 
 COUNT = 64
@@ -48,7 +47,7 @@ def make_photographs(folder: Path) -> dict[str, Path]:
         path = folder / f"{i}.jpg"
         cv2.imwrite(str(path), (128 + 45 * image).clip(0, 255).astype(np.uint8))
         labels = cv2.blur(image[..., 0], (25, 25)) > 0.5
-        write_label_map(path.with_suffix(".png"), labels.astype(np.uint8), voc_palette())
+        write_label_map(path.with_suffix(".png"), labels.astype(np.uint8))
         paths[str(i)] = path
     return paths
 

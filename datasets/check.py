@@ -30,16 +30,10 @@ from datasets.collection import (
     without_class,
 )
 from datasets.command_line import Parser, run
-from datasets.files import IGNORE, InputError, image_header, read_label_map, read_photograph
-from datasets.prepare import (
-    LAYOUTS,
-    add_common_options,
-    build_index,
-    class_table,
-    open_layout,
-    print_notes,
-    with_labels_file,
-)
+from datasets.files import InputError
+from datasets.images import IGNORE, image_header, read_label_map, read_photograph
+from datasets.prepare import add_common_options, class_table, open_layout
+from datasets.prepared import LAYOUTS, build_index, print_notes, with_labels_file
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.collection import Collection, missing_masks
-from datasets.files import InputError, read_label_map, read_photograph, read_saliency
+from datasets.files import InputError
+from datasets.images import read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment, augment_labelled
 from datasets.workers import outlive_signals
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import image_header, read_saliency
+from datasets.images import image_header, read_saliency
 
 BLACK = "saliency maps that are all black (no value above 1; 255 is salient)"
 WHITE = "saliency maps that are all white"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from datasets.files import IGNORE
+from datasets.images import IGNORE
 
 PADDING_COLOUR = (124, 116, 104)
 """ImageNet's mean colour: what 0 in the normalised image looks like."""

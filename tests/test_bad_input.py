@@ -22,6 +22,7 @@ from PIL import Image
 
 from datasets import check, demo, prepare
 from datasets.files import InputError
+from datasets.scenes import CLASSES
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.deeplab import DeepLab
@@ -120,7 +121,7 @@ def csv_labels(*lines: str) -> Callable[[Path], None]:
         shutil.rmtree(root / "Annotations")
         own = {line.partition(",")[0] for line in lines}
         ids = [path.stem for path in (root / "JPEGImages").iterdir()]
-        rest = [f"{identifier},{demo.CLASSES[0]}" for identifier in ids if identifier not in own]
+        rest = [f"{identifier},{CLASSES[0]}" for identifier in ids if identifier not in own]
         (root / "labels.csv").write_text("\n".join([*rest, *lines]))
 
     return damage
@@ -137,7 +138,7 @@ def npy_labels(classes: int, zeros: str = "") -> Callable[[Path], None]:
     return damage
 
 
-def classifier(classes=demo.CLASSES, **changes) -> Callable[[Path], None]:
+def classifier(classes=CLASSES, **changes) -> Callable[[Path], None]:
     """A checkpoint of an untrained classifier; `changes` are made to what it says of itself."""
 
     def write(path: Path) -> None:
@@ -161,7 +162,7 @@ def classifier(classes=demo.CLASSES, **changes) -> Callable[[Path], None]:
 def giant(path):
     """A small checkpoint that names a network of half a billion weights and more."""
     pytest.importorskip("timm")
-    weights = {"classifier.weight": torch.ones(len(demo.CLASSES) + 1, 1280, 1, 1)}
+    weights = {"classifier.weight": torch.ones(len(CLASSES) + 1, 1280, 1, 1)}
     classifier(backbone="timm:vit_huge_patch14_224", model=weights)(path)
 
 
@@ -173,8 +174,8 @@ def segmentation(path):
         "trunk": "torchvision",
         "head": "v2",
         "stride": 16,
-        "classes": list(demo.CLASSES),
-        "model": DeepLab(build_backbone("resnet18"), len(demo.CLASSES) + 1).state_dict(),
+        "classes": list(CLASSES),
+        "model": DeepLab(build_backbone("resnet18"), len(CLASSES) + 1).state_dict(),
     }
     checkpoints.save(path, content)
 
@@ -229,7 +230,7 @@ CASES = [
     Case(
         "photograph without any class",
         "",
-        npy_labels(len(demo.CLASSES), zeros="scene_0002"),
+        npy_labels(len(CLASSES), zeros="scene_0002"),
         LABELLED,
         PHOTO,
         "--labels_file {root}/labels.npy",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from datasets.classes import voc_classes
 from datasets.demo import generate
-from datasets.files import read_label_map, read_photograph
+from datasets.images import read_label_map, read_photograph
 from datasets.palette import voc_palette
 from networks.deeplab import DeepLab
 from networks.dilated import build_trunk

@@ -1,8 +1,9 @@
 """Files made to do harm: each is refused with a message, quickly, and nothing of it is executed.
 
 What the readers' own tests hold is not repeated here: XML with entities and without end, hostile
-label pickles (tests/datasets/test_labels.py), PNG headers of absurd sizes, PostScript, JSON without
-end (test_files.py), and instances of COCO (test_coco.py).
+label pickles (tests/datasets/test_published_labels.py), PNG headers of absurd sizes, PostScript
+(test_images.py), JSON without end (test_files.py), and instances and outlines of COCO
+(test_coco.py, test_coco_masks.py).
 """
 
 import io
@@ -26,21 +27,10 @@ from PIL import Image
 
 from datasets import coco
 from datasets.classes import coco_classes
-from datasets.files import (
-    InputError,
-    image_header,
-    is_turned,
-    read_id_list,
-    read_label_map,
-    read_photograph,
-    read_saliency,
-)
-from datasets.labels import (
-    read_csv_labels,
-    read_labels_json,
-    read_published_labels,
-    xml_labels,
-)
+from datasets.files import InputError, read_id_list
+from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
+from datasets.labels import read_csv_labels, read_labels_json, xml_labels
+from datasets.published_labels import read_published_labels
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.mutations import png_chunk
 from utils import checkpoints

@@ -104,7 +104,7 @@ from utils.metrics import ThresholdSweep
 
 
 def test_the_unpickler_that_is_written_in_python():
-    """datasets/labels.py reads label files with it; it has no public name."""
+    """datasets/published_labels.py reads label files with it; it has no public name."""
     unpickler = getattr(pickle, "_Unpickler", None)
     assert inspect.isclass(unpickler), "this Python has no pickle._Unpickler"
     for name in ("load", "find_class"):

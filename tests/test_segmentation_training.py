@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from datasets.demo import generate
-from datasets.files import InputError, read_label_map, write_label_map
+from datasets.files import InputError
+from datasets.images import read_label_map, write_label_map
 from datasets.loading import Plan, SegmentationCrops
-from datasets.palette import voc_palette
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
@@ -179,7 +179,7 @@ def damaged(scenes, folder, labels):
     """A folder of label maps, the last of which is `labels`."""
     for path in sorted((scenes / "SegmentationClassAug").glob("*.png")):
         truth = read_label_map(path)
-        write_label_map(folder / path.name, labels(truth), voc_palette())
+        write_label_map(folder / path.name, labels(truth))
     return folder
 
 

@@ -1,9 +1,10 @@
 import pytest
 
 from datasets.collection import require_labels
-from datasets.files import InputError, read_photograph
+from datasets.files import InputError
 from datasets.folder import folder_collection
-from datasets.prepare import load_collection
+from datasets.images import read_photograph
+from datasets.prepared import load_collection
 from tests.conftest import SIZE, annotation, write_file
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from datasets.collection import Collection
-from datasets.files import InputError, encode_png, write_bytes, write_label_map
+from datasets.files import InputError, write_bytes
+from datasets.images import encode_png, write_label_map
 from datasets.loading import (
     Photographs,
     Plan,
@@ -14,7 +15,6 @@ from datasets.loading import (
     read_ground_truth,
     training_loader,
 )
-from datasets.palette import voc_palette
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def collection(tmp_path):
         write_bytes(images[name], encode_png(image))
         write_bytes(tmp_path / "sal" / f"{name}.png", encode_png(image[..., 0]))
         mask = (image[..., 1] % 3).astype(np.uint8)
-        write_label_map(tmp_path / "masks" / f"{name}.png", mask, voc_palette())
+        write_label_map(tmp_path / "masks" / f"{name}.png", mask)
         labels[name] = np.array([i % 2, 1], np.uint8)
     return Collection(
         "custom",
@@ -103,10 +103,10 @@ def test_a_mask_must_fit(collection):
     path = collection.mask_path("img0")
     with pytest.raises(InputError, match=r"img0\.png: 50 x 40 pixels, but .* 41 x 40"):
         read_ground_truth(collection, "img0", (40, 41))
-    write_label_map(path, np.full((40, 50), 9, np.uint8), voc_palette())
+    write_label_map(path, np.full((40, 50), 9, np.uint8))
     with pytest.raises(InputError, match=r"img0\.png: holds class 9, .* 0 to 2"):
         read_ground_truth(collection, "img0", (40, 50))
-    write_label_map(path, np.full((40, 50), 255, np.uint8), voc_palette())
+    write_label_map(path, np.full((40, 50), 255, np.uint8))
     assert (read_ground_truth(collection, "img0", (40, 50)) == 255).all()
 
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from datasets.collection import missing_labels, missing_masks, missing_saliency, require_labels
-from datasets.files import InputError, read_label_map, read_photograph
-from datasets.prepare import load_collection
+from datasets.files import InputError
+from datasets.images import read_label_map, read_photograph
+from datasets.prepared import load_collection
 from tests.conftest import SIZE, annotation
 
 

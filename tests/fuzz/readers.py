@@ -12,22 +12,12 @@ from torch import nn
 
 from datasets import coco
 from datasets.classes import read_class_list
-from datasets.files import (
-    image_header,
-    is_turned,
-    read_id_list,
-    read_json,
-    read_label_map,
-    read_photograph,
-    read_saliency,
-)
-from datasets.labels import (
-    read_csv_labels,
-    read_labels_json,
-    read_published_labels,
-    xml_labels,
-)
+from datasets.coco_masks import mask_tasks, render_mask
+from datasets.files import read_id_list, read_json
+from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
+from datasets.labels import read_csv_labels, read_labels_json, xml_labels
 from datasets.loading import Plan
+from datasets.published_labels import read_published_labels
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
@@ -70,8 +60,8 @@ def instances(path, folder):
     target.parent.mkdir(exist_ok=True)
     target.write_bytes(path.read_bytes())
     ids = list(coco.read_instances(target).images)
-    for task in coco.mask_tasks(folder, "train", ids):
-        coco.render_mask(task)
+    for task in mask_tasks(folder, "train", ids):
+        render_mask(task)
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.files import IGNORE
+from datasets.images import IGNORE
 
 USUAL_THRESHOLD = 0.25
 """Of background, where nothing names one."""

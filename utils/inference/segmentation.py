@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.collection import Collection
-from datasets.files import read_photograph
+from datasets.images import read_photograph
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import resize

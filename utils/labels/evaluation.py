@@ -7,13 +7,8 @@ from dataclasses import replace
 import torch
 
 from datasets.collection import Collection, missing_masks
-from datasets.files import (
-    InputError,
-    encode_png,
-    read_label_map,
-    write_bytes,
-    write_json,
-)
+from datasets.files import InputError, write_bytes, write_json
+from datasets.images import encode_png, read_label_map
 from utils.checkpoints import SHIPPED, Trained, open_trained
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal

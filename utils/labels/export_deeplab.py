@@ -11,14 +11,8 @@ from pathlib import Path
 import cv2
 
 from datasets.collection import Collection
-from datasets.files import (
-    InputError,
-    is_turned,
-    read_bytes,
-    read_photograph,
-    write_bytes,
-    write_text,
-)
+from datasets.files import InputError, read_bytes, write_bytes, write_text
+from datasets.images import is_turned, read_photograph
 
 
 def check(folder: Path, collection: Collection) -> None:

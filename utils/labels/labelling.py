@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection, evenly_spread
-from datasets.files import read_label_map, write_label_map
-from datasets.palette import voc_palette
+from datasets.images import read_label_map, write_label_map
 from utils.checkpoints import Trained
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
@@ -153,7 +152,7 @@ class Labeller(PhotographWriter):
     def write(self, found: Inferred, labels: np.ndarray) -> None:
         """Write the labels (thresholds, H, W) uint8 of one photograph, and its cams."""
         for path, one in zip(self.label_files(found.id), labels, strict=True):
-            write_label_map(path, one, voc_palette())
+            write_label_map(path, one)
         for name, path in self.cam_files(found.id).items():
             CAM_FORMATS[name][0](path, found)
 
@@ -176,7 +175,7 @@ def _refine_and_write(
     confusion = np.zeros((len(labels), num_classes, num_classes), np.int64)
     for i, path in enumerate(paths):
         refined = refine(photograph, labels[i], constants)
-        write_label_map(path, with_ignored(refined, uncertain), voc_palette())
+        write_label_map(path, with_ignored(refined, uncertain))
         if mask is not None:
             confusion[i] = confusion_matrix(mask, refined, num_classes)
     return confusion

@@ -7,15 +7,9 @@ from pathlib import Path
 import torch
 
 from datasets.collection import Collection, evenly_spread, missing_masks
-from datasets.files import (
-    encode_png,
-    read_label_map,
-    read_photograph,
-    write_bytes,
-    write_json,
-)
+from datasets.files import write_bytes, write_json
+from datasets.images import encode_png, read_label_map, read_photograph
 from datasets.loading import read_ground_truth
-from datasets.palette import voc_palette
 from utils.checkpoints import TrainedSegmentation, open_segmentation
 from utils.labels import journal, submission
 from utils.labels.crf import require_crf
@@ -193,14 +187,14 @@ def draw(
 
 def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) -> list[tuple]:
     """Rows of the contact sheet: photograph, masks of every kind, ground truth where there is."""
-    palette, rows, unmasked = voc_palette(), [], frozenset(missing_masks(photographs))
+    rows, unmasked = [], frozenset(missing_masks(photographs))
     for identifier in evenly_spread(photographs.ids, SHEET_ROWS):
         image = read_photograph(photographs.images[identifier])
         masks = [read_label_map(mask_path(folder, kind, identifier)) for kind in kinds]
         truth = None
         if identifier not in unmasked:
             truth = read_ground_truth(photographs, identifier, image.shape[:2])
-        pictures = [None if m is None else overlay(image, m, palette) for m in (*masks, truth)]
+        pictures = [None if m is None else overlay(image, m) for m in (*masks, truth)]
         rows.append((identifier, [image, *pictures]))
     return rows
 

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 
 from datasets.collection import Collection
-from datasets.files import read_label_map, write_label_map
-from datasets.palette import voc_palette
+from datasets.images import read_label_map, write_label_map
 from networks.deeplab import DeepLab
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
@@ -57,7 +56,7 @@ def _refine_and_write(
 ) -> np.ndarray:
     """In a worker: refine and write the mask of a photograph; its confusion matrix (C, C)."""
     refined = classes.astype(np.uint8)[refine_probabilities(photograph, probabilities, constants)]
-    write_label_map(path, refined, voc_palette())
+    write_label_map(path, refined)
     return _counted(mask, refined, num_classes)
 
 
@@ -107,7 +106,7 @@ class MaskWriter(PhotographWriter):
         mask: np.ndarray | None,
         refined: "Future[np.ndarray] | None",
     ) -> None:
-        write_label_map(mask_path(self.folder, PLAIN, identifier), labels, voc_palette())
+        write_label_map(mask_path(self.folder, PLAIN, identifier), labels)
         counts = {
             PLAIN: _counted(mask, labels, self.num_classes),
             "scored": np.array([mask is not None], np.int64),

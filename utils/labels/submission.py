@@ -12,13 +12,8 @@ from pathlib import Path
 
 from datasets import voc
 from datasets.collection import Collection
-from datasets.files import (
-    InputError,
-    image_header,
-    read_bytes,
-    read_label_map,
-    write_whole,
-)
+from datasets.files import InputError, read_bytes, write_whole
+from datasets.images import image_header, read_label_map
 
 PLACE = "results/VOC2012/Segmentation/comp6_test_cls"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import encode_jpeg, write_bytes
-from datasets.palette import voc_palette
+from datasets.files import write_bytes
+from datasets.images import encode_jpeg
 from utils.labels.crf_workers import CrfWorkers
 from utils.labels.journal import Journal
 from utils.pictures.drawing import overlay
@@ -48,8 +48,7 @@ class PhotographWriter:
     def draw(self, identifier: str, photograph: np.ndarray, labels: np.ndarray) -> None:
         """Draw labels (H, W) uint8 on a photograph (H, W, 3) uint8, where that is asked for."""
         if self.overlays:
-            drawn = overlay(photograph, labels, voc_palette())
-            write_bytes(self._overlay(identifier), encode_jpeg(drawn))
+            write_bytes(self._overlay(identifier), encode_jpeg(overlay(photograph, labels)))
 
     def _overlay(self, identifier: str) -> Path:
         return self.folder / "overlays" / f"{identifier}.jpg"

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from datasets.palette import voc_palette
 from utils.inference.collection_cams import Inferred
 from utils.inference.segmentation import Segmented
 from utils.inference.superpixels import superpixels
@@ -45,13 +44,13 @@ def _pictures(
     found: Inferred, superpixel_ids: np.ndarray, labels: np.ndarray
 ) -> list[np.ndarray | None]:
     """Photo, superpixels, CAM, pseudo label and ground truth, None where there is no mask."""
-    image, palette = found.photograph, voc_palette()
+    image = found.photograph
     return [
         image,
         with_boundaries(image, superpixel_ids),
         heat_map(image, found.cams.max(0, initial=0)),
-        overlay(image, labels, palette),
-        None if found.mask is None else overlay(image, found.mask, palette),
+        overlay(image, labels),
+        None if found.mask is None else overlay(image, found.mask),
     ]
 
 
@@ -62,13 +61,13 @@ def segmentation_sheet(shown: Sequence[Segmented], classes: Sequence[str]) -> np
         shown: the photographs.
         classes: names of the foreground classes.
     """
-    names, palette = ("background", *classes), voc_palette()
+    names = ("background", *classes)
     rows = []
     for found in shown:
         image = found.photograph
-        truth = None if found.mask is None else overlay(image, found.mask, palette)
+        truth = None if found.mask is None else overlay(image, found.mask)
         there = ", ".join(names[k] for k in np.unique(found.labels) if k)
-        rows.append((f"{found.id}: {there}", [image, overlay(image, found.labels, palette), truth]))
+        rows.append((f"{found.id}: {there}", [image, overlay(image, found.labels), truth]))
     return contact_sheet(("photo", "prediction", "ground truth"), rows)
 
 

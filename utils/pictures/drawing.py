@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from datasets.palette import voc_palette
 from utils.scores.superpixels import boundaries
 
 BOUNDARY = (255, 230, 0)
@@ -38,9 +39,9 @@ def heat_map(image: np.ndarray, cam: np.ndarray) -> np.ndarray:
     return cv2.addWeighted(image, 0.45, heat(cam), 0.55, 0)
 
 
-def overlay(image: np.ndarray, labels: np.ndarray, palette: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """A photograph (H, W, 3) uint8 with a label map (H, W) blended over all but background."""
-    blended = cv2.addWeighted(image, 0.35, palette[labels], 0.65, 0)
+    blended = cv2.addWeighted(image, 0.35, voc_palette()[labels], 0.65, 0)
     return np.where((labels == 0)[..., None], image, blended)
 
 
@@ -67,10 +68,10 @@ def boundary_layer(ids: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.dstack([np.full((*small.shape, 3), BOUNDARY, np.uint8), alpha])
 
 
-def label_layer(labels: np.ndarray, size: tuple[int, int], palette: np.ndarray) -> np.ndarray:
+def label_layer(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A label map (H, W) as a layer of `size` = (width, height), background clear: (h, w, 4)."""
     small = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
-    return np.dstack([palette[small], np.where(small == 0, 0, LABEL_ALPHA).astype(np.uint8)])
+    return np.dstack([voc_palette()[small], np.where(small == 0, 0, LABEL_ALPHA).astype(np.uint8)])
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -16,7 +16,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from datasets.collection import Collection, missing_masks
-from datasets.files import IGNORE, read_label_map, write_whole
+from datasets.files import write_whole
+from datasets.images import IGNORE, read_label_map
 from datasets.loading import read_ground_truth
 from datasets.palette import voc_palette
 from utils.pictures.curve import curve_of
@@ -145,7 +146,6 @@ def _cards(
     """A card for every photograph of the gallery; those left out are added to `left_out`."""
     masked = collection.masks is not None
     unmasked = frozenset(missing_masks(collection)) if masked else frozenset(gallery.ids)
-    palette = voc_palette()
     for identifier in gallery.ids:
         path = labels / f"{identifier}.png"
         thumbnails = gallery.read(identifier)
@@ -157,7 +157,7 @@ def _cards(
             truth = read_ground_truth(collection, identifier, label_map.shape)
             iou = image_iou(truth, label_map, collection.num_classes)
         layers = [
-            None if one is None else webp_base64(label_layer(one, thumbnails.size, palette))
+            None if one is None else webp_base64(label_layer(one, thumbnails.size))
             for one in (label_map, truth)
         ]
         yield Card(identifier, thumbnails, *layers, iou)

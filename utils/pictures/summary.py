@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import InputError, encode_png, read_json, read_photograph, write_bytes
+from datasets.files import InputError, read_json, write_bytes
+from datasets.images import encode_png, read_photograph
 from utils.pictures.drawing import caption
 from utils.runs.options import new_parser
 from utils.runs.start import start

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datasets import roots
 from datasets.collection import Collection
 from datasets.files import InputError
-from datasets.prepare import load_collection
+from datasets.prepared import load_collection
 from utils.runs import distributed
 from utils.runs.run import Run
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from datasets.classes import coco_classes, read_class_list, voc_classes
-from datasets.files import IGNORE, InputError, read_id_list, read_label_map, write_json
+from datasets.files import InputError, read_id_list, write_json
+from datasets.images import IGNORE, read_label_map
 from utils.runs.options import new_parser
 from utils.runs.progress import progress
 from utils.runs.start import start

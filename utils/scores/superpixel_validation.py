@@ -8,7 +8,8 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 
 from datasets.collection import Collection
-from datasets.files import IGNORE, InputError, read_photograph
+from datasets.files import InputError
+from datasets.images import IGNORE, read_photograph
 from datasets.loading import read_ground_truth
 from networks.superpixel import CELL
 from utils.inference.superpixels import superpixels

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.files import IGNORE
+from datasets.images import IGNORE
 from utils.inference.label_maps import strongest
 
 

@@ -11,7 +11,8 @@ import torch
 
 from datasets.classes import voc_classes
 from datasets.demo import generate
-from datasets.files import InputError, list_photographs, read_photograph
+from datasets.files import InputError, list_photographs
+from datasets.images import read_photograph
 from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from networks.normalisation import normalise

@@ -4,8 +4,8 @@ import pytest
 from PIL import Image
 
 from datasets.collection import Collection
-from datasets.files import InputError, write_label_map
-from datasets.palette import voc_palette
+from datasets.files import InputError
+from datasets.images import write_label_map
 from utils.labels.export_deeplab import check, export
 
 
@@ -16,7 +16,7 @@ def collection_of(folder, ids):
         images[name].parent.mkdir(exist_ok=True)
         Image.new("RGB", (20, 10), (i, 0, 0)).save(images[name])
         path = folder / "labels" / f"{name}.png"
-        write_label_map(path, np.full((10, 20), i, np.uint8), voc_palette())
+        write_label_map(path, np.full((10, 20), i, np.uint8))
     return Collection("custom", "train", ("cat",), tuple(ids), images, {})
 
 

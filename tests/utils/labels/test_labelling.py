@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.files import encode_jpeg, read_label_map
-from datasets.palette import voc_palette
+from datasets.images import encode_jpeg, read_label_map
 from utils.inference.collection_cams import Inferred
 from utils.labels.crf import CrfConstants
 from utils.labels.labelling import Labeller, OutputSettings
@@ -32,7 +31,7 @@ def test_overlays_show_the_labels_that_count(tmp_path, refined):
     if refined:
         shown = read_label_map(tmp_path / "pseudo_labels_crf/0.5/a.png")
         assert (shown != plain).sum() >= 100
-    drawn = encode_jpeg(overlay(image, shown, voc_palette()))
+    drawn = encode_jpeg(overlay(image, shown))
     assert (tmp_path / "overlays/a.jpg").read_bytes() == drawn
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.files import InputError, read_label_map
+from datasets.files import InputError
+from datasets.images import read_label_map
 from utils.inference.collection_cams import Inferred
 from utils.inference.label_maps import label_maps, uncertain_pixels
 from utils.labels.crf import CrfConstants

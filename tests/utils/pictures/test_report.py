@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from datasets.collection import Collection
-from datasets.files import InputError, read_label_map, read_photograph, write_label_map
-from datasets.palette import voc_palette
+from datasets.files import InputError
+from datasets.images import read_label_map, read_photograph, write_label_map
 from utils.inference.collection_cams import Inferred
 from utils.pictures.gallery import MOST_CAMS, SIDE, Gallery
 from utils.pictures.report import Evaluation, image_iou, write_report
@@ -54,7 +54,7 @@ def made(tmp_path):
             label_map = np.where(rng.random(SHAPE) < 0.7, truth, 1).astype(np.uint8)
             label_map[label_map == 255] = 0
             for folder, one in (("masks", truth), ("labels", label_map)):
-                write_label_map(tmp_path / folder / f"{identifier}.png", one, voc_palette())
+                write_label_map(tmp_path / folder / f"{identifier}.png", one)
             gallery.add(inferred(identifier, present), np.arange(1200).reshape(SHAPE) // 70)
         folder = tmp_path / "masks" if masks else None
         return Collection("custom", "train", tuple(classes), tuple(ids), {}, {}, folder), gallery
@@ -305,7 +305,7 @@ def test_photographs_without_labels_are_left_out(tmp_path, made):
 def test_a_mask_of_another_size_leaves_the_old_page(tmp_path, made):
     collection, gallery = made(["a"])
     text, _ = report(tmp_path, collection, gallery, evaluation())
-    write_label_map(tmp_path / "masks" / "a.png", np.zeros((3, 3), np.uint8), voc_palette())
+    write_label_map(tmp_path / "masks" / "a.png", np.zeros((3, 3), np.uint8))
     with pytest.raises(InputError, match="a mask must be as large as its photograph"):
         report(tmp_path, collection, gallery, evaluation())
     assert (tmp_path / "report.html").read_text() == text
@@ -367,9 +367,7 @@ def test_real_photographs_fit_the_budget(tmp_path, shared):
         rows, columns = np.indices(truth.shape)
         cells = rows // 16 * 1000 + columns // 16
         gallery.add(inferred(identifier, [k - 1 for k in present], image, cams), cells)
-        write_label_map(
-            tmp_path / "labels" / f"{identifier}.png", truth * (truth < 255), voc_palette()
-        )
+        write_label_map(tmp_path / "labels" / f"{identifier}.png", truth * (truth < 255))
     names = tuple(f"class {k}" for k in range(20))
     collection = Collection(
         "voc12", "x", names, tuple(masks), {}, {}, root / "SegmentationClassAug"

@@ -4,14 +4,13 @@ import sys
 import numpy as np
 import pytest
 
-from datasets.files import write_label_map
-from datasets.palette import voc_palette
+from datasets.images import write_label_map
 from utils.runs.options import new_parser
 from utils.scores.__main__ import score
 
 
 def write(folder, name, labels):
-    write_label_map(folder / f"{name}.png", np.asarray(labels, np.uint8), voc_palette())
+    write_label_map(folder / f"{name}.png", np.asarray(labels, np.uint8))
 
 
 @pytest.fixture
