@@ -5,8 +5,8 @@ for every position; features (and the class activation logits) are reassembled w
 
 What it brought alone where it was measured (docs/results.md): on generated scenes nothing, and a
 loss where AP with the paper's gamma follows; on 118 photographs, in points of mIoU, 2.4 after 300
-steps at a learning rate of 0.3 (95 % interval 0.8 to 3.7), 1.7 at 0.4 (-0.1 to 3.6), and there 0.4
-after 900 (-0.9 to 1.9).
+steps at a learning rate of 0.3 (95 % interval 0.8 to 3.8), 1.7 at 0.4 (-0.3 to 3.8), and there 0.4
+after 900 (-1.1 to 2.0).
 """
 
 import torch

@@ -4,12 +4,11 @@ A dilated ResNet and a head that looks at several distances. The image is seen a
 and every pixel keeps the highest logits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from networks.trunk import halves
 
@@ -45,11 +44,6 @@ class ASPP(nn.Module):
         return sum(branch(features) for branch in self.branches)
 
 
-HEADS: dict[str, Callable[[int, int], nn.Module]] = {"v2": ASPP, "v3": DeepLabHead}
-"""Heads by name, of (channels, num_classes). v3 is torchvision's DeepLab-V3; it normalises over the
-batch, so its training needs two images or more."""
-
-
 class DeepLab(nn.Module):
     """ImageNet-normalised images of any size to class logits.
 
@@ -57,31 +51,27 @@ class DeepLab(nn.Module):
         trunk: `channels = (c4, c5)`, `stem_to_4(images)`, `stage5(x4)`: networks.dilated at stride
             8, or what networks.classifier takes too, then at stride 16.
         num_classes: C, background included.
-        head: v2 or v3.
         scales: at which the image is seen, the first (the size of the result) being 1.
 
     Raises:
-        ValueError: fewer than 2 classes, no such head, or scales that do not begin with 1.
+        ValueError: fewer than 2 classes, or scales that do not begin with 1.
     """
 
     def __init__(
         self,
         trunk: nn.Module,
         num_classes: int,
-        head: str = "v2",
         scales: Sequence[float] = SCALES,
     ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ValueError(f"num_classes counts background, so at least 2; got {num_classes}")
-        if head not in HEADS:
-            raise ValueError(f"no head {head!r}; there are {', '.join(HEADS)}")
         if not scales or scales[0] != 1 or min(scales) <= 0:
             raise ValueError(f"scales must begin with 1 and be positive, got {tuple(scales)}")
         self.num_classes = num_classes
         self.scales = tuple(scales)
         self.trunk = trunk
-        self.head = HEADS[head](trunk.channels[1], num_classes)
+        self.head = ASPP(trunk.channels[1], num_classes)
 
     def one_scale(self, images: Tensor) -> Tensor:
         """Logits (B, C, h, w) of images (B, 3, H, W), seen at their own size only."""

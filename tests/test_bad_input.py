@@ -172,7 +172,6 @@ def segmentation(path):
         "kind": "segmentation",
         "backbone": "resnet18",
         "trunk": "torchvision",
-        "head": "v2",
         "stride": 16,
         "classes": list(CLASSES),
         "model": DeepLab(build_backbone("resnet18"), len(CLASSES) + 1).state_dict(),

@@ -34,7 +34,7 @@ def save_network(path, classes):
             torch.nn.init.uniform_(module.weight, 0.3, 1)
     for branch in network.head.branches:
         torch.nn.init.normal_(branch.weight, std=0.05)
-    described = {"backbone": "resnet18", "trunk": "torchvision", "head": "v2"}
+    described = {"backbone": "resnet18", "trunk": "torchvision"}
     content = {"kind": "segmentation", **described, "classes": list(classes)}
     save(path, {**content, "model": network.state_dict()})
 

@@ -4,10 +4,8 @@ import json
 import os
 import shutil
 import signal
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +14,7 @@ import torch
 from datasets.demo import generate
 from datasets.files import InputError
 from datasets.images import read_label_map, write_label_map
-from datasets.loading import Plan, SegmentationCrops
+from datasets.loading import SegmentationCrops
 from datasets.prepared import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
 from networks.backbone import build_backbone
@@ -26,9 +24,8 @@ from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
-from utils.runs import devices
 from utils.runs.best_labels import best_labels
-from utils.training.segmentation import SummedLoss, mean_over_pixels, require_normalisable
+from utils.training.segmentation import SummedLoss, mean_over_pixels
 
 SMALL = (
     "--device cpu --workers 0 --steps 4 --score_every 2 --batch 4 --accumulate 2 --crop 48 "
@@ -82,19 +79,6 @@ def test_photographs_that_are_learnt_choose_nothing(scenes, tmp_path):
     call("train_seg.py", arguments(scenes, tmp_path).replace("--split train", "--split val"))
     assert "nothing is scored while training (val is" in (tmp_path / "seg/log.txt").read_text()
     assert not (tmp_path / "seg/best.pt").exists()
-
-
-@pytest.mark.parametrize(
-    ("batch", "accumulate", "gpus", "fits"),
-    [(10, 2, 1, True), (2, 2, 1, False), (3, 2, 1, False), (10, 2, 4, False), (16, 2, 4, True)],
-)
-def test_the_head_of_v3_needs_two_images_in_each_part(monkeypatch, batch, accumulate, gpus, fits):
-    monkeypatch.setattr(devices, "gpu_indices", lambda _: list(range(gpus)))
-    plan, device = Plan(images=20, batch=batch, epochs=1), torch.device("cuda")
-    settings = SimpleNamespace(head="v3", accumulate=accumulate)
-    with nullcontext() if fits else pytest.raises(InputError, match="--head v3: .*--batch"):
-        require_normalisable(settings, plan, device)
-    require_normalisable(SimpleNamespace(head="v2", accumulate=accumulate), plan, device)
 
 
 class Split(torch.nn.Module):

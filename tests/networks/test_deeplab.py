@@ -177,13 +177,6 @@ def test_scaling_keeps_pixels_as_far_apart_as_the_scale_says():
     assert rescale(torch.ones(1, 1, 1, 9), 0.5).shape == (1, 1, 1, 4)
 
 
-def test_the_v3_head_is_torchvisions():
-    network = DeepLab(Tiny(), 5, head="v3").train()
-    outputs = network(torch.randn(2, 3, 40, 40))
-    assert [logits.shape[2:] for logits in outputs] == [(5, 5), (3, 3), (4, 4), (5, 5)]
-    assert outputs[0].shape[1] == 5
-
-
 def test_everything_learns():
     torch.manual_seed(0)
     network = DeepLab(lived(build_trunk("resnet18")), 4).train()
@@ -204,9 +197,8 @@ def test_frozen_statistics_stay_in_training():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("head", ["v2", "v3"])
-def test_a_folded_network_agrees(head):
-    network = lived(DeepLab(build_trunk("resnet18", "caffe"), 3, head))
+def test_a_folded_network_agrees():
+    network = lived(DeepLab(build_trunk("resnet18", "caffe"), 3))
     folded = fold(network)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     images = torch.randn(1, 3, 40, 56)
@@ -233,7 +225,6 @@ def test_images_of_another_shape(shape):
     "given, message",
     [
         ({"num_classes": 1}, "background"),
-        ({"head": "v4"}, "v2, v3"),
         ({"scales": ()}, "begin with 1"),
         ({"scales": (0.5, 1)}, "begin with 1"),
         ({"scales": (1, 0)}, "positive"),

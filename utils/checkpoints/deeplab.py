@@ -5,7 +5,6 @@ A file of ours holds
     kind      "segmentation"
     backbone  its name (networks/backbone.py)
     trunk     torchvision or caffe: the kind of ResNet (networks/dilated.py); else torchvision
-    head      v2 or v3
     stride    8 (also where it is not said), or 16
     classes   names of the foreground classes
     model     the state dict of networks.deeplab.DeepLab
@@ -27,7 +26,7 @@ from torch import Tensor
 from datasets.classes import MAX_CLASSES
 from datasets.files import InputError
 from networks.backbone import NAMES, is_backbone
-from networks.deeplab import HEADS, DeepLab
+from networks.deeplab import DeepLab
 from networks.dilated import KINDS, build_trunk, strides_of
 from networks.resnet import WEIGHTS
 from utils.checkpoints.files import read
@@ -46,8 +45,8 @@ CONVOLUTIONS = {"reduce": 1, "conv3x3": 2, "increase": 3}
 PUBLISHED = {6: "resnet50", 23: "resnet101"}
 """Published networks, by the number of blocks in their third stage."""
 
-CLASSES = {"v2": "head.branches.0.bias", "v3": "head.4.bias"}
-"""By head: a parameter with one value a class."""
+CLASSES = "head.branches.0.bias"
+"""A parameter with one value a class."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +58,12 @@ class TrainedSegmentation:
         classes: foreground class names, or None where the file does not say.
         backbone: its name.
         trunk: torchvision or caffe, the kind of ResNet; torchvision for other backbones.
-        head: v2 or v3.
     """
 
     network: DeepLab
     classes: tuple[str, ...] | None
     backbone: str
     trunk: str
-    head: str
 
 
 def open_deeplab(path: str | os.PathLike) -> DeepLab:
@@ -88,7 +85,7 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
         InputError: not such a file.
     """
     held = _read(path)
-    last = held.weights.get(CLASSES[held.head])
+    last = held.weights.get(CLASSES)
     if held.backbone is None or last is None or last.ndim != 1:
         raise InputError(f"{path}: holds no segmentation network; name a file of train_seg.py")
     # A tensor can claim a size without holding it; the network built for it would hold it.
@@ -101,11 +98,10 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
         )
     build = partial(build_trunk, held.backbone, held.trunk, stride=held.stride)
     trunk = built_from_file(build, path)
-    network = DeepLab(trunk, len(last), held.head)
-    what = f"{_kind_of(held.backbone, held.trunk)} with a {held.head} head"
-    fill(network, held.weights, path, what)
+    network = DeepLab(trunk, len(last))
+    fill(network, held.weights, path, _kind_of(held.backbone, held.trunk))
     network.trunk.freeze_statistics()
-    return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk, held.head)
+    return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk)
 
 
 def trunk_kind(path: str | os.PathLike) -> str:
@@ -125,7 +121,7 @@ def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
     whole segmentation network, ours or published.
 
     Returns:
-        Whether the head was taken too: the file has one of the same kind for as many classes.
+        Whether the head was taken too: the file has one for as many classes.
 
     Raises:
         InputError: not such a file, or of another backbone or kind than the model's.
@@ -168,7 +164,6 @@ class _Held:
     weights: dict[str, Tensor]
     backbone: str | None
     trunk: str
-    head: str = "v2"
     classes: tuple[str, ...] | None = None
     stride: int = 8
     by_others: bool = False
@@ -206,23 +201,21 @@ def _read(path: str | os.PathLike) -> _Held:
 
 def _described(
     content: Mapping[str, Any], path: str | os.PathLike
-) -> tuple[str, str, str, tuple[str, ...] | None, int]:
-    """What a file of ours says of its network: backbone, trunk, head, classes and stride.
+) -> tuple[str, str, tuple[str, ...] | None, int]:
+    """What a file of ours says of its network: backbone, trunk, classes and stride.
 
     Raises:
         InputError: one of them is something else.
     """
-    known = {"trunk": KINDS, "head": HEADS}
-    for key, names in known.items():
-        if type(content.get(key)) is not str or content[key] not in names:
-            raise InputError(f"{path}: {key!r} is not one of {', '.join(names)}")
+    trunk = content.get("trunk")
+    if type(trunk) is not str or trunk not in KINDS:
+        raise InputError(f"{path}: 'trunk' is not one of {', '.join(KINDS)}")
     backbone, stride = content.get("backbone"), content.get("stride", 8)
     if type(backbone) is not str or not is_backbone(backbone):
         raise InputError(f"{path}: 'backbone' is not one of {NAMES}")
-    if type(stride) is not int or stride not in strides_of(backbone, content["trunk"]):
+    if type(stride) is not int or stride not in strides_of(backbone, trunk):
         raise InputError(f"{path}: 'stride' is not one that {backbone[:80]} has")
-    kinds = (content[key] for key in known)
-    return backbone, *kinds, classes_of(content, path), stride
+    return backbone, trunk, classes_of(content, path), stride
 
 
 def _our_name(published: str) -> str:

@@ -76,7 +76,7 @@ def announce(
     scored = photographs.masks is not None
     run.say(
         f"masks for {len(photographs.ids)} photographs of {photographs.name} {photographs.split} "
-        f"from {settings.checkpoint} ({trained.backbone}, {trained.head} head), on "
+        f"from {settings.checkpoint} ({trained.backbone}), on "
         f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
         f"writing to {run.folder}"
     )

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datasets.collection import Collection, with_masks
 from datasets.files import InputError
-from datasets.loading import Plan, SegmentationCrops
+from datasets.loading import SegmentationCrops
 from networks.deeplab import DeepLab, cross_entropy_sums
 from networks.dilated import build_trunk
 from networks.normalisation import channels_first, normalise
@@ -51,7 +51,6 @@ def train_segmentation(settings: SegmentationSettings) -> None:
     with state.open_run(device) as run:
         epochs = settings.steps // settings.score_every
         plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)
-        require_normalisable(settings, plan, device)
         run.say(
             f"training on {plan.images} photographs of {labelled.name} {labelled.split}, labels "
             f"from {labels}, {plan.steps} steps of {plan.batch} crops, scored every "
@@ -87,23 +86,6 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
         kept.say_which()
-
-
-def require_normalisable(settings: SegmentationSettings, plan: Plan, device: torch.device) -> None:
-    """Refuse parts of a batch over which the head of DeepLab-V3 cannot normalise.
-
-    Raises:
-        InputError: a part holds one image.
-    """
-    sizes = [plan.batch // distributed.world_size()]
-    for parts in (settings.accumulate, max(1, len(devices.gpu_indices(device)))):
-        sizes = [len(part) for size in sizes for part in torch.empty(size).chunk(parts)]
-    if settings.head == "v3" and min(sizes) < 2:
-        raise InputError(
-            f"--head v3: normalises over the images of a part, and parts of these batches of "
-            f"{plan.batch} hold a single one; give a larger --batch or a smaller --accumulate, or "
-            "more photographs"
-        )
 
 
 class SummedLoss(nn.Module):
@@ -209,7 +191,7 @@ def build_network(settings: SegmentationSettings, num_classes: int) -> DeepLab:
 
     def build(source: str, kind: str = "torchvision") -> DeepLab:
         trunk = build_trunk(backbone, kind, source, settings.stride)
-        return DeepLab(trunk, num_classes, settings.head)
+        return DeepLab(trunk, num_classes)
 
     if weights in ("imagenet", "none"):
         return fetched(build, backbone, weights)

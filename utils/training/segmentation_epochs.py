@@ -76,7 +76,6 @@ class SegmentationEpochs:
             "kind": "segmentation",
             "backbone": self.settings.backbone,
             "trunk": getattr(self.network.trunk, "kind", "torchvision"),
-            "head": self.settings.head,
             "stride": self.settings.stride,
             "classes": list(self.classes),
             "step": step,

@@ -4,7 +4,6 @@ import argparse
 from dataclasses import dataclass
 
 from datasets.files import InputError
-from networks.deeplab import HEADS
 from networks.dilated import STRIDES, strides_of
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
@@ -31,7 +30,6 @@ class SegmentationSettings:
     labels_from: str
     backbone: str
     backbone_weights: str
-    head: str
     stride: int
     steps: int
     batch: int
@@ -105,12 +103,6 @@ def add_network_options(parser: argparse.ArgumentParser) -> None:
         "classifier of train_cls_*, or a whole segmentation network"
     )
     add_backbone_options(group, "resnet101", files)
-    group.add_argument(
-        "--head",
-        choices=tuple(HEADS),
-        default="v2",
-        help="DeepLab-V2's, the paper's, or torchvision's DeepLab-V3",
-    )
     group.add_argument(
         "--stride",
         type=int,

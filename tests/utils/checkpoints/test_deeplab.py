@@ -15,9 +15,9 @@ from utils import checkpoints
 CLASSES = ("cat", "dog")
 
 
-def write_network(path, trunk="torchvision", head="v2"):
+def write_network(path, trunk="torchvision"):
     """A file as train_seg.py writes it, of a network with three classes."""
-    network = DeepLab(build_trunk("resnet18", trunk), 3, head)
+    network = DeepLab(build_trunk("resnet18", trunk), 3)
     with torch.no_grad():
         for value in network.parameters():
             value.normal_()
@@ -25,7 +25,6 @@ def write_network(path, trunk="torchvision", head="v2"):
         "kind": "segmentation",
         "backbone": "resnet18",
         "trunk": trunk,
-        "head": head,
         "classes": list(CLASSES),
         "model": network.state_dict(),
     }
@@ -48,12 +47,10 @@ def same(one, two):
 
 
 @pytest.mark.parametrize("trunk", ["torchvision", "caffe"])
-@pytest.mark.parametrize("head", ["v2", "v3"])
-def test_our_files_open_as_they_say(tmp_path, trunk, head):
-    network = write_network(tmp_path / "best.pt", trunk, head)
+def test_our_files_open_as_they_say(tmp_path, trunk):
+    network = write_network(tmp_path / "best.pt", trunk)
     opened = checkpoints.open_segmentation(tmp_path / "best.pt")
-    assert (opened.classes, opened.backbone) == (CLASSES, "resnet18")
-    assert (opened.trunk, opened.head) == (trunk, head)
+    assert (opened.classes, opened.backbone, opened.trunk) == (CLASSES, "resnet18", trunk)
     assert same(network, opened.network) and not opened.network.training
     images = torch.randn(1, 3, 20, 30)
     with torch.no_grad():
@@ -66,7 +63,7 @@ def test_networks_with_a_trunk_of_timm_open(tmp_path, name):
     """And begin with timm's own file, or with a classifier's."""
     timm = pytest.importorskip("timm")
     network = DeepLab(build_trunk(name), 3)
-    content = {"kind": "segmentation", "backbone": name, "trunk": "torchvision", "head": "v2"}
+    content = {"kind": "segmentation", "backbone": name, "trunk": "torchvision"}
     content |= {"stride": 16, "classes": list(CLASSES), "model": network.state_dict()}
     checkpoints.save(tmp_path / "best.pt", content)
     opened = checkpoints.open_segmentation(tmp_path / "best.pt")
@@ -89,7 +86,7 @@ def test_published_networks_open(tmp_path, prefix):
     renamed = {prefix + n.removeprefix("base."): value for n, value in state.items()}
     torch.save(renamed if prefix else {"state_dict": renamed, "epoch": 3}, tmp_path / "file.pth")
     opened = checkpoints.open_segmentation(tmp_path / "file.pth")
-    assert (opened.backbone, opened.trunk, opened.head) == ("resnet50", "caffe", "v2")
+    assert (opened.backbone, opened.trunk) == ("resnet50", "caffe")
     assert opened.classes is None and opened.network.num_classes == 21
     trunk, head = opened.network.trunk, opened.network.head
     expected = {
@@ -134,13 +131,11 @@ def test_beginning_with_torchvisions_file(tmp_path, build):
     assert model.trunk.frozen_statistics
 
 
-@pytest.mark.parametrize(
-    "head, classes, fits", [("v2", 3, True), ("v2", 4, False), ("v3", 3, False)]
-)
-def test_beginning_with_a_whole_network(tmp_path, head, classes, fits):
-    """The head comes along where it is of the same kind and for as many classes."""
+@pytest.mark.parametrize("classes, fits", [(3, True), (4, False)])
+def test_beginning_with_a_whole_network(tmp_path, classes, fits):
+    """The head comes along where it is for as many classes."""
     network = write_network(tmp_path / "best.pt")
-    model = DeepLab(build_trunk("resnet18"), classes, head)
+    model = DeepLab(build_trunk("resnet18"), classes)
     assert checkpoints.load_trunk(model, tmp_path / "best.pt") == fits
     assert same(network.trunk, model.trunk) and (not fits or same(network.head, model.head))
 
@@ -161,8 +156,6 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
         ("backbone", ["resnet18"], "'backbone' is not one of"),
         ("backbone", "timm:" + "x" * 999, "'stride' is not one that timm:x{75} has"),
         ("trunk", "onnx", "'trunk' is not one of torchvision, caffe"),
-        ("head", None, "'head' is not one of v2, v3"),
-        ("head", "v3", "holds no segmentation network"),
         ("classes", ["cat", 7], "'classes' is not a list of names"),
         ("classes", ["cat", "dog", "cow"], "names 3 classes, but its head has 2"),
         ("backbone", "resnet34", "not the weights of resnet34 of the torchvision kind"),

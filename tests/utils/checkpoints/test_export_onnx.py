@@ -22,9 +22,9 @@ from utils.checkpoints.export_onnx import FullSize, export
 from utils.inference.segmentation import segment
 
 
-def drawn_network(kind, num_classes, head):
+def drawn_network(kind, num_classes):
     torch.manual_seed(0)
-    network = DeepLab(build_trunk("resnet18", kind), num_classes, head)
+    network = DeepLab(build_trunk("resnet18", kind), num_classes)
     for module in network.trunk.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.3, 1)
@@ -45,10 +45,10 @@ def same_share(network, path, images):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "head"), [("torchvision", "v2"), ("caffe", "v3")])
-def test_the_same_labels_at_any_size(tmp_path, kind, head):
+@pytest.mark.parametrize("kind", ["torchvision", "caffe"])
+def test_the_same_labels_at_any_size(tmp_path, kind):
     pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
-    network = drawn_network(kind, 6, head)
+    network = drawn_network(kind, 6)
     export(network, tmp_path / "seg.onnx")
     generate(tmp_path / "scenes", images=3, validation=1, size=120, seed=2)
     paths = list_photographs(tmp_path / "scenes/JPEGImages").values()
@@ -79,8 +79,8 @@ def test_trunks_of_timm_at_any_size(tmp_path, name):
 @pytest.mark.slow
 def test_the_command_on_real_photographs(shared, tmp_path):
     pytest.importorskip("onnxscript", reason="onnx and onnxscript are optional packages")
-    network = drawn_network("torchvision", 21, "v2")
-    described = {"backbone": "resnet18", "trunk": "torchvision", "head": "v2"}
+    network = drawn_network("torchvision", 21)
+    described = {"backbone": "resnet18", "trunk": "torchvision"}
     content = {"kind": "segmentation", **described, "classes": list(voc_classes())}
     save(tmp_path / "seg.pt", {**content, "model": network.state_dict()})
     command = [sys.executable, "-m", "utils.checkpoints.export_onnx", "--checkpoint"]
@@ -101,7 +101,7 @@ def test_the_command_on_real_photographs(shared, tmp_path):
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    network = drawn_network("torchvision", 3, "v2")
+    network = drawn_network("torchvision", 3)
     with pytest.raises(InputError, match="onnx onnxscript; pip install onnx onnxscript"):
         export(network, tmp_path / "seg.onnx")
     assert not (tmp_path / "seg.onnx").exists()

@@ -129,7 +129,7 @@ def test_a_small_file_that_names_a_huge_network_is_refused_before_it_is_built(
 
     monkeypatch.setattr(timm, "create_model", only_a_sketch)
     model = {"classifier.weight": torch.ones(4, 8, 1, 1), "head.branches.0.bias": torch.ones(4)}
-    about = {"trunk": "torchvision", "head": "v2", "stride": 16}
+    about = {"trunk": "torchvision", "stride": 16}
     name = "timm:eva02_enormous_patch14_clip_224"
     checkpoints.save(path, {"kind": stage, "backbone": name, **about, "model": model})
     opened = {"classifier": checkpoints.open_trained, "segmentation": checkpoints.open_deeplab}

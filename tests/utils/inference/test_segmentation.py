@@ -61,7 +61,7 @@ def test_folding_alters_nothing_but_rounding(network):
 
 def test_a_file_from_python(network, tmp_path):
     path = tmp_path / "seg.pt"
-    described = {"backbone": "resnet18", "trunk": network.trunk.kind, "head": "v2"}
+    described = {"backbone": "resnet18", "trunk": network.trunk.kind}
     classes = ["a", "b", "c", "d"]
     content = {"kind": "segmentation", **described, "classes": classes}
     save(path, {**content, "model": network.state_dict()})
