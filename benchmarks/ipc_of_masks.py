@@ -4,7 +4,7 @@
 
 The loss that trainings of benchmarks.photographs log, on crops as they take them, of cams that need
 no network: the same everywhere, the photographs' masks, and one that marks what is brighter than
-ImageNet's mean colour. A training whose IPC loss is below that of the masks fits colours rather than
+ImageNet's mean colour. A training whose IPC loss is below that of the masks fits colours, not
 objects.
 """
 

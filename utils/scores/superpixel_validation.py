@@ -13,6 +13,7 @@ from datasets.images import IGNORE, read_photograph
 from datasets.loading import read_ground_truth
 from networks.superpixel import CELL
 from utils.inference.superpixels import superpixels
+from utils.runs.progress import progress
 from utils.scores.superpixels import asa, boundary_recall, connected, undersegmentation_error
 
 SMALLEST = CELL * CELL // 4
@@ -48,7 +49,7 @@ def validate_superpixels(
         `asa`, `boundary_recall`, `undersegmentation_error` in 0..1, and `superpixels`.
     """
     found = []
-    for identifier in collection.ids:
+    for identifier in progress(collection.ids, "superpixels", "image"):
         try:
             image = read_photograph(collection.images[identifier])
             mask = read_ground_truth(collection, identifier, image.shape[:2])

@@ -16,6 +16,7 @@ Boundaries lie on both sides, as in the benchmark of Stutz et al. (2018).
 """
 
 from collections import Counter
+from heapq import heapify, heappop, heappush
 
 import cv2
 import numpy as np
@@ -99,17 +100,20 @@ def connected(labels: np.ndarray, smallest: int) -> np.ndarray:
     sizes = np.bincount(pieces.ravel()).tolist()
     borders = _borders(pieces, len(sizes))
     joined = list(range(len(sizes)))
-    waiting = [piece for piece, size in enumerate(sizes) if size < smallest]
+    # An untrained network leaves a hundred thousand pieces.
+    waiting = [(size, piece) for piece, size in enumerate(sizes) if size < smallest]
+    heapify(waiting)
     while waiting:
-        piece = min(waiting, key=lambda small: (sizes[small], small))
-        waiting.remove(piece)
+        size, piece = heappop(waiting)
+        if joined[piece] != piece or sizes[piece] != size:  # it has joined another, or has grown
+            continue
         if not borders[piece]:  # the only one left
             break
         other, _ = max(borders[piece].items(), key=lambda border: (border[1], -border[0]))
         joined[piece] = other
         _join(piece, other, sizes, borders)
-        if other in waiting and sizes[other] >= smallest:
-            waiting.remove(other)
+        if sizes[other] < smallest:
+            heappush(waiting, (sizes[other], other))
     return np.unique(_ends(joined)[pieces], return_inverse=True)[1].reshape(labels.shape)
 
 

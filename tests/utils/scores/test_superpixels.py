@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage import measure
 
 from utils.scores.superpixels import (
     asa,
@@ -117,6 +118,30 @@ def components(labels):
                     stack.append(other)
         found.append(component)
     return found
+
+
+def loop_connected(labels, smallest):
+    """The smallest piece joins its neighbour with the longest border, again and again."""
+    pieces = measure.label(labels - labels.min() + 1, background=0, connectivity=1)
+    while True:
+        sizes = {value: int((pieces == value).sum()) for value in np.unique(pieces).tolist()}
+        small = [(size, value) for value, size in sizes.items() if size < smallest]
+        if not small or len(sizes) == 1:
+            return pieces
+        piece, border = min(small)[1], {}
+        for first, second in ((pieces[:, :-1], pieces[:, 1:]), (pieces[:-1], pieces[1:])):
+            for one, other in ((first, second), (second, first)):
+                for value in other[(one == piece) & (other != piece)].tolist():
+                    border[value] = border.get(value, 0) + 1
+        pieces[pieces == piece] = max(border, key=lambda value: (border[value], -value))
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**31), st.integers(1, 20), st.integers(2, 6))
+def test_pieces_join_as_in_a_loop(seed, smallest, ids):
+    labels = np.random.default_rng(seed).integers(0, ids, (9, 12))
+    expected = np.unique(loop_connected(labels, smallest), return_inverse=True)[1]
+    assert (connected(labels, smallest) == expected.reshape(labels.shape)).all()
 
 
 @settings(deadline=None, max_examples=40)
