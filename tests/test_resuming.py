@@ -143,6 +143,16 @@ def test_changed_options_are_named_and_refused(scenes, whole, tmp_path, capsys):
     assert torch.load(tmp_path / "scn/last.pt", weights_only=True)["epoch"] == 4
 
 
+def test_options_are_compared_before_weights_are_fetched(scenes, whole, capsys, monkeypatch):
+    def fetched(*_):
+        raise AssertionError("the network of other options is built")
+
+    monkeypatch.setattr("utils.training.classifier.build_networks", fetched)
+    again = classifier_arguments(scenes, whole, whole).replace("resnet18", "resnet50")
+    assert stopped("train_cls_image.py", f"{again} --resume") == 2
+    assert "--backbone was resnet18, is resnet50" in capsys.readouterr().err
+
+
 def test_what_cannot_be_resumed(scenes, whole, tmp_path, capsys):
     data = f"--dataset custom --root {scenes} --experiments {tmp_path} {SMALL}"
     (tmp_path / "scn").mkdir()

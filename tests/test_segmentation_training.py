@@ -1,5 +1,6 @@
 """train_seg.py from end to end: labels, resuming, processes, errors."""
 
+import argparse
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
 from utils.runs.best_labels import best_labels
 from utils.training.segmentation import SummedLoss, mean_over_pixels
+from utils.training.segmentation_options import add_options, settings_of
 
 SMALL = (
     "--device cpu --workers 0 --steps 4 --score_every 2 --batch 4 --accumulate 2 --crop 48 "
@@ -70,7 +72,7 @@ def test_what_a_training_writes(whole):
     assert "labels from the masks (full supervision)" in log
     assert "step 4/4: loss " in log and "photographs of custom val" in log
     assert "best.pt has the best mIoU on 2 photographs of val" in log
-    assert f"next: python evaluator_seg.py --checkpoint {whole}/last.pt" in log
+    assert f"next: python evaluator_seg.py --checkpoint {whole}/last.pt --dataset custom " in log
     network = open_deeplab(whole / "best.pt")
     assert network(torch.zeros(1, 3, 40, 50)).shape[2:] == (3, 4)
 
@@ -186,7 +188,7 @@ def test_labels_that_cannot_be(scenes, tmp_path, capsys, labels, message):
         ("", "eval_image: holds no finished evaluation"),
         ("--pseudo_labels none_such", "none_such: no such folder"),
         ("--pseudo_labels .", "holds no label map"),
-        ("--pseudo_labels masks --steps 5", "--steps 5: must be a multiple of --score_every 2"),
+        ("--pseudo_labels masks --steps 5", "--score_every 2: must divide --steps 5; leave it"),
         ("--pseudo_labels masks --backbone_weights none.pth", "none.pth: no such file"),
     ],
 )
@@ -269,3 +271,10 @@ def test_crops_of_a_collection(scenes):
     assert one["image"].shape == (48, 48, 3) and one["mask"].dtype == torch.uint8
     nowhere = replace(photographs, masks=Path("nowhere"))
     assert "nowhere" in SegmentationCrops(nowhere, 48, (1.0,), 0)[0, 0]["error"]
+
+
+@pytest.mark.parametrize(("steps", "every"), [(2000, 1000), (6, 6), (1500, 1500)])
+def test_a_network_is_scored_at_its_end_at_least(steps, every):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    assert settings_of(parser.parse_args(["--steps", str(steps)])).score_every == every

@@ -144,7 +144,7 @@ class TrainingState:
     Args:
         settings: of the run; the state goes into its folder.
         resuming: whether and from where the training goes on.
-        made_from: fingerprints of what it is made from, by name.
+        made_from: fingerprints of what it is made from, by name; see `also_made_from`.
 
     Attributes:
         content: of the file to go on from; None at a beginning.
@@ -166,8 +166,16 @@ class TrainingState:
             raise InputError("--overwrite: removes what --resume needs; give one of them")
         found = self._find() if distributed.is_first() else None
         self.path, self.content = distributed.broadcast(found) or (self.path, None)
-        if self.content is not None:
-            self._refuse_changes()
+        self._refuse_changes(self.made_from)
+
+    def also_made_from(self, more: Mapping[str, str]) -> None:
+        """Fingerprints of what is known only after the start, such as networks that are built.
+
+        Raises:
+            InputError: the file to go on from was made with others (unless forced).
+        """
+        self.made_from |= more
+        self._refuse_changes(more)
 
     def _find(self) -> tuple[Path, dict[str, Any]] | None:
         """The file to go on from and its content; None where nothing was saved yet."""
@@ -183,9 +191,10 @@ class TrainingState:
             return None
         return path, read_state(path)
 
-    def _refuse_changes(self) -> None:
-        now = self.settings.options
-        changes = changed_options(self.content, now, self.made_from, HARMLESS)
+    def _refuse_changes(self, made_from: Mapping[str, str]) -> None:
+        if self.content is None:
+            return
+        changes = changed_options(self.content, self.settings.options, made_from, HARMLESS)
         if changes and not self.resuming.force:
             raise InputError(
                 f"{self.path}: the run was started otherwise: {'; '.join(changes)}. Give what it "

@@ -210,7 +210,7 @@ def finish(
     write_json(run.folder / journal.RESULT, result)
     run.say(f"pseudo labels: {run.folder / result['best_labels']}")
     if settings.photographs.images is None:
-        run.say(f"next: python train_seg.py --labels_from {settings.run.tag}")
+        run.say_next(f"train_seg.py --labels_from {settings.run.tag}")
 
 
 def draw(

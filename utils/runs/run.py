@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,8 +129,11 @@ class Run:
         """Refuse the folder of another run, or remove what that wrote."""
         earlier = [path for pattern in WRITTEN for path in self.folder.glob(pattern)]
         if earlier and not overwrite:
+            stopped = (self.folder / "training.pt").is_file()
+            goes_on = "--resume goes on with it; or " if stopped else ""
             raise InputError(
-                f"{self.folder} already holds a run; give this one another --tag, or --overwrite"
+                f"{self.folder} already holds a run; {goes_on}give this one another --tag, or "
+                "--overwrite"
             )
         try:
             for path in [*earlier, *self.folder.glob("events.out.tfevents.*")]:
@@ -192,6 +196,10 @@ class Run:
         for text in texts:
             self.say(f"note: {text}")
 
+    def say_next(self, command: str) -> None:
+        """Say what to run next, `script.py --option ..`, on the same data."""
+        self.say(f"next: python {command}{same_place(self.settings.options)}")
+
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
 
@@ -225,6 +233,18 @@ class Run:
         """Log a picture (H, W, 3) uint8 to tensorboardX."""
         if self._events is not None:
             self._events.writer.add_image(name, image, step, dataformats="HWC")
+
+
+def same_place(options: Mapping[str, Any]) -> str:
+    """The options of a run that the next one needs too: where data and runs lie."""
+    usual = {"dataset": "voc12", "experiments": "experiments"}
+    names = ("dataset", "root", "voc_root", "coco_root", "labels_file", "experiments")
+    given = {name: options.get(name) for name in names}
+    return "".join(
+        f" --{name} {shlex.quote(str(value))}"
+        for name, value in given.items()
+        if value is not None and value != usual.get(name)
+    )
 
 
 def duration(seconds: float) -> str:

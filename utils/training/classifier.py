@@ -48,12 +48,12 @@ def train_classifier(settings: ClassifierSettings, supervision: Supervision) -> 
         require_saliency(photographs)
         maps = map(photographs.saliency_path, photographs.ids)
         made_from["saliency maps"] = sizes(maps)
+    state = TrainingState(settings.run, settings.resuming, made_from)
     devices.seed_everything(settings.run.seed)
     scn_file = superpixel_file(settings)
     with distributed.first_goes_ahead():  # it may fetch weights
         networks = build_networks(settings.networks, scn_file, photographs.num_classes)
-    made_from["--scn"] = fingerprint(networks[1].state_dict())
-    state = TrainingState(settings.run, settings.resuming, made_from)
+    state.also_made_from({"--scn": fingerprint(networks[1].state_dict())})
     with state.open_run(device) as run:
         announce(run, settings, photographs, scn_file, device)
         if "saliency" in supervision.layers:

@@ -46,7 +46,7 @@ class Kept:
         if chosen:
             self.run.say(f"{chosen_by} last.pt is not chosen by masks.")
         name = "best.pt" if chosen and take_best else "last.pt"
-        self.run.say(f"next: python {next_script} --checkpoint {self.run.folder / name}")
+        self.run.say_next(f"{next_script} --checkpoint {self.run.folder / name}")
 
     def _best_so_far(self) -> float:
         path = self.run.folder / "best.pt"

@@ -40,14 +40,14 @@ def train_segmentation(settings: SegmentationSettings) -> None:
     device = devices.choose(settings.run.device)
     photographs = open_split(settings.data)
     labelled, labels = with_labels(settings, photographs)
-    devices.seed_everything(settings.run.seed)
-    with distributed.first_goes_ahead():  # it may fetch weights
-        network = build_network(settings, photographs.num_classes)
     made_from = {
         "photographs": fingerprint(labelled),
         "labels": sizes(map(labelled.mask_path, labelled.ids)),
     }
     state = TrainingState(settings.run, settings.resuming, made_from)
+    devices.seed_everything(settings.run.seed)
+    with distributed.first_goes_ahead():  # it may fetch weights
+        network = build_network(settings, photographs.num_classes)
     with state.open_run(device) as run:
         epochs = settings.steps // settings.score_every
         plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)

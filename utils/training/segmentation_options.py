@@ -11,6 +11,9 @@ from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
 from utils.training.schedule import add_backbone_options, add_sgd_options, add_step_options
 
+SCORE_EVERY = 1000
+"""Steps: the default of --score_every where it divides --steps."""
+
 MASKS = "masks"
 """The value of --pseudo_labels that trains on ground truth."""
 
@@ -48,7 +51,8 @@ class SegmentationSettings:
     def __post_init__(self) -> None:
         if self.steps % self.score_every:
             raise InputError(
-                f"--steps {self.steps}: must be a multiple of --score_every {self.score_every}"
+                f"--score_every {self.score_every}: must divide --steps {self.steps}; leave it out "
+                f"to score {'at the end' if self.steps % SCORE_EVERY else f'every {SCORE_EVERY}'}"
             )
         if self.stride not in strides_of(self.backbone):
             raise InputError(
@@ -84,8 +88,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--score_every",
         type=options.count,
-        default=1000,
-        help="steps after which the network is scored and saved",
+        metavar="STEPS",
+        help="after which the network is scored and saved (default: "
+        f"{SCORE_EVERY}, or all of them where --steps is no multiple of it)",
     )
     group.add_argument(
         "--score_images",
@@ -120,6 +125,8 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     """
     # Here, not as None in the settings: what a run keeps of its options is what it took.
     args.stride = args.stride or strides_of(args.backbone)[0]
+    usual = args.steps if args.steps % SCORE_EVERY else SCORE_EVERY
+    args.score_every = args.score_every or usual
     return taken(
         SegmentationSettings,
         args,

@@ -143,8 +143,7 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.power)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
-        checkpoint = run.folder / "last.pt"
-        run.say(f"next: python train_cls_image.py --scn {checkpoint}   (or train_cls_sal.py)")
+        run.say_next(f"train_cls_image.py --scn {run.folder / 'last.pt'}")
 
 
 class SuperpixelLoss(nn.Module):
