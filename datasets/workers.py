@@ -12,11 +12,16 @@ from itertools import islice
 from datasets.files import InputError
 
 
-def outlive_signals(seconds: int = 30) -> None:
-    """In a worker: leave Ctrl-C to the parent, and end some seconds after SIGTERM, not at once."""
+LAST = 300
+"""Seconds: so long a worker goes on after SIGTERM. The parent may finish a step that takes longer
+than usual, on a machine that is stopping many things at once."""
+
+
+def outlive_signals() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end some time after SIGTERM, not at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(seconds))
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST))
     else:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
