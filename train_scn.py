@@ -10,7 +10,8 @@ every pixel as clustering by colour and position would, which takes far fewer st
 
 from utils.runs.options import new_parser
 from utils.runs.start import start
-from utils.training.superpixels import add_options, settings_of, train_superpixels
+from utils.training.superpixel_options import add_options, settings_of
+from utils.training.superpixels import train_superpixels
 
 if __name__ == "__main__":
     parser = new_parser(__doc__)

@@ -16,7 +16,8 @@ from networks import reference
 from networks.superpixel import SuperpixelNet
 from utils.runs.devices import parallel
 from utils.training.losses import mean_over_images
-from utils.training.superpixels import TERMS, SuperpixelLoss, inputs
+from utils.training.superpixel_options import TERMS
+from utils.training.superpixels import SuperpixelLoss, inputs
 
 
 class Workload:

@@ -11,7 +11,6 @@ from itertools import islice
 
 from datasets.files import InputError
 
-
 LAST = 300
 """Seconds: so long a worker goes on after SIGTERM. The parent may finish a step that takes longer
 than usual, on a machine that is stopping many things at once."""
