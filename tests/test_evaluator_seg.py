@@ -23,6 +23,7 @@ from tests.test_distributed import run as run_processes
 from utils.checkpoints import open_deeplab, save
 from utils.inference.segmentation import segment
 from utils.labels import segmenting
+from utils.pictures.contact_sheet import GAP, TILE
 
 
 def save_network(path, classes):
@@ -187,6 +188,7 @@ def test_a_folder_of_photographs_without_labels(files, photographs, tmp_path):
     assert Image.open(folder / "overlays/p1.jpg").size == mask.shape[::-1]
     assert "thresholds" not in json.loads((folder / "result.json").read_text())
     assert "p1" in (folder / "report.html").read_text()
+    assert Image.open(folder / "contact_sheet.png").width == 2 * (TILE + GAP)  # no ground truth
 
 
 def test_one_photograph(files, photographs, tmp_path, capsys):

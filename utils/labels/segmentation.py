@@ -17,8 +17,7 @@ from utils.labels.photographs import KnownClasses, fingerprints, open_photograph
 from utils.labels.segmentation_options import SegmentationEvaluation
 from utils.labels.segmenting import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.sharing import SHEET_ROWS
-from utils.pictures.contact_sheet import contact_sheet
-from utils.pictures.drawing import overlay
+from utils.pictures.contact_sheet import label_map_sheet
 from utils.pictures.gallery import Gallery
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
@@ -172,9 +171,9 @@ def draw(
         i for i in photographs.ids if mask_path(run.folder, shown, i).is_file()
     )
     sheet = run.folder / "contact_sheet.png"
-    titles = ("photo", *(NAMES[kind] for kind in kinds), "ground truth")
+    titles = (*(NAMES[kind] for kind in kinds), "ground truth")
     rows = sheet_rows(run.folder, done, kinds)
-    write_bytes(sheet, encode_png(contact_sheet(titles, rows)))
+    write_bytes(sheet, encode_png(label_map_sheet(titles, rows, photographs.classes)))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
     report = run.folder / "report.html"
     gallery = fill_gallery(run.folder, done, shown, settings.report_images)
@@ -186,7 +185,7 @@ def draw(
 
 
 def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) -> list[tuple]:
-    """Rows of the contact sheet: photograph, masks of every kind, ground truth where there is."""
+    """Rows of the contact sheet: id, photograph, masks of every kind and ground truth or None."""
     rows, unmasked = [], frozenset(missing_masks(photographs))
     for identifier in evenly_spread(photographs.ids, SHEET_ROWS):
         image = read_photograph(photographs.images[identifier])
@@ -194,8 +193,7 @@ def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) ->
         truth = None
         if identifier not in unmasked:
             truth = read_ground_truth(photographs, identifier, image.shape[:2])
-        pictures = [None if m is None else overlay(image, m) for m in (*masks, truth)]
-        rows.append((identifier, [image, *pictures]))
+        rows.append((identifier, image, [*masks, truth]))
     return rows
 
 
