@@ -23,6 +23,7 @@ from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import Run
+from utils.runs.wording import counted, source_of
 from utils.scores.tables import percent, score_table, table_in
 
 NAMES = {PLAIN: "predictions", REFINED: "refined by the dense CRF"}
@@ -74,14 +75,16 @@ def announce(
     """Say what is segmented by what."""
     scored = photographs.masks is not None
     run.say(
-        f"masks for {len(photographs.ids)} photographs of {photographs.name} {photographs.split} "
-        f"from {settings.checkpoint} ({trained.backbone}), on "
+        f"masks for {counted(len(photographs.ids), 'photograph')} of "
+        f"{source_of(photographs, settings.photographs.images)} from {settings.checkpoint} "
+        f"({trained.backbone}), on "
         f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
         f"writing to {run.folder}"
     )
     unmasked = missing_masks(photographs)
     if scored and unmasked:
-        run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
+        without = counted(len(unmasked), "photograph has", "photographs have")
+        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
 def description(
@@ -149,7 +152,7 @@ def scores_in(result: dict) -> str:
 
 def headline(result: dict, miou: float, refined: str) -> str:
     """An mIoU (0..1), and how and on what it was measured."""
-    how = [f"{result['scored_images']} photographs"]
+    how = [counted(result["scored_images"], "photograph")]
     how.append("scales " + " ".join(f"{scale:g}" for scale in result["scales"]))
     how += ["mirrored"] if result["flip"] else []
     how += ["restricted to image-level labels"] if result["restrict"] else []
@@ -226,7 +229,7 @@ def evaluation_of(
             "photographs/s": result["images_per_second"],
         },
         details={
-            "data set": f"{photographs.name} {photographs.split}",
+            "data set": source_of(photographs, settings.photographs.images),
             **{name: result[name] for name in DETAILS if name in result},
         },
         confusion={NAMES[k]: matrix for k, matrix in outcome.confusion.items() if scored},
