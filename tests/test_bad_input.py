@@ -317,6 +317,30 @@ CASES = [
         "--checkpoint {runs}/cls_image/best.pt",
     ),
     Case(
+        "checkpoint of another stage, classifier",
+        "",
+        nothing,
+        ("evaluate",),
+        "seg/last.pt",
+        "--checkpoint {runs}/seg/last.pt",
+    ),
+    Case(
+        "training state as a checkpoint",
+        "",
+        nothing,
+        ("evaluate", "evaluate_seg"),
+        "seg/training.pt",
+        "--checkpoint {runs}/seg/training.pt",
+    ),
+    Case(
+        "folder as a checkpoint",
+        "",
+        nothing,
+        ("evaluate", "evaluate_seg"),
+        "runs/seg/last.pt",
+        "--checkpoint {runs}/seg",
+    ),
+    Case(
         "pseudo labels that nobody made",
         "",
         nothing,
@@ -372,6 +396,14 @@ CASES = [
     ),
     Case("option out of range", "", nothing, PHOTOGRAPHS, "argument --seed: -1", "--seed -1"),
     Case(
+        "two ways to cut affinities",
+        "",
+        nothing,
+        (*LABELLED, "folder"),
+        "argument --gamma_keep",
+        "--gamma 0.6 --gamma_keep 0.1",
+    ),
+    Case(
         "affinity threshold out of range",
         "",
         nothing,
@@ -395,6 +427,8 @@ def originals(tmp_path_factory):
     checkpoints.save(folder / "runs/scn/last.pt", scn)
     classifier()(folder / "runs/cls_image/best.pt")
     segmentation(folder / "runs/seg/last.pt")
+    state = {"kind": "training", "model": checkpoints.read(folder / "runs/seg/last.pt")["model"]}
+    checkpoints.save(folder / "runs/seg/training.pt", state)
     (folder / "runs/eval_image/pseudo_labels/0.3").mkdir(parents=True)
     (folder / "runs/eval_image/pseudo_labels/0.3/scene_0001.png").write_bytes(b"earlier")
     return folder

@@ -23,6 +23,7 @@ from tests.test_distributed import run as run_processes
 from utils.checkpoints import open_deeplab, save
 from utils.inference.segmentation import segment
 from utils.labels import segmenting
+from utils.pictures.contact_sheet import GAP, TILE
 
 
 def save_network(path, classes):
@@ -179,18 +180,22 @@ def photographs(files, tmp_path):
     return folder
 
 
-def test_a_folder_of_photographs_without_labels(files, photographs, tmp_path):
+def test_a_folder_of_photographs_without_labels(files, photographs, tmp_path, capsys):
     folder = evaluate(files, tmp_path, f"--images {photographs}")
     assert {path.name for path in (folder / "masks").iterdir()} == {"p0.png", "p1.png"}
     mask = read_label_map(folder / "masks/p1.png")
     assert (mask == labels_of(files, val_ids(files)[1])).mean() > 0.999
     assert Image.open(folder / "overlays/p1.jpg").size == mask.shape[::-1]
     assert "thresholds" not in json.loads((folder / "result.json").read_text())
-    assert "p1" in (folder / "report.html").read_text()
+    assert f"masks for 2 photographs of {photographs} from " in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert "p1" in page and f"<dt>data set</dt> <dd>{photographs}</dd>" in page
+    assert Image.open(folder / "contact_sheet.png").width == 2 * (TILE + GAP)  # no ground truth
 
 
 def test_one_photograph(files, photographs, tmp_path, capsys):
     folder = evaluate(files, tmp_path, f"--images {photographs}/p1.jpg")
+    assert f"masks for 1 photograph of {photographs}/p1.jpg from " in capsys.readouterr().out
     assert {path.name for path in (folder / "masks").iterdir()} == {"p1.png"}
     mask = read_label_map(folder / "masks/p1.png")
     assert (mask == labels_of(files, val_ids(files)[1])).mean() > 0.999

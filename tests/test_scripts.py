@@ -128,7 +128,10 @@ def test_a_folder_of_photographs_without_masks(trained, scenes, tmp_path, capsys
         runpy.run_path(str(REPOSITORY / argv[0]), run_name="__main__")
     finally:
         sys.argv = before
-    assert "not scored" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"pseudo labels for 3 photographs of {photographs} from " in out and "not scored" in out
+    page = (tmp_path / "eval_image/report.html").read_text()
+    assert f"<dt>data set</dt> <dd>{photographs}</dd>" in page
     written = sorted((tmp_path / "eval_image/pseudo_labels").rglob("*.png"))
     assert [str(p.relative_to(tmp_path / "eval_image/pseudo_labels")) for p in written] == [
         f"0.3/my photo {i}.png" for i in range(3)

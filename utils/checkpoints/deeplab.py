@@ -31,7 +31,13 @@ from networks.dilated import KINDS, build_trunk, strides_of
 from networks.resnet import WEIGHTS
 from utils.checkpoints.files import read
 from utils.checkpoints.trained import classes_of
-from utils.checkpoints.weights import _weights, built_from_file, fill, fill_published
+from utils.checkpoints.weights import (
+    _weights,
+    built_from_file,
+    fill,
+    fill_published,
+    refuse_training_state,
+)
 
 WRAPPERS = re.compile(r"^((module|scale|base)\.)+")
 """What names in published files may begin with."""
@@ -176,6 +182,7 @@ def _read(path: str | os.PathLike) -> _Held:
         InputError: it holds no weights, or says something of them that cannot be.
     """
     content = read(path)
+    refuse_training_state(content, path)
     weights = _weights(content, path)
     if content.get("kind") == "segmentation":
         return _Held(weights, *_described(content, path))
@@ -183,7 +190,10 @@ def _read(path: str | os.PathLike) -> _Held:
         trunk = {n: value for n, value in weights.items() if n.startswith("backbone.")}
         return _Held({f"trunk.{n[9:]}": v for n, v in trunk.items()}, None, "torchvision")
     if "kind" in content:
-        raise InputError(f"{path}: of another stage; name a file of train_seg.py, or a ResNet's")
+        raise InputError(
+            f"{path}: of another stage; name a file of train_seg.py (--backbone_weights also takes "
+            "the backbone's own, and those of train_cls_*)"
+        )
     published = {WRAPPERS.sub("", name): value for name, value in weights.items()}
     blocks = [block for block in map(BLOCK.match, published) if block]
     if not blocks:

@@ -89,6 +89,8 @@ def main(args: argparse.Namespace) -> None:
         args.checkpoint, "--checkpoint", "train a segmentation network with train_seg.py"
     )
     trained = open_segmentation(path)
+    about = f"exporting {path} ({trained.backbone}) to {args.out}"
+    print(f"{about}; this takes a minute or two", flush=True)
     export(trained.network, args.out, trained.classes)
     print(f"{args.out}: image (1, 3, H, W) -> logits (1, {trained.network.num_classes}, H, W)")
 

@@ -18,6 +18,7 @@ from utils.checkpoints.weights import (
     built_from_file,
     fill,
     load_scn,
+    refuse_training_state,
 )
 
 SHIPPED = DATA / "scn_bsds500.pt"
@@ -53,12 +54,16 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
         InputError: not such a checkpoint, or no superpixel network.
     """
     content = read(path)
+    refuse_training_state(content, path)
     if content.get("kind") == "scn":
         raise InputError(f"{path}: a superpixel network; a classifier of train_cls_* is needed")
     weights = _weights(content, path)
     last = weights.get("classifier.weight", weights.get("classifier.0.weight"))
     if last is None or last.ndim != 4:
-        raise InputError(f"{path}: holds no classification network (no classifier.weight)")
+        raise InputError(
+            f"{path}: holds no classification network; name a file of train_cls_image.py or "
+            "train_cls_sal.py"
+        )
     # A tensor can claim a size without holding it; the network built for it would hold it.
     if not 2 <= len(last) <= MAX_CLASSES + 1:
         raise InputError(

@@ -57,6 +57,18 @@ def _weights(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, T
     return state
 
 
+def refuse_training_state(content: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Refuse what --resume takes where a network is to be read.
+
+    Raises:
+        InputError: the content is a training state's.
+    """
+    if content.get("kind") == "training":
+        raise InputError(
+            f"{path}: a training state, which only --resume takes; name the last.pt beside it"
+        )
+
+
 def fill(model: nn.Module, state: Mapping[str, Tensor], path: str | os.PathLike, what: str) -> None:
     """Load `state`, read from `path`, into `model`, called `what` in messages.
 
@@ -116,6 +128,7 @@ def load_classifier(model: Classifier, path: str | os.PathLike) -> None:
             of classes.
     """
     content = read(path)
+    refuse_training_state(content, path)
     _load_classifier_state(model, content, path)
 
 

@@ -27,6 +27,7 @@ from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
 from utils.runs.run import Run
+from utils.runs.wording import counted, source_of
 from utils.scores.tables import score_table, table_in
 
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
@@ -94,8 +95,9 @@ def announce(
     """Say what is evaluated on what, and what may be unwanted about it."""
     scored = photographs.masks is not None
     run.say(
-        f"pseudo labels for {len(photographs.ids)} photographs of {photographs.name} "
-        f"{photographs.split} from {settings.checkpoint}, on {devices.describe(device)}; "
+        f"pseudo labels for {counted(len(photographs.ids), 'photograph')} of "
+        f"{source_of(photographs, settings.photographs.images)} from {settings.checkpoint}, on "
+        f"{devices.describe(device)}; "
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )
@@ -112,7 +114,8 @@ def announce(
         )
     unmasked = missing_masks(photographs)
     if scored and unmasked:
-        run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
+        without = counted(len(unmasked), "photograph has", "photographs have")
+        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
 def thresholds_to_write(
@@ -241,7 +244,8 @@ def draw(
     left_out = write_report(report, evaluated, photographs, gallery, labels)
     run.say(f"report, to open in a browser: {report}")
     if left_out:
-        run.say(f"not in it, since pictures or pseudo label are missing: {left_out} photographs")
+        count = counted(left_out, "photograph")
+        run.say(f"not in it, since pictures or pseudo label are missing: {count}")
     if settings.outputs.overlays:
         run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
 
@@ -267,7 +271,7 @@ def evaluation_of(
             "photographs/s": result["images_per_second"],
         },
         details={
-            "data set": f"{photographs.name} {photographs.split}",
+            "data set": source_of(photographs, settings.photographs.images),
             **{name: result[name] for name in DETAILS if name in result},
         },
         threshold=threshold,

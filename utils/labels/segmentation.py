@@ -17,13 +17,13 @@ from utils.labels.photographs import KnownClasses, fingerprints, open_photograph
 from utils.labels.segmentation_options import SegmentationEvaluation
 from utils.labels.segmenting import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.sharing import SHEET_ROWS
-from utils.pictures.contact_sheet import contact_sheet
-from utils.pictures.drawing import overlay
+from utils.pictures.contact_sheet import label_map_sheet
 from utils.pictures.gallery import Gallery
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import Run
+from utils.runs.wording import counted, source_of
 from utils.scores.tables import percent, score_table, table_in
 
 NAMES = {PLAIN: "predictions", REFINED: "refined by the dense CRF"}
@@ -75,14 +75,16 @@ def announce(
     """Say what is segmented by what."""
     scored = photographs.masks is not None
     run.say(
-        f"masks for {len(photographs.ids)} photographs of {photographs.name} {photographs.split} "
-        f"from {settings.checkpoint} ({trained.backbone}), on "
+        f"masks for {counted(len(photographs.ids), 'photograph')} of "
+        f"{source_of(photographs, settings.photographs.images)} from {settings.checkpoint} "
+        f"({trained.backbone}), on "
         f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
         f"writing to {run.folder}"
     )
     unmasked = missing_masks(photographs)
     if scored and unmasked:
-        run.say(f"{len(unmasked)} photographs have no mask, such as {unmasked[0]}: not scored")
+        without = counted(len(unmasked), "photograph has", "photographs have")
+        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
 def description(
@@ -150,7 +152,7 @@ def scores_in(result: dict) -> str:
 
 def headline(result: dict, miou: float, refined: str) -> str:
     """An mIoU (0..1), and how and on what it was measured."""
-    how = [f"{result['scored_images']} photographs"]
+    how = [counted(result["scored_images"], "photograph")]
     how.append("scales " + " ".join(f"{scale:g}" for scale in result["scales"]))
     how += ["mirrored"] if result["flip"] else []
     how += ["restricted to image-level labels"] if result["restrict"] else []
@@ -172,9 +174,9 @@ def draw(
         i for i in photographs.ids if mask_path(run.folder, shown, i).is_file()
     )
     sheet = run.folder / "contact_sheet.png"
-    titles = ("photo", *(NAMES[kind] for kind in kinds), "ground truth")
+    titles = (*(NAMES[kind] for kind in kinds), "ground truth")
     rows = sheet_rows(run.folder, done, kinds)
-    write_bytes(sheet, encode_png(contact_sheet(titles, rows)))
+    write_bytes(sheet, encode_png(label_map_sheet(titles, rows, photographs.classes)))
     run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
     report = run.folder / "report.html"
     gallery = fill_gallery(run.folder, done, shown, settings.report_images)
@@ -186,7 +188,7 @@ def draw(
 
 
 def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) -> list[tuple]:
-    """Rows of the contact sheet: photograph, masks of every kind, ground truth where there is."""
+    """Rows of the contact sheet: id, photograph, masks of every kind and ground truth or None."""
     rows, unmasked = [], frozenset(missing_masks(photographs))
     for identifier in evenly_spread(photographs.ids, SHEET_ROWS):
         image = read_photograph(photographs.images[identifier])
@@ -194,8 +196,7 @@ def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) ->
         truth = None
         if identifier not in unmasked:
             truth = read_ground_truth(photographs, identifier, image.shape[:2])
-        pictures = [None if m is None else overlay(image, m) for m in (*masks, truth)]
-        rows.append((identifier, [image, *pictures]))
+        rows.append((identifier, image, [*masks, truth]))
     return rows
 
 
@@ -228,7 +229,7 @@ def evaluation_of(
             "photographs/s": result["images_per_second"],
         },
         details={
-            "data set": f"{photographs.name} {photographs.split}",
+            "data set": source_of(photographs, settings.photographs.images),
             **{name: result[name] for name in DETAILS if name in result},
         },
         confusion={NAMES[k]: matrix for k, matrix in outcome.confusion.items() if scored},

@@ -24,10 +24,13 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the description's lines, shows defaults where there are any, and short metavars."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
-        told = "(default:" in (action.help or "")
-        without = action.default is False or action.default in (None, "", (), argparse.SUPPRESS)
-        shown = not without and not told
-        return f"{action.help or ''}{' (default: %(default)s)' if shown else ''}"
+        told, default = "(default:" in (action.help or ""), action.default
+        if told or default is False or default in (None, "", (), argparse.SUPPRESS):
+            return action.help or ""
+        # Several values as they are typed, not as Python writes them.
+        several = isinstance(default, list | tuple)
+        shown = " ".join(map(str, default)).replace("%", "%%") if several else "%(default)s"
+        return f"{action.help or ''} (default: {shown})"
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
         return "NAME" if action.type is None else "N"
@@ -139,13 +142,14 @@ def add_affinity_options(
         group.add_argument(
             "--beta_train", type=natural, default=beta_train, help="steps in training"
         )
-    group.add_argument(
+    cut = group.add_mutually_exclusive_group()
+    cut.add_argument(
         "--gamma",
         type=number(float, 0, 0.999),
         default=0.6,
         help="affinities below this are cut to 0; they are clamped at 0.999 themselves",
     )
-    group.add_argument(
+    cut.add_argument(
         "--gamma_keep",
         type=number(float, 0, 1, open_low=True),
         metavar="SHARE",
@@ -158,8 +162,12 @@ def existing_file(path: str | Path, option: str, remedy: str) -> Path:
     """The file an option names.
 
     Raises:
-        InputError: it does not exist; `remedy` says how to get it.
+        InputError: it does not exist, and `remedy` says how to get it; or it is a folder.
     """
+    if Path(path).is_dir():
+        usual = Path(path) / "last.pt"
+        such = f" in it, such as {usual}" if usual.is_file() else ""
+        raise InputError(f"{option} {path}: is a folder; name a file{such}")
     if not Path(path).is_file():
         raise InputError(f"{option} {path}: no such file; {remedy}")
     return Path(path)

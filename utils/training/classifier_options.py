@@ -138,7 +138,7 @@ def add_options(
         type=options.natural,
         default=600,
         help="first images of the split with a mask to score, and first of val for the mAP of "
-        "the classification, 0 for none; fewer on a CPU",
+        "the classification; 0 for none, give fewer on a CPU",
     )
 
 

@@ -96,7 +96,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--score_images",
         type=options.natural,
         default=500,
-        help="so many photographs of val, evenly spread; 0 for none, fewer on a CPU",
+        help="so many photographs of val, evenly spread; 0 for none, give fewer on a CPU",
     )
 
 

@@ -160,7 +160,8 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
         ("classes", ["cat", "dog", "cow"], "names 3 classes, but its head has 2"),
         ("backbone", "resnet34", "not the weights of resnet34 of the torchvision kind"),
         ("model", {}, "holds no weights"),
-        ("kind", "scn", "of another stage"),
+        ("kind", "scn", "of another stage; name a file of train_seg.py"),
+        ("kind", "training", "training state, which only --resume takes; name the last.pt beside"),
     ],
 )
 def test_what_a_file_says_of_itself_is_checked(tmp_path, key, value, message):
@@ -192,6 +193,24 @@ def test_published_files_that_do_not_fit(tmp_path, change, message):
     with pytest.raises(InputError, match=rf"file\.pth: .*{message}") as error:
         checkpoints.open_deeplab(tmp_path / "file.pth")
     assert "\n" not in str(error.value)
+
+
+def test_a_training_state_is_named_as_such(tmp_path):
+    """It is a file of train_seg.py too: being told to name one would lead nowhere."""
+    model = write_network(tmp_path / "training.pt")
+    checkpoints.save(tmp_path / "training.pt", {"kind": "training", "model": model.state_dict()})
+    message = r"training\.pt: a training state, .*; name the last\.pt beside it"
+    with pytest.raises(InputError, match=message):
+        checkpoints.open_segmentation(tmp_path / "training.pt")
+    with pytest.raises(InputError, match=message):
+        checkpoints.load_trunk(model, tmp_path / "training.pt")
+
+
+def test_a_file_of_another_stage_is_answered_alike_for_every_backbone(tmp_path):
+    checkpoints.save(tmp_path / "scn.pt", {"kind": "scn", "model": SuperpixelNet().state_dict()})
+    with pytest.raises(InputError, match=r"scn\.pt: of another .* train_seg\.py") as error:
+        checkpoints.open_segmentation(tmp_path / "scn.pt")
+    assert "ResNet" not in str(error.value)
 
 
 def test_another_network_is_refused(tmp_path):

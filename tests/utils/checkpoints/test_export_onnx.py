@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from networks.normalisation import normalise
 from tests.calling import REPOSITORY
-from utils.checkpoints import open_deeplab, save
+from utils.checkpoints import export_onnx, open_deeplab, save
 from utils.checkpoints.export_onnx import FullSize, export
 from utils.inference.segmentation import segment
 
@@ -97,6 +98,19 @@ def test_the_command_on_real_photographs(shared, tmp_path):
     assert len({image.shape for image in images}) > 1
     network = open_deeplab(tmp_path / "seg.pt")
     assert min(same_share(network, tmp_path / "seg.onnx", images)) >= 0.999
+
+
+def test_what_is_done_is_said_before_it_takes_its_time(tmp_path, monkeypatch, capsys):
+    content = {"kind": "segmentation", "backbone": "resnet18", "trunk": "torchvision"}
+    state = drawn_network("torchvision", 3).state_dict()
+    save(tmp_path / "seg.pt", {**content, "model": state})
+    said = []
+    monkeypatch.setattr(export_onnx, "export", lambda *_: said.append(capsys.readouterr().out))
+    out = tmp_path / "seg.onnx"
+    export_onnx.main(Namespace(checkpoint=tmp_path / "seg.pt", out=out))
+    assert said == [
+        f"exporting {tmp_path}/seg.pt (resnet18) to {out}; this takes a minute or two\n"
+    ]
 
 
 def test_missing_packages_are_named(tmp_path, monkeypatch):

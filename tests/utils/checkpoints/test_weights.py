@@ -229,6 +229,24 @@ def test_a_superpixel_network_is_no_classifier_and_the_other_way_round(tmp_path)
         checkpoints.load_scn(SuperpixelNet(), tmp_path / "cls.pt")
 
 
+def test_a_training_state_is_no_classifier(tmp_path):
+    model, path = write_classifier(tmp_path / "last.pt"), tmp_path / "training.pt"
+    state = {f"classifier.{name}": value for name, value in model.state_dict().items()}
+    checkpoints.save(path, {"kind": "training", "model": state})
+    message = r"training\.pt: a training state, .*; name the last\.pt beside it"
+    with pytest.raises(InputError, match=message):
+        checkpoints.open_trained(path)
+    with pytest.raises(InputError, match=message):
+        checkpoints.load_classifier(model, path)
+
+
+def test_a_file_without_a_classifier_says_which_to_name(tmp_path):
+    state = {"trunk.conv1.weight": torch.ones(1)}
+    checkpoints.save(tmp_path / "last.pt", {"kind": "segmentation", "model": state})
+    with pytest.raises(InputError, match=r"last\.pt: holds no .*; name a file of train_cls_image"):
+        checkpoints.open_trained(tmp_path / "last.pt")
+
+
 class Malicious:
     def __init__(self, path):
         self.path = str(path)

@@ -5,6 +5,11 @@ import train_cls_sal
 from datasets.files import InputError
 from utils.runs.options import new_parser
 from utils.training.classifier_options import add_options, settings_of
+from utils.training.segmentation_options import add_options as add_segmentation_options
+
+
+def add_image_options(parser):
+    add_options(parser, **train_cls_image.DEFAULTS)
 
 
 def settings(script, *arguments):
@@ -23,6 +28,13 @@ def settings(script, *arguments):
 def test_patches_keep_the_papers_size(script, crop, side):
     """Nine patches and one at the paper's crops; in others the size in superpixels stays."""
     assert settings(script, "--crop", str(crop)).patches_a_side == side
+
+
+@pytest.mark.parametrize("add", [add_segmentation_options, add_image_options])
+def test_nothing_is_said_to_be_fewer_by_itself(add):
+    parser = new_parser("")
+    add(parser)
+    assert "0 for none, give fewer on a CPU" in " ".join(parser.format_help().split())
 
 
 def test_a_given_number_of_patches_stands():
