@@ -6,8 +6,8 @@ pseudo labels for every background threshold. docs/method.md, section 3.
     python evaluator_cls_sal.py --voc_root VOC2012 --checkpoint experiments/cls_sal/best.pt
 """
 
-from utils.labels.evaluation import evaluate
-from utils.labels.evaluation_options import add_options, settings_of
+from utils.labels.cam_evaluation import evaluate
+from utils.labels.cam_evaluation_options import add_options, settings_of
 from utils.runs.options import new_parser
 from utils.runs.start import start
 

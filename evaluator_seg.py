@@ -7,8 +7,8 @@ of photographs needs none. docs/method.md, section 5.
     python evaluator_seg.py --images holiday/ --checkpoint experiments/seg/last.pt
 """
 
-from utils.labels.segmentation import evaluate
-from utils.labels.segmentation_options import add_options, settings_of
+from utils.labels.mask_evaluation import evaluate
+from utils.labels.mask_evaluation_options import add_options, settings_of
 from utils.runs.options import new_parser
 from utils.runs.start import start
 

@@ -44,8 +44,8 @@ from utils.inference.collection_cams import (
 )
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps
-from utils.labels.evaluation_options import THRESHOLDS
-from utils.labels.labelling import Labeller, OutputSettings
+from utils.labels.cam_evaluation_options import THRESHOLDS
+from utils.labels.pseudo_labels import OutputSettings, PseudoLabelWriter
 from utils.runs.devices import keep_freed_memory, parallel
 from utils.runs.options import RunSettings
 
@@ -132,11 +132,11 @@ class Workload:
         settings, times = InferenceSettings(scales=self.scales), []
         where = (self.device, self.workers, "cams", fail)
         networks = self.classifier, self.scn
-        with Labeller(folder, OutputSettings(THRESHOLDS), 21) as labeller:
+        with PseudoLabelWriter(folder, OutputSettings(THRESHOLDS), 21) as out:
             for i, found in enumerate(infer_collection(collection, *networks, settings, *where)):
                 if i % self.block == 0:
                     times.append(time.perf_counter())
-                labeller.take(found)
+                out.take(found)
         return [(b - a) / self.block for a, b in pairwise(times[1:])]
 
     def alone(self) -> list[float]:
@@ -185,7 +185,7 @@ def stages(work: Workload, given: argparse.Namespace) -> Iterator[list[object]]:
     total = torch.rand(1, 2, *full, device=work.device)
     found = work.inferred()
     labels = label_maps(found.classes, found.cams, THRESHOLDS)
-    out = Labeller(work.folder, OutputSettings(THRESHOLDS), 21)
+    out = PseudoLabelWriter(work.folder, OutputSettings(THRESHOLDS), 21)
     sweep = out.sweep
 
     def over_scales(beta: int) -> None:

@@ -15,9 +15,9 @@ from utils.inference.collection_cams import InferenceSettings, Inferred, infer_c
 from utils.inference.label_maps import label_maps
 from utils.labels.crf import CrfConstants, refine, require_crf
 from utils.labels.crf_workers import CrfWorkers
+from utils.scores.cam_validation import mean_average_precision
 from utils.scores.confusion import confusion_matrix
 from utils.scores.threshold_sweep import ThresholdSweep
-from utils.scores.validation import mean_average_precision
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
 """Of background; the best one counts, for every training by itself."""

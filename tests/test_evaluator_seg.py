@@ -22,7 +22,7 @@ from tests.calling import REPOSITORY, call
 from tests.test_distributed import run as run_processes
 from utils.checkpoints import open_deeplab, save
 from utils.inference.segmentation import segment
-from utils.labels import segmenting
+from utils.labels import masks
 from utils.pictures.contact_sheet import GAP, TILE
 
 
@@ -141,8 +141,8 @@ def test_the_crf_is_scored_beside(files, tmp_path, capsys):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     folder = evaluate(files, tmp_path, "--crf --crf_workers 1")
     result = json.loads((folder / "result.json").read_text())
-    for found, masks in ((result, "masks"), (result["crf"], "masks_crf")):
-        confusion, _, miou = scores_by_loop(files, folder / masks)
+    for found, folder_name in ((result, "masks"), (result["crf"], "masks_crf")):
+        confusion, _, miou = scores_by_loop(files, folder / folder_name)
         assert found["thresholds"][0]["confusion"] == confusion
         assert found["best"]["miou"] == pytest.approx(miou)
     assert result["thresholds"] != result["crf"]["thresholds"]
@@ -222,14 +222,14 @@ def test_a_folder_with_named_classes(files, photographs, tmp_path, capsys):
 
 def test_going_on_after_a_stop(files, tmp_path, monkeypatch, capsys):
     whole = evaluate(files, tmp_path / "whole")
-    real = segmenting.MaskWriter.take
+    real = masks.MaskWriter.take
 
     def stop(writer, found):
         if found.id == val_ids(files)[4]:
             raise KeyboardInterrupt
         real(writer, found)
 
-    monkeypatch.setattr(segmenting.MaskWriter, "take", stop)
+    monkeypatch.setattr(masks.MaskWriter, "take", stop)
     with pytest.raises(SystemExit):
         evaluate(files, tmp_path)
     monkeypatch.undo()

@@ -321,7 +321,7 @@ def test_nothing_readable_at_all(scenes, tmp_path, capsys):
 
 
 def test_an_evaluation_goes_on_where_it_stopped(scenes, whole, tmp_path, capsys, monkeypatch):
-    import utils.labels.labelling as labelling
+    from utils.labels import pseudo_labels
 
     def arguments(folder, more=""):
         return (
@@ -330,15 +330,15 @@ def test_an_evaluation_goes_on_where_it_stopped(scenes, whole, tmp_path, capsys,
         )
 
     call("evaluator_cls_image.py", arguments(tmp_path / "whole"))
-    real, taken = labelling.Labeller.take, []
+    real, taken = pseudo_labels.PseudoLabelWriter.take, []
 
-    def take(labeller, found):
+    def take(writer, found):
         taken.append(found.id)
         if len(taken) == 7:
             raise KeyboardInterrupt
-        real(labeller, found)
+        real(writer, found)
 
-    monkeypatch.setattr(labelling.Labeller, "take", take)
+    monkeypatch.setattr(pseudo_labels.PseudoLabelWriter, "take", take)
     assert stopped("evaluator_cls_image.py", arguments(tmp_path)) == 130
     assert stopped("evaluator_cls_image.py", arguments(tmp_path, "--gamma 0.5")) == 2
     assert "--gamma was 0.6, is 0.5" in capsys.readouterr().err
@@ -348,7 +348,9 @@ def test_an_evaluation_goes_on_where_it_stopped(scenes, whole, tmp_path, capsys,
     with open(folder / "done-0.jsonl", "ab") as journal:
         journal.write(b'{"id": "half a li')
     taken.clear()
-    monkeypatch.setattr(labelling.Labeller, "take", lambda la, f: (taken.append(f.id), real(la, f)))
+    monkeypatch.setattr(
+        pseudo_labels.PseudoLabelWriter, "take", lambda la, f: (taken.append(f.id), real(la, f))
+    )
     call("evaluator_cls_image.py", arguments(tmp_path))
     assert "photographs are done; going on" in capsys.readouterr().out
     assert lost.stem in taken and 6 <= len(taken) < 12

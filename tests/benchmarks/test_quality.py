@@ -30,7 +30,7 @@ from utils import checkpoints
 from utils.inference.collection_cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
-from utils.scores.validation import validate
+from utils.scores.cam_validation import validate
 from utils.training.classifier import build_networks
 from utils.training.classifier_options import settings_of as classifier_settings
 

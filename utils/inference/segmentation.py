@@ -26,7 +26,7 @@ SCALES = (1.0,)
 
 
 @dataclass(frozen=True)
-class SegmentationInference:
+class SegmentationInferenceSettings:
     """How photographs are segmented.
 
     Attributes:
@@ -131,7 +131,7 @@ def allowed_classes(labels: Tensor | None, num_classes: int) -> np.ndarray:
 def segment_collection(
     collection: Collection,
     network: nn.Module,
-    settings: SegmentationInference,
+    settings: SegmentationInferenceSettings,
     device: torch.device,
     workers: int,
     bad: Callable[[str], None],

@@ -1,1 +1,1 @@
-"""From cams to files: pseudo labels, dense CRF, the journal of what is done, exports."""
+"""From networks to files: the evaluators, pseudo labels and masks, dense CRF, journal, exports."""

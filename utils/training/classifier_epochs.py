@@ -22,7 +22,7 @@ from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
 from utils.runs.data import open_if_there
 from utils.runs.run import Run
-from utils.scores.validation import Validation, classification_map, validate
+from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import Kept
 from utils.training.losses import shown

@@ -10,7 +10,7 @@ from utils.pictures.contact_sheet import segmentation_sheet
 from utils.runs import distributed
 from utils.runs.data import open_if_there
 from utils.runs.run import Run
-from utils.scores.segmentation import validate_segmentation
+from utils.scores.mask_validation import validate_segmentation
 from utils.training.classifier_epochs import PANELS
 from utils.training.kept import Kept
 from utils.training.losses import shown

@@ -8,9 +8,9 @@ from datasets.files import InputError
 from datasets.images import read_label_map
 from utils.inference.collection_cams import Inferred
 from utils.inference.label_maps import label_maps, uncertain_pixels
+from utils.labels.cam_evaluation_options import uncertain_bounds
 from utils.labels.crf import CrfConstants
-from utils.labels.evaluation_options import uncertain_bounds
-from utils.labels.labelling import Labeller, OutputSettings
+from utils.labels.pseudo_labels import OutputSettings, PseudoLabelWriter
 from utils.pictures.report import image_iou
 from utils.scores.confusion import confusion_matrix
 
@@ -27,12 +27,12 @@ def found():
 
 
 def label(folder, found, **outputs):
-    labeller = Labeller(folder, OutputSettings(THRESHOLDS, **outputs), 4)
-    with labeller:
-        labeller.take(found)
-    totals = labeller.journal.totals()
-    labeller.sweep.counts = totals["counts"]
-    return labeller.sweep.result(), totals.get("refined")
+    writer = PseudoLabelWriter(folder, OutputSettings(THRESHOLDS, **outputs), 4)
+    with writer:
+        writer.take(found)
+    totals = writer.journal.totals()
+    writer.sweep.counts = totals["counts"]
+    return writer.sweep.result(), totals.get("refined")
 
 
 def test_written_labels_hold_255_and_scores_do_not(tmp_path, found):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import InputError
-from utils.inference.segmentation import SCALES, SegmentationInference
+from utils.inference.segmentation import SCALES, SegmentationInferenceSettings
 from utils.labels.crf import FOR_PROBABILITIES, CrfConstants, add_crf_options, crf_constants
 from utils.labels.photographs import (
     PREDICTED,
@@ -19,7 +19,7 @@ from utils.runs.options import RunSettings, run_settings
 
 
 @dataclass(frozen=True)
-class SegmentationEvaluation:
+class MaskEvaluationSettings:
     """All that the segmentation network's evaluator is told.
 
     Attributes:
@@ -36,7 +36,7 @@ class SegmentationEvaluation:
     run: RunSettings
     photographs: PhotographSettings
     checkpoint: Path
-    inference: SegmentationInference
+    inference: SegmentationInferenceSettings
     crf: CrfConstants | None
     crf_workers: int
     report_images: int
@@ -48,7 +48,7 @@ class SegmentationEvaluation:
         return self.photographs.images is not None
 
 
-def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
+def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
     """What the options of `add_options` say.
 
     Raises:
@@ -58,11 +58,11 @@ def settings_of(args: argparse.Namespace) -> SegmentationEvaluation:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
     # Not the best one: that was chosen on val, on which numbers are usually quoted.
     checkpoint = args.checkpoint or Path(args.experiments) / args.trained_by / "last.pt"
-    return SegmentationEvaluation(
+    return MaskEvaluationSettings(
         run=run_settings(args),
         photographs=photograph_settings(args),
         checkpoint=options.existing_file(checkpoint, "--checkpoint", "train one with train_seg.py"),
-        inference=SegmentationInference(
+        inference=SegmentationInferenceSettings(
             args.scales,
             args.flip,
             restrict=args.restrict or args.labels is not None,

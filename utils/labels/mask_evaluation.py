@@ -13,9 +13,9 @@ from datasets.loading import read_ground_truth
 from utils.checkpoints import TrainedSegmentation, open_segmentation
 from utils.labels import journal, submission
 from utils.labels.crf import require_crf
+from utils.labels.mask_evaluation_options import MaskEvaluationSettings
+from utils.labels.masks import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
-from utils.labels.segmentation_options import SegmentationEvaluation
-from utils.labels.segmenting import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.sharing import SHEET_ROWS
 from utils.pictures.contact_sheet import label_map_sheet
 from utils.pictures.gallery import Gallery
@@ -33,7 +33,7 @@ DETAILS = ("checkpoint", "scales", "flip", "restrict", "crf_constants")
 """What the report says of how the masks were made."""
 
 
-def evaluate(settings: SegmentationEvaluation) -> None:
+def evaluate(settings: MaskEvaluationSettings) -> None:
     """The recipe: photographs and network, masks to files and counts, scores and pictures.
 
     An evaluation that was stopped goes on; of one that is finished the result is printed again.
@@ -67,7 +67,7 @@ def evaluate(settings: SegmentationEvaluation) -> None:
 
 def announce(
     run: Run,
-    settings: SegmentationEvaluation,
+    settings: MaskEvaluationSettings,
     photographs: Collection,
     trained: TrainedSegmentation,
     device: torch.device,
@@ -88,7 +88,7 @@ def announce(
 
 
 def description(
-    settings: SegmentationEvaluation, photographs: Collection, outcome: Outcome, seconds: float
+    settings: MaskEvaluationSettings, photographs: Collection, outcome: Outcome, seconds: float
 ) -> dict:
     """What result.json says besides the scores; the time is that of the `segmented` ones."""
     result = {
@@ -113,7 +113,7 @@ def description(
 
 def finish(
     run: Run,
-    settings: SegmentationEvaluation,
+    settings: MaskEvaluationSettings,
     photographs: Collection,
     outcome: Outcome,
     about: dict,
@@ -162,7 +162,7 @@ def headline(result: dict, miou: float, refined: str) -> str:
 
 def draw(
     run: Run,
-    settings: SegmentationEvaluation,
+    settings: MaskEvaluationSettings,
     photographs: Collection,
     outcome: Outcome,
     result: dict,
@@ -213,7 +213,7 @@ def fill_gallery(folder: Path, photographs: Collection, shown: str, count: int) 
 
 
 def evaluation_of(
-    settings: SegmentationEvaluation,
+    settings: MaskEvaluationSettings,
     photographs: Collection,
     outcome: Outcome,
     result: dict,

@@ -17,7 +17,7 @@ from networks.deeplab import DeepLab
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
 from utils.labels.crf import CrfConstants, refine_probabilities
-from utils.labels.segmentation_options import SegmentationEvaluation
+from utils.labels.mask_evaluation_options import MaskEvaluationSettings
 from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
 from utils.runs import devices, distributed
@@ -75,7 +75,7 @@ class MaskWriter(PhotographWriter):
         num_classes: C, background included.
     """
 
-    def __init__(self, folder: Path, settings: SegmentationEvaluation, num_classes: int) -> None:
+    def __init__(self, folder: Path, settings: MaskEvaluationSettings, num_classes: int) -> None:
         self.num_classes, self.crf = num_classes, settings.crf
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         counts = dict.fromkeys(self.kinds, (num_classes, num_classes))
@@ -127,7 +127,7 @@ def segment_and_write(
     run: Run,
     photographs: Collection,
     network: DeepLab,
-    settings: SegmentationEvaluation,
+    settings: MaskEvaluationSettings,
     device: torch.device,
 ) -> Outcome:
     """Segment every photograph that is not done, write its files, count it where it has a mask."""

@@ -10,7 +10,6 @@ from utils.inference.collection_cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import add_crf_options, crf_constants
-from utils.labels.labelling import OutputSettings
 from utils.labels.photographs import (
     PREDICTED,
     PhotographSettings,
@@ -18,6 +17,7 @@ from utils.labels.photographs import (
     add_report_option,
     photograph_settings,
 )
+from utils.labels.pseudo_labels import OutputSettings
 from utils.runs import options
 from utils.runs.options import RunSettings, run_settings
 
@@ -25,7 +25,7 @@ THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class CamEvaluationSettings:
     """All that an evaluator of the classifier is told.
 
     Attributes:
@@ -49,7 +49,7 @@ class EvaluationSettings:
     export_deeplab: Path | None
 
 
-def settings_of(args: argparse.Namespace) -> EvaluationSettings:
+def settings_of(args: argparse.Namespace) -> CamEvaluationSettings:
     """What the options of `add_options` say.
 
     Raises:
@@ -58,7 +58,7 @@ def settings_of(args: argparse.Namespace) -> EvaluationSettings:
     checkpoint = args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by)
     remedy = "train one with train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
-    return EvaluationSettings(
+    return CamEvaluationSettings(
         run=run_settings(args),
         photographs=photograph_settings(args),
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),

@@ -12,16 +12,16 @@ from datasets.images import encode_png, read_label_map
 from utils.checkpoints import SHIPPED, Trained, open_trained
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal
+from utils.labels.cam_evaluation_options import CamEvaluationSettings
 from utils.labels.crf import require_crf
-from utils.labels.evaluation_options import EvaluationSettings
-from utils.labels.labelling import (
+from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
+from utils.labels.pseudo_labels import (
     PLAIN,
     REFINED,
     Outcome,
     gallery_of,
     infer_and_write,
 )
-from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
@@ -40,7 +40,7 @@ DETAILS = (
 """What the report says of how the cams were inferred."""
 
 
-def evaluate(settings: EvaluationSettings) -> None:
+def evaluate(settings: CamEvaluationSettings) -> None:
     """The recipe: photographs and networks, cams to files and counts, scores and pictures.
 
     An evaluation that was stopped goes on; of one that is finished the result is printed again.
@@ -87,7 +87,7 @@ def tables_in(found: dict) -> str:
 
 def announce(
     run: Run,
-    settings: EvaluationSettings,
+    settings: CamEvaluationSettings,
     photographs: Collection,
     trained: Trained,
     device: torch.device,
@@ -119,7 +119,7 @@ def announce(
 
 
 def thresholds_to_write(
-    settings: EvaluationSettings, trained: Trained, scored: bool
+    settings: CamEvaluationSettings, trained: Trained, scored: bool
 ) -> tuple[float, ...]:
     """All thresholds where they can be compared; else the one given, or the best in training.
 
@@ -137,7 +137,7 @@ def thresholds_to_write(
 
 
 def description(
-    settings: EvaluationSettings,
+    settings: CamEvaluationSettings,
     photographs: Collection,
     outcome: Outcome,
     seconds: float,
@@ -164,7 +164,7 @@ def description(
     return result
 
 
-def cut_of(settings: EvaluationSettings) -> dict:
+def cut_of(settings: CamEvaluationSettings) -> dict:
     """Where affinities are cut, by the option that says so."""
     keep = settings.inference.keep
     return {"gamma": settings.inference.gamma} if keep is None else {"gamma_keep": keep}
@@ -192,7 +192,7 @@ def scores_of(
 
 def finish(
     run: Run,
-    settings: EvaluationSettings,
+    settings: CamEvaluationSettings,
     photographs: Collection,
     trained: Trained,
     outcome: Outcome,
@@ -218,7 +218,7 @@ def finish(
 
 def draw(
     run: Run,
-    settings: EvaluationSettings,
+    settings: CamEvaluationSettings,
     photographs: Collection,
     trained: Trained,
     outcome: Outcome,
@@ -251,7 +251,7 @@ def draw(
 
 
 def evaluation_of(
-    settings: EvaluationSettings,
+    settings: CamEvaluationSettings,
     photographs: Collection,
     outcome: Outcome,
     result: dict,

@@ -8,7 +8,11 @@ import torch
 from torch import nn
 
 from datasets.collection import Collection
-from utils.inference.segmentation import SegmentationInference, Segmented, segment_collection
+from utils.inference.segmentation import (
+    SegmentationInferenceSettings,
+    Segmented,
+    segment_collection,
+)
 from utils.runs import distributed
 from utils.scores.confusion import class_scores, confusion_matrix
 
@@ -48,7 +52,7 @@ def validate_segmentation(
     confusion = np.zeros((collection.num_classes,) * 2, np.int64)
     shown: list[Segmented] = []
     network.eval()
-    settings = SegmentationInference()
+    settings = SegmentationInferenceSettings()
     for found in segment_collection(mine, network, settings, device, workers, bad):
         confusion += confusion_matrix(found.mask, found.labels, collection.num_classes)
         if found.id in show:

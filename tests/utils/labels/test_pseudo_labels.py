@@ -5,7 +5,7 @@ import torch
 from datasets.images import encode_jpeg, read_label_map
 from utils.inference.collection_cams import Inferred
 from utils.labels.crf import CrfConstants
-from utils.labels.labelling import Labeller, OutputSettings
+from utils.labels.pseudo_labels import OutputSettings, PseudoLabelWriter
 from utils.pictures.drawing import overlay
 from utils.scores.confusion import confusion_matrix
 
@@ -24,8 +24,8 @@ def test_overlays_show_the_labels_that_count(tmp_path, refined):
     found = Inferred(
         "a", torch.from_numpy(image).permute(2, 0, 1), np.array([0]), cams, np.zeros(1), None
     )
-    with Labeller(tmp_path, settings, 2) as labeller:
-        labeller.take(found)
+    with PseudoLabelWriter(tmp_path, settings, 2) as writer:
+        writer.take(found)
     plain = read_label_map(tmp_path / "pseudo_labels/0.5/a.png")
     shown = plain
     if refined:
@@ -48,11 +48,13 @@ def inferred(classes=(2, 14), identifier="a"):
 
 
 def test_ids_with_dots_keep_their_names(tmp_path):
-    labeller = Labeller(tmp_path, OutputSettings((0.5,), save_cams=("npz", "irn", "psa")), 21)
-    assert not labeller.complete("photo.v1")
-    with labeller:
-        labeller.take(inferred(identifier="photo.v1"))
-    assert labeller.complete("photo.v1")
+    writer = PseudoLabelWriter(
+        tmp_path, OutputSettings((0.5,), save_cams=("npz", "irn", "psa")), 21
+    )
+    assert not writer.complete("photo.v1")
+    with writer:
+        writer.take(inferred(identifier="photo.v1"))
+    assert writer.complete("photo.v1")
     written = {
         str(path.relative_to(tmp_path)) for path in tmp_path.rglob("photo.v1*") if path.is_file()
     }
@@ -65,8 +67,8 @@ def test_ids_with_dots_keep_their_names(tmp_path):
 
 
 def test_a_photograph_without_any_class_is_background(tmp_path):
-    with Labeller(tmp_path, OutputSettings((0.1, 0.4), save_cams=("irn",)), 21) as labeller:
-        labeller.take(inferred(classes=()))
+    with PseudoLabelWriter(tmp_path, OutputSettings((0.1, 0.4), save_cams=("irn",)), 21) as writer:
+        writer.take(inferred(classes=()))
     for threshold in ("0.1", "0.4"):
         labels = read_label_map(tmp_path / f"pseudo_labels/{threshold}/a.png")
         assert labels.shape == (37, 50) and not labels.any()
@@ -77,11 +79,11 @@ def test_refined_labels_are_written_and_counted(tmp_path):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     found = inferred()
     settings = OutputSettings((0.2, 0.3), crf=CrfConstants(), crf_workers=1)
-    with Labeller(tmp_path, settings, 21) as labeller:
-        assert not labeller.complete("a")
-        labeller.take(found)
-    assert labeller.complete("a")
-    counts = labeller.journal.totals()["refined"]
+    with PseudoLabelWriter(tmp_path, settings, 21) as writer:
+        assert not writer.complete("a")
+        writer.take(found)
+    assert writer.complete("a")
+    counts = writer.journal.totals()["refined"]
     for i, threshold in enumerate(("0.2", "0.3")):
         written = read_label_map(tmp_path / f"pseudo_labels_crf/{threshold}/a.png")
         assert (confusion_matrix(found.mask, written, 21) == counts[i]).all()

@@ -73,7 +73,7 @@ class OutputSettings:
     crf_workers: int = 1
 
 
-class Labeller(PhotographWriter):
+class PseudoLabelWriter(PhotographWriter):
     """Writes and counts pseudo labels behind the inference.
 
     Args:
@@ -193,26 +193,26 @@ def infer_and_write(
     classifier, scn = (
         devices.parallel(fold(network), device) for network in (trained.classifier, trained.scn)
     )
-    labeller = Labeller(run.folder, outputs, photographs.num_classes)
-    done = labeller.journal.finished(labeller.complete)
+    out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes)
+    done = out.journal.finished(out.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)
     mine = share_out(run, photographs, done, lambda i: i in rows or gallery.lacks(i))
     readers = run.settings.readers(device)
     shown: dict[str, Inferred] = {}
     count = 0
-    with labeller:
+    with out:
         for found in infer_collection(
             mine, classifier, scn, inference, device, readers, "cams", run.bad, gallery.lacks
         ):
             count += 1
             if found.superpixels is not None:
-                labeller.writer.submit(gallery.add, found, found.superpixels)
+                out.writer.submit(gallery.add, found, found.superpixels)
             if found.id not in done:
-                labeller.take(found)
+                out.take(found)
             if found.id in rows:
                 shown[found.id] = found
-    return outcome_of(labeller, photographs, len(done), shown, count)
+    return outcome_of(out, photographs, len(done), shown, count)
 
 
 def gallery_of(folder: Path, photographs: Collection, outputs: OutputSettings) -> Gallery:
@@ -222,20 +222,20 @@ def gallery_of(folder: Path, photographs: Collection, outputs: OutputSettings) -
 
 
 def outcome_of(
-    labeller: Labeller,
+    out: PseudoLabelWriter,
     photographs: Collection,
     done: int,
     shown: dict[str, Inferred],
     inferred: int,
 ) -> Outcome:
     """What all processes did together."""
-    totals = labeller.journal.totals()
-    labeller.sweep.counts = totals["counts"]
+    totals = out.journal.totals()
+    out.sweep.counts = totals["counts"]
     gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
     ordered = [gathered[i] for i in photographs.ids if i in gathered]
-    counts = distributed.all_reduce_counts(np.array([inferred, labeller.journal.added]))
+    counts = distributed.all_reduce_counts(np.array([inferred, out.journal.added]))
     return Outcome(
-        labeller.sweep.result(),
+        out.sweep.result(),
         totals.get("refined"),
         ordered,
         images=done + int(counts[1]),
