@@ -379,6 +379,22 @@ CASES = [
         "argument --gamma: 0.9995",
         "--gamma 0.9995",
     ),
+    Case(
+        "root of another data set",
+        "",
+        nothing,
+        (*PHOTOGRAPHS[:-1], "check"),
+        "--root ",
+        "--dataset voc12",
+    ),
+    Case(
+        "root of another data set",
+        "",
+        nothing,
+        ("prepare", "folder"),
+        "--coco_sal_root",
+        "--coco_sal_root {root}",
+    ),
 ]
 
 
