@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 from tqdm import tqdm
 
-from datasets import coco
+from datasets import coco, custom
 from datasets.collection import (
     Collection,
     Index,
@@ -31,7 +31,8 @@ from datasets.collection import (
 )
 from datasets.command_line import Parser, run
 from datasets.files import InputError
-from datasets.images import IGNORE, image_header, read_label_map, read_photograph
+from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
+from datasets.orientation import TURNED
 from datasets.prepare import add_common_options, class_table, open_layout
 from datasets.prepared import LAYOUTS, build_index, print_notes, with_labels_file
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
@@ -41,10 +42,11 @@ SHOWN = 20
 """Files listed for each kind of problem."""
 
 NO_OBJECT = "photographs without any object"
+NOT_SCORED = "photographs without mask (they are not scored)"
 NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
-NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE}) | ODD
+NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE, NOT_SCORED, TURNED}) | ODD
 """The kinds of findings that are not problems."""
 
 
@@ -119,6 +121,8 @@ def read_all(files: FilesOfPhotograph) -> Report:
     with report.reading("photographs"):
         mode, _ = image_header(files.photograph)
         report.decoded.append((mode, *read_photograph(files.photograph).shape[:2]))
+        if is_turned(files.photograph):
+            report.add(TURNED, files.photograph)
     with report.reading("masks"):
         _read_mask(files, report)
     with report.reading("saliency maps"):
@@ -174,8 +178,10 @@ def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph
     no_mask, no_saliency = set(missing_masks(collection)), set(missing_saliency(collection))
     # COCO has photographs without objects by nature; anywhere else a label was forgotten.
     no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"
+    # Of one's own photographs only some need masks; VOC's and COCO's all have one.
+    without_mask = NOT_SCORED if collection.name == custom.NAME else "photographs without mask"
     for kind, ids in (
-        ("photographs without mask", no_mask if collection.masks else []),
+        (without_mask, no_mask if collection.masks else []),
         ("photographs without saliency map", no_saliency if collection.saliency else []),
         ("photographs without image-level label", missing_labels(collection)),
         (no_class, without_class(collection)),

@@ -34,14 +34,22 @@ def _committed_classes(path: Path) -> tuple[str, ...]:
 def read_class_list(path: str | Path) -> tuple[str, ...]:
     """The foreground classes in a labels.txt: one name a line, in the order of their indices.
 
-    A first line `background` is dropped: background is always there, with index 0.
+    A first line `background` is dropped: background is always there, with index 0. Anywhere else,
+    or as labelme's `_background_`, it would be one more class.
 
     Raises:
-        InputError: missing, no class at all, a name twice, or more than 254 names.
+        InputError: missing, no class at all, `background` among them, a name twice, or more than
+            254 names.
     """
     names = read_lines(path)
     if names and names[0].lower() == "background":
         names = names[1:]
+    for name in names:
+        if name.strip("_").lower() == "background":
+            raise InputError(
+                f"{path}: {name!r} is no class of objects; remove the line (background is always "
+                "there, with index 0)"
+            )
     return check_classes(names, path)
 
 

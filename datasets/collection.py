@@ -199,9 +199,11 @@ def require_labels(collection: Collection) -> None:
     where = f"{collection.name} {collection.split}"
     unknown = missing_labels(collection)
     if unknown:
+        own = collection.name == "custom"
+        source = "labels.csv (or Annotations, if there are any)" if own else "the annotations"
         raise InputError(
             f"{where}: no image-level label for {_some(unknown)} "
-            f"({collection.images[unknown[0]]}); complete the annotations or shorten the list"
+            f"({collection.images[unknown[0]]}); complete {source} or shorten the list"
         )
     require_classes(collection)
 

@@ -8,6 +8,8 @@ root/ImageSets/Segmentation/{train,val}.txt   without train.txt, whatever is not
 root/SegmentationClassAug or SegmentationClass, root/saliency_map      if there are any
 """
 
+from collections.abc import Container
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ import numpy as np
 from datasets import voc
 from datasets.classes import read_class_list
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import InputError, list_photographs, read_id_list
+from datasets.files import InputError, list_photographs, read_id_list, some_photographs
 from datasets.labels import read_csv_labels
+from datasets.orientation import about_orientation
 
 NAME = "custom"
 EXPECTED = ("labels.txt", "JPEGImages")
@@ -34,19 +37,18 @@ def sources(root: Path) -> list[Path]:
 def build_index(root: Path, progress: Progress) -> Index:
     """Lists and labels. Without lists, all photographs are train."""
     classes = read_class_list(root / "labels.txt")
-    photographs = list_photographs(root / "JPEGImages")
-    if not photographs:
-        raise InputError(f"{root / 'JPEGImages'}: no photographs in it")
+    photographs = some_photographs(root / "JPEGImages")
     lists, notes = _lists(root, photographs)
     ids = sorted({identifier for ids in lists.values() for identifier in ids})
-    labels, missing = _labels(root, ids, classes, progress)
+    labels, missing = _labels(root, ids, photographs, classes, progress)
     return Index(classes, lists, labels, (*notes, *missing))
 
 
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
-    return collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
+    own = collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
+    return replace(own, notes=(*own.notes, *about_orientation(list(own.images.values()))))
 
 
 def _lists(
@@ -71,15 +73,26 @@ def _lists(
 
 
 def _labels(
-    root: Path, ids: list[str], classes: tuple[str, ...], progress: Progress
+    root: Path, ids: list[str], photographs: Container[str], classes: tuple[str, ...], bar: Progress
 ) -> tuple[dict[str, np.ndarray], list[Note]]:
-    """Labels from Annotations, else from labels.csv, and a note on photographs without any."""
-    table = root / "labels.csv"
-    if (root / "Annotations").is_dir() or not table.exists():
-        return voc.read_annotations(root, ids, classes, progress)
+    """Labels from Annotations, else from labels.csv, and notes on what either leaves open."""
+    table, annotations = root / "labels.csv", root / "Annotations"
+    if annotations.is_dir():
+        labels, notes = voc.read_annotations(root, ids, classes, bar)
+        if table.exists():
+            notes.append(Note(f"{table} is not read: {annotations} holds the image-level labels"))
+        return labels, notes
+    if not table.exists():
+        text = f"no {table}: no image-level labels; write a line id,class,class,.. per photograph"
+        return {}, [Note(text)]
     _, known = read_csv_labels(table, classes)
     missing = [identifier for identifier in ids if identifier not in known]
-    labels = {identifier: known[identifier] for identifier in ids if identifier in known}
-    if not missing:
-        return labels, []
-    return labels, [Note(f"{len(missing)} photographs are not in {table}, such as {missing[0]}")]
+    unused = [identifier for identifier in known if identifier not in photographs]
+    notes = []
+    if missing:
+        notes.append(Note(f"{len(missing)} photographs are not in {table}, such as {missing[0]}"))
+    if unused:
+        where = root / "JPEGImages"
+        text = f"{len(unused)} lines of {table} have no photograph in {where}, such as {unused[0]}"
+        notes.append(Note(text))
+    return {identifier: known[identifier] for identifier in ids if identifier in known}, notes

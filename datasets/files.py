@@ -197,3 +197,16 @@ def list_photographs(folder: str | os.PathLike) -> dict[str, Path]:
             )
         photographs[identifier] = folder / name
     return photographs
+
+
+def some_photographs(folder: str | os.PathLike) -> dict[str, Path]:
+    """What `list_photographs` finds.
+
+    Raises:
+        InputError: as there, or no photograph at all.
+    """
+    photographs = list_photographs(folder)
+    if not photographs:
+        endings = ", ".join(PHOTOGRAPH_ENDINGS)
+        raise InputError(f"{folder}: no photographs in it; those ending in {endings} are read")
+    return photographs

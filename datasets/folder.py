@@ -1,10 +1,12 @@
 """A folder of photographs, or one, with a CSV of classes or without any label, and no masks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from datasets.collection import Collection, Index, collect
-from datasets.files import InputError, check_id, list_photographs
+from datasets.files import InputError, check_id, some_photographs
 from datasets.labels import read_csv_labels
+from datasets.orientation import about_orientation
 
 NAME = "images"
 SPLIT = "all"
@@ -31,13 +33,12 @@ def folder_collection(
         check_id(path.stem, path)
         photographs = {path.stem: path}
     else:
-        photographs = list_photographs(images)
-    if not photographs:
-        raise InputError(f"{images}: no photographs in it")
+        photographs = some_photographs(images)
     labels = {}
     if labels_csv is not None:
         classes, labels = read_csv_labels(labels_csv, classes)
         if labels.keys().isdisjoint(photographs):
             raise InputError(f"{labels_csv}: it has none of the photographs in {images}")
     index = Index(classes or (), {SPLIT: tuple(photographs)}, labels)
-    return collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
+    folder = collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
+    return replace(folder, notes=about_orientation(list(photographs.values())))

@@ -3,6 +3,8 @@
 import io
 import os
 import warnings
+from contextlib import suppress
+from typing import IO
 
 import cv2
 import numpy as np
@@ -27,11 +29,16 @@ def _open(path: str | os.PathLike) -> tuple[bytes, Image.Image]:
     data = read_bytes(path)
     if not data:
         raise InputError(f"{path}: the file is empty")
+    return data, _picture(path, io.BytesIO(data))
+
+
+def _picture(path: str | os.PathLike, file: IO[bytes]) -> Image.Image:
+    """The lazily opened picture in a file, size checked before decoding."""
     try:
         with warnings.catch_warnings():
             # Of half as many pixels Pillow warns.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:
         raise InputError(f"{path}: more than {MAX_PIXELS} pixels; refused") from None
     except UnidentifiedImageError:
@@ -44,7 +51,7 @@ def _open(path: str | os.PathLike) -> tuple[bytes, Image.Image]:
         raise InputError(
             f"{path}: {picture.width} x {picture.height} is more than {MAX_PIXELS} pixels; refused"
         )
-    return data, picture
+    return picture
 
 
 _TURN_BACK = {
@@ -63,7 +70,7 @@ def _decode(path: str | os.PathLike, picture: Image.Image, mode: str | None = No
     """The pixels of `picture` in stored orientation, converted to `mode` if one is given.
 
     Raises:
-        InputError: the file is truncated or corrupt.
+        InputError: the file is truncated or corrupt, or holds fractions.
     """
     turned = None
     try:
@@ -73,15 +80,26 @@ def _decode(path: str | os.PathLike, picture: Image.Image, mode: str | None = No
         picture.load()
         if turned in _TURN_BACK:
             picture = picture.transpose(_TURN_BACK[turned])
-        return np.array(picture if mode is None else _to_8bit(picture).convert(mode))
+        return np.array(picture if mode is None else _to_8bit(picture, path).convert(mode))
+    except InputError:
+        raise
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError and more
         raise InputError(f"{path}: truncated or corrupt image ({error})") from None
 
 
-def _to_8bit(picture: Image.Image) -> Image.Image:
-    """A picture of 16 or 32 bits a pixel as 8-bit grey; other modes as they are."""
+def _to_8bit(picture: Image.Image, path: str | os.PathLike) -> Image.Image:
+    """A picture of 16 or 32 bits a pixel as 8-bit grey; other modes as they are.
+
+    Raises:
+        InputError: fractions, all of which would become black.
+    """
     if picture.mode.startswith("I") or picture.mode == "F":
         values = np.nan_to_num(np.asarray(picture))
+        if picture.mode == "F" and values.size and 0 < values.max() <= 1:
+            # Whether 1 is white, one file does not say.
+            raise InputError(
+                f"{path}: fractions from 0 to 1 instead of 0 to 255; save it with 8 bits a channel"
+            )
         # 16-bit greys arrive as I;16 or I: their high byte is the 8-bit value.
         scale = 1 if values.size == 0 or values.max() <= 255 else 256
         return Image.fromarray((values // scale).clip(0, 255).astype(np.uint8))
@@ -89,12 +107,22 @@ def _to_8bit(picture: Image.Image) -> Image.Image:
 
 
 def is_turned(path: str | os.PathLike) -> bool:
-    """Whether a photograph's EXIF orientation asks readers to turn it (those here do not)."""
-    _, picture = _open(path)
+    """Whether a photograph's EXIF orientation asks readers to turn it (those here do not).
+
+    Only the header is read, but for PNG, whose EXIF may stand behind the pixels.
+
+    Raises:
+        InputError: as `read_photograph`.
+    """
     try:
-        return picture.getexif().get(ExifTags.Base.Orientation) in _TURN_BACK
-    except Exception:  # a damaged EXIF block asks for nothing
-        return False
+        with open(path, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            picture = _picture(path, file)
+            with suppress(Exception):  # a damaged EXIF block asks for nothing
+                return picture.getexif().get(ExifTags.Base.Orientation) in _TURN_BACK
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return False
 
 
 def image_header(path: str | os.PathLike) -> tuple[str, tuple[int, int]]:
@@ -132,6 +160,10 @@ def read_photograph(path: str | os.PathLike) -> np.ndarray:
     return _decode(path, picture, "RGB")
 
 
+class LabelMapError(InputError):
+    """A picture that cannot be a label map; the message says what to do."""
+
+
 def read_label_map(path: str | os.PathLike) -> np.ndarray:
     """A label map (palette or grey PNG): class indices, 255 where unlabelled.
 
@@ -139,12 +171,13 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
         (H, W) uint8.
 
     Raises:
-        InputError: unreadable, or a colour picture, whose pixels are not class indices.
+        InputError: unreadable; LabelMapError where the pixels are not class indices but colours.
     """
     _, picture = _open(path)
     if picture.mode not in ("P", "L", "1"):
-        raise InputError(
-            f"{path}: a label map must be an 8-bit palette or grey PNG, not mode {picture.mode}"
+        raise LabelMapError(
+            f"{path}: a mask holds class indices (0 background, {IGNORE} unlabelled) as a palette "
+            f"or 8-bit grey PNG, not mode {picture.mode}; convert it or delete it"
         )
     return _decode(path, picture).astype(np.uint8)
 

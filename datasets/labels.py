@@ -143,6 +143,9 @@ def _csv_rows(path: str | os.PathLike) -> list[tuple[int, str, list[str]]]:
             rows.append((reader.line_num, identifier, [name for name in fields[1:] if name]))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
+    if any(";" in name for _, name, _ in rows) and not any(names for *_, names in rows):
+        # As spreadsheets write where the comma is the decimal sign.
+        raise InputError(f"{path}: separate by commas, not by semicolons: id,class,class,..")
     if not rows:
         raise InputError(f"{path}: no line of the form id,class,class,.. in it")
     return rows

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from datasets.collection import Collection, missing_masks
 from datasets.files import InputError
-from datasets.images import read_label_map, read_photograph, read_saliency
+from datasets.images import LabelMapError, read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment, augment_labelled
 from datasets.workers import outlive_signals
 
@@ -259,6 +259,8 @@ def _read(read: Callable[..., np.ndarray], path: Path, *arguments: tuple[int, in
     """`read(path, *arguments)`; what it refuses is answered with what to do."""
     try:
         return read(path, *arguments)
+    except LabelMapError:  # says so itself
+        raise
     except InputError as error:
         raise InputError(
             f"{error}; replace the file or take the photograph off the list"

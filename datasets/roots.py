@@ -3,6 +3,18 @@
 import argparse
 
 import dataset_root
+from datasets.files import InputError
+
+OPTIONS = {
+    "voc12": ("voc_root", "voc_sal_root"),
+    "coco": ("coco_root", "coco_sal_root"),
+    "custom": ("root", "sal_root"),
+}
+"""Of every data set, the options that name its root and its saliency maps."""
+
+
+class _Standing(str):
+    """A folder from dataset_root.py or the environment: nobody typed it for this command."""
 
 
 def add_options(group: argparse._ArgumentGroup) -> None:
@@ -13,7 +25,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
         ("coco_root", "MS COCO 2014, with train2014 in it"),
         ("coco_sal_root", "saliency maps <id>.png of COCO (else saliency_map in its root)"),
     ):
-        default = getattr(dataset_root, name.upper())
+        default = _Standing(getattr(dataset_root, name.upper()) or "")
         shown = f" (default: {default})" if default else ""
         group.add_argument(f"--{name}", default=default, metavar="DIR", help=what + shown)
     group.add_argument("--root", metavar="DIR", help="your own data in VOC layout (custom)")
@@ -32,10 +44,19 @@ def add_options(group: argparse._ArgumentGroup) -> None:
 
 
 def chosen(args: argparse.Namespace) -> tuple[str | None, str | None]:
-    """(root, saliency folder or None) of `args.dataset`."""
-    root, saliency = {
-        "voc12": (args.voc_root, args.voc_sal_root),
-        "coco": (args.coco_root, args.coco_sal_root),
-        "custom": (args.root, args.sal_root),
-    }[args.dataset]
+    """(root, saliency folder or None) of `args.dataset`.
+
+    Raises:
+        InputError: the folder of another data set was typed, which would have no effect.
+    """
+    for dataset, names in OPTIONS.items():
+        for name in names:
+            folder = getattr(args, name)
+            typed = folder is not None and not isinstance(folder, _Standing)
+            if typed and dataset != args.dataset:
+                raise InputError(
+                    f"--{name} {folder}: is for --dataset {dataset}, and this is {args.dataset}; "
+                    f"name {dataset} too, or leave --{name} out"
+                )
+    root, saliency = (getattr(args, name) for name in OPTIONS[args.dataset])
     return root, saliency or None

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datasets import check, demo, prepare
 from datasets.files import InputError
@@ -100,6 +100,38 @@ def resized(path):
 def class_200(path):
     with Image.open(path) as mask:
         Image.new("L", mask.size, 200).save(path)
+
+
+def coloured(path):
+    with Image.open(path) as mask:
+        colours = mask.convert("RGB")
+    colours.save(path)
+
+
+def fractions(path):
+    """A TIFF of grey values from 0 to 1 under the photograph's name."""
+    with Image.open(path) as photograph:
+        grey = np.asarray(photograph.convert("L"), np.float32) / 255
+    Image.fromarray(grey).save(path, "TIFF")
+
+
+def only_gifs(folder):
+    for path in folder.iterdir():
+        path.rename(path.with_suffix(".gif"))
+
+
+def semicolons(root):
+    csv_labels("scene_0002;box")(root)
+    table = root / "labels.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+
+
+def background_last(path):
+    path.write_text(path.read_text() + "background\n")
+
+
+def without_labels(root):
+    shutil.rmtree(root / "Annotations")
 
 
 def without_objects(path):
@@ -411,6 +443,29 @@ CASES = [
         "argument --gamma: 0.9995",
         "--gamma 0.9995",
     ),
+    Case(
+        "root of another data set",
+        "",
+        nothing,
+        (*PHOTOGRAPHS[:-1], "check"),
+        "--root ",
+        "--dataset voc12",
+    ),
+    Case(
+        "root of another data set",
+        "",
+        nothing,
+        ("prepare", "folder"),
+        "--coco_sal_root",
+        "--coco_sal_root {root}",
+    ),
+    Case("colour picture as a mask", MASK, coloured, SCORED, MASK),
+    Case("photograph of fractions", PHOTO, fractions, PHOTOGRAPHS, PHOTO),
+    Case("folder without photographs", "JPEGImages", only_gifs, ("folder",), "JPEGImages"),
+    Case("folder without photographs", "JPEGImages", only_gifs, (*LISTS, "check"), "JPEGImages"),
+    Case("semicolons in a CSV", "", semicolons, (*LISTS, "check"), "labels.csv"),
+    Case("background among the classes", "labels.txt", background_last, LISTS, "labels.txt"),
+    Case("label missing", "", without_labels, TRAIN_CLS, "complete labels.csv"),
 ]
 
 
@@ -552,6 +607,17 @@ def test_predicted_labels_need_none(answer, places):
     assert (status, error) == (0, "")
 
 
+@pytest.mark.parametrize("stage", ["evaluate", "folder"])
+def test_an_evaluator_notes_turned_photographs(answer, places, stage):
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(places["root"] / PHOTO) as photograph:
+        photograph.save(places["root"] / PHOTO, exif=exif)
+    status, _, out = answer(COMMANDS[stage])
+    assert status == 0
+    assert re.search(r"note: EXIF asks 1 of \d photographs to be turned, .*scene_0002.jpg: ", out)
+
+
 @pytest.mark.parametrize(
     ("kind", "file", "damage"),
     [
@@ -567,7 +633,6 @@ def test_predicted_labels_need_none(answer, places):
         ("photographs whose label has no class", XML, without_objects),
         ("annotations that cannot be read", XML, cut),
         ("annotations that cannot be read", XML, zebra),
-        ("photographs without mask", MASK, Path.unlink),
         ("splits that cannot be used", PHOTO, Path.unlink),
     ],
 )

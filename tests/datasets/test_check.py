@@ -3,7 +3,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 import dataset_root
 from datasets.check import main
@@ -150,6 +150,19 @@ def test_without_masks_and_saliency(check, voc_root):
     (voc_root / "maps" / "2007_000001.png").unlink()
     status, text = check("--voc_sal_root", voc_root / "maps")
     assert status == 2 and "PROBLEM: 1 photographs without saliency map" in text
+
+
+def test_notes_on_ones_own_photographs(custom_root, write_mask, capsys):
+    write_mask(custom_root / "SegmentationClass" / "z.png", (1,))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = custom_root / "JPEGImages" / "IMG-1.jpeg"
+    Image.new("RGB", SIZE[::-1]).save(turned, exif=exif)
+    assert main(["--dataset", "custom", "--root", str(custom_root), "--workers", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "note: 3 photographs without mask (they are not scored)\n" in out
+    assert "note: 1 photographs that EXIF asks to be turned (pixels are used" in out
+    assert f"turns files for good)\n  {turned}\n" in out
 
 
 def test_long_lists_are_cut(check, voc_root):

@@ -1,9 +1,11 @@
 import pytest
+from PIL import ExifTags, Image
 
 from datasets.collection import require_labels
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from datasets.images import read_photograph
+from datasets.orientation import about_orientation
 from datasets.prepared import load_collection
 from tests.conftest import SIZE, annotation, write_file
 
@@ -69,6 +71,7 @@ def test_xml_labels_come_before_the_csv(load, custom_root):
     for identifier in ("IMG-1", "a b", "x.y"):
         write_file(custom_root / "Annotations" / f"{identifier}.xml", annotation("stem"))
     assert labels(load("train")) == {"IMG-1": [0, 1], "a b": [0, 1], "x.y": [0, 1]}
+    assert "labels.csv is not read: " in " ".join(load("train").notes)
     with pytest.raises(InputError, match="custom train: no image-level label for 'z'"):
         require_labels(load("train"))
 
@@ -77,8 +80,33 @@ def test_without_labels(load, custom_root):
     (custom_root / "labels.csv").unlink()
     collection = load("train")
     assert labels(collection) == {}
-    with pytest.raises(InputError, match="no image-level label for 'IMG-1' and 3 more"):
+    assert any("labels.csv: no image-level labels; write a line" in n for n in collection.notes)
+    with pytest.raises(InputError, match="label for 'IMG-1' and 3 more.*; complete labels.csv"):
         require_labels(collection)
+
+
+def test_lines_without_a_photograph_are_noted(load, custom_root):
+    table = custom_root / "labels.csv"
+    assert "have no photograph" not in " ".join(load("train").notes)
+    table.write_text(table.read_text() + "IMG_2,leaf\nIMG_3,stem\n")
+    assert f"2 lines of {table} have no photograph in" in " ".join(load("train").notes)
+    assert "such as IMG_2" in " ".join(load("train").notes)
+
+
+def test_turned_photographs_are_noted(load, custom_root, write_photograph):
+    images = custom_root / "JPEGImages"
+    for collection in (load("train"), folder_collection(images)):
+        assert not any("EXIF" in note for note in collection.notes)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", SIZE[::-1]).save(images / "IMG-1.jpeg", exif=exif)
+    for collection in (load("train"), folder_collection(images)):
+        (note,) = (note for note in collection.notes if "EXIF" in note)
+        # a b.PNG is not looked at
+        assert note.startswith("EXIF asks 1 of 3 photographs looked at to be turned, such as ")
+        assert "IMG-1.jpeg: pixels are used as stored" in note
+    (images / "x.y.webp").write_bytes(b"")  # the reader's to report
+    assert about_orientation(list(collection.images.values())) == (note,)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +132,9 @@ def test_broken_trees(load, custom_root, name, text, message):
 def test_incomplete_roots(load, custom_root):
     for path in (custom_root / "JPEGImages").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match="JPEGImages: no photographs in it"):
+    with pytest.raises(
+        InputError, match="JPEGImages: no photographs in it; those ending in .jpg, "
+    ):
         load("train")
     (custom_root / "labels.txt").unlink()
     with pytest.raises(InputError, match="own: no labels.txt in it; custom needs .*set --root"):
@@ -139,7 +169,7 @@ def test_broken_folders(custom_root, tmp_path):
     table.write_text("other,leaf\n")
     with pytest.raises(InputError, match="labels.csv: it has none of the photographs"):
         folder_collection(images, table)
-    with pytest.raises(InputError, match="own: no photographs in it"):
+    with pytest.raises(InputError, match="own: no photographs in it; those ending in .jpg, "):
         folder_collection(custom_root)
     with pytest.raises(InputError, match="nowhere: No such file"):
         folder_collection(tmp_path / "nowhere")

@@ -12,6 +12,7 @@ from PIL import Image
 from datasets.files import InputError
 from datasets.images import (
     image_header,
+    is_turned,
     read_label_map,
     read_photograph,
     read_saliency,
@@ -80,6 +81,15 @@ def test_16_bit(tmp_path, ending):
     )
 
 
+def test_fractions_are_refused_rather_than_black(tmp_path):
+    path = saved(tmp_path / "f.tif", GREY / np.float32(255))
+    for read in (read_photograph, lambda path: read_saliency(path, GREY.shape)):
+        with pytest.raises(InputError, match="f.tif: fractions from 0 to 1 instead of 0 to 255; s"):
+            read(path)
+    path = saved(tmp_path / "f.tif", GREY.astype(np.float32))
+    np.testing.assert_array_equal(read_photograph(path)[..., 0], GREY)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
 def test_exif_rotated_photographs_keep_their_stored_orientation(tmp_path, ending, orientation):
@@ -90,6 +100,7 @@ def test_exif_rotated_photographs_keep_their_stored_orientation(tmp_path, ending
     assert Image.open(turned).getexif()[274] == orientation
     np.testing.assert_array_equal(read_photograph(turned), read_photograph(plain))
     assert image_header(turned) == ("RGB", RGB.shape[:2])
+    assert is_turned(turned) == (orientation > 1) and not is_turned(plain)
 
 
 def png_chunk(kind, data):
@@ -180,7 +191,7 @@ def test_label_map_survives_writing(tmp_path):
 def test_label_map_may_be_grey_but_not_coloured(tmp_path):
     np.testing.assert_array_equal(read_label_map(saved(tmp_path / "g.png", GREY)), GREY)
     for mode in ("RGB", "RGBA", "LA"):
-        with pytest.raises(InputError, match="palette or grey"):
+        with pytest.raises(InputError, match="palette or 8-bit grey PNG, not .*; convert it"):
             read_label_map(saved(tmp_path / "c.png", RGB, mode))
     cv2.imwrite(str(tmp_path / "16.png"), GREY.astype(np.uint16))
     with pytest.raises(InputError, match="8-bit"):

@@ -35,6 +35,8 @@ def test_own_class_list(tmp_path):
     [
         ("", "no class in it"),
         ("background\n", "no class in it"),
+        ("leaf\nBackground\n", "'Background' is no class of objects; remove the line"),
+        ("_background_\nleaf\n", "'_background_' is no class of objects"),
         ("a\nb\na\n", "'a' appears twice"),
         ("a\nb\x07\n", "not a class name"),
         ("\n".join(f"c{i}" for i in range(255)), "255 classes; label maps hold at most 254"),
@@ -122,6 +124,11 @@ def test_csv(tmp_path):
     assert labels["b, 1"] == [0, 1, 0]
 
 
+def test_ids_may_hold_semicolons(tmp_path):
+    _, labels = from_csv(tmp_path / "l.csv", "a;b,cat\nc;d\n")
+    assert labels == {"a;b": [1], "c;d": [0]}
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
@@ -130,6 +137,7 @@ def test_csv(tmp_path):
         ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' appears twice"),
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
+        ("id;class\na.jpg;cat\nb;\n", "separate by commas, not by semicolons: id,class"),
         (",cat\n", "line 1: the id '' is not a plain"),
         ("a,\udcff\n", "not a text file in UTF-8"),
         ("a," + "x" * 200_000, "line 1: not CSV"),

@@ -9,6 +9,7 @@ from datasets import prepare as module
 from datasets.files import InputError
 from datasets.prepare import main
 from datasets.workers import in_processes
+from tests.conftest import write_file
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -46,6 +47,18 @@ def test_summary(prepare, voc_root, capsys):
     assert ["train", "2", "2", "2", "2"] in rows
     assert ["train_aug", "4", "4", "4", "3"] in rows
     assert ["person", "1", "1", "1"] in rows and ["bus", "0", "0", "1"] in rows
+
+
+def test_classes_that_nothing_shows_are_noted(prepare, custom_root, capsys):
+    assert prepare("custom", "--root", custom_root) == 0
+    assert "classes have no photograph" not in capsys.readouterr().out
+    write_file(custom_root / "labels.txt", "leaf\nstem\nbark\n")
+    write_file(custom_root / "ImageSets" / "Segmentation" / "val.txt", "IMG-1\nx.y\n")
+    assert prepare("custom", "--root", custom_root) == 0
+    assert "note: 2 classes have no photograph to train on: stem, bark" in capsys.readouterr().out
+    (custom_root / "labels.csv").unlink()  # then no class has any, which is another note
+    assert prepare("custom", "--root", custom_root) == 0
+    assert "classes have no photograph" not in capsys.readouterr().out
 
 
 def test_command(voc_root, tmp_path):
