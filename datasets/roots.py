@@ -13,6 +13,11 @@ OPTIONS = {
 """Of every data set, the options that name its root and its saliency maps."""
 
 
+def standing(name: str) -> str:
+    """The folder for an option that dataset_root.py or the environment names, or ""."""
+    return getattr(dataset_root, name.upper(), None) or ""
+
+
 class _Standing(str):
     """A folder from dataset_root.py or the environment: nobody typed it for this command."""
 
@@ -25,7 +30,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
         ("coco_root", "MS COCO 2014, with train2014 in it"),
         ("coco_sal_root", "saliency maps <id>.png of COCO (else saliency_map in its root)"),
     ):
-        default = _Standing(getattr(dataset_root, name.upper()) or "")
+        default = _Standing(standing(name))
         shown = f" (default: {default})" if default else ""
         group.add_argument(f"--{name}", default=default, metavar="DIR", help=what + shown)
     group.add_argument("--root", metavar="DIR", help="your own data in VOC layout (custom)")

@@ -68,6 +68,7 @@ def result_json():
         "classes": ["a", "b"],
         "best": best,
         "thresholds": rows,
+        "best_labels": "pseudo_labels/0.1",
     }
 
 

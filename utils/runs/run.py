@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from datasets import roots
 from datasets.files import InputError, remove_unfinished, write_json
 from utils.runs import distributed
 from utils.runs.devices import peak_memory
@@ -237,13 +238,13 @@ class Run:
 
 def same_place(options: Mapping[str, Any]) -> str:
     """The options of a run that the next one needs too: where data and runs lie."""
-    usual = {"dataset": "voc12", "experiments": "experiments"}
-    names = ("dataset", "root", "voc_root", "coco_root", "labels_file", "experiments")
-    given = {name: options.get(name) for name in names}
+    dataset = options.get("dataset", "voc12")
+    root = roots.OPTIONS[dataset][0]
+    usual = {"dataset": "voc12", "experiments": "experiments", root: roots.standing(root)}
     return "".join(
-        f" --{name} {shlex.quote(str(value))}"
-        for name, value in given.items()
-        if value is not None and value != usual.get(name)
+        f" --{name} {shlex.quote(str(options[name]))}"
+        for name in ("dataset", root, "labels_file", "experiments")
+        if options.get(name) and options[name] != usual.get(name)
     )
 
 
