@@ -291,7 +291,7 @@ def report_cases(
     report: "Report", title: str, cases: Iterable[Case], options: argparse.Namespace
 ) -> None:
     """The table that is asked for: time and memory of every case, or how long a GPU is busy."""
-    if "busy" in options.tables:
+    if options.tables == "busy":
         report.add(title + BUSY, BUSY_HEADER, busy_cases(cases))
     else:
         report.add(title, HEADER, time_cases(cases, options))
@@ -347,9 +347,8 @@ def parse_options(description: str | None) -> argparse.Namespace:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
     parser.add_argument(
         "--tables",
-        nargs="+",
         choices=("times", "busy"),
-        default=("times",),
+        default="times",
         help="time and memory, or how long a GPU is busy",
     )
     options = parser.parse_args()

@@ -153,6 +153,16 @@ def test_options_are_compared_before_weights_are_fetched(scenes, whole, capsys, 
     assert "--backbone was resnet18, is resnet50" in capsys.readouterr().err
 
 
+def test_another_superpixel_network_is_refused(scenes, whole, tmp_path, capsys):
+    content = torch.load(whole / "scn/last.pt", weights_only=True)
+    content["model"] = {name: value + 1 for name, value in content["model"].items()}
+    torch.save(content, tmp_path / "other.pt")
+    again = classifier_arguments(scenes, whole, whole)
+    again = again.replace(f"{whole}/scn/last.pt", str(tmp_path / "other.pt"))
+    assert stopped("train_cls_image.py", f"{again} --resume") == 2
+    assert "--scn: the content was another" in capsys.readouterr().err
+
+
 def test_what_cannot_be_resumed(scenes, whole, tmp_path, capsys):
     data = f"--dataset custom --root {scenes} --experiments {tmp_path} {SMALL}"
     (tmp_path / "scn").mkdir()

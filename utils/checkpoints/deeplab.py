@@ -217,6 +217,8 @@ def _described(
     Raises:
         InputError: one of them is something else.
     """
+    if content.get("head", "v2") != "v2":  # files of earlier versions say so
+        raise InputError(f"{path}: of another head than DeepLab-V2's, which is not built any more")
     trunk = content.get("trunk")
     if type(trunk) is not str or trunk not in KINDS:
         raise InputError(f"{path}: 'trunk' is not one of {', '.join(KINDS)}")

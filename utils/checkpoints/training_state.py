@@ -36,6 +36,7 @@ HARMLESS = frozenset(
         *("experiments", "tag", "overwrite", "resume", "force", "checkpoint_minutes", "debug"),
         *("device", "workers", "skip_bad", "scn", "labels_file", "root", "sal_root"),
         *("voc_root", "voc_sal_root", "coco_root", "coco_sal_root"),
+        "head",  # of earlier versions; weights of another head do not fit
     }
 )
 """Options that do not alter a result. What files hold counts instead of their names: see

@@ -101,6 +101,7 @@ def announce(
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )
+    run.note(*photographs.notes)
     if trained.shipped_scn:
         run.note(
             f"{settings.checkpoint} holds no superpixel network; taking {SHIPPED} "

@@ -81,6 +81,7 @@ def announce(
         f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
         f"writing to {run.folder}"
     )
+    run.note(*photographs.notes)
     unmasked = missing_masks(photographs)
     if scored and unmasked:
         without = counted(len(unmasked), "photograph has", "photographs have")

@@ -13,9 +13,8 @@ from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.collection import Collection, missing_labels, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
-from datasets.prepared import print_notes
 from utils.checkpoints.fingerprints import fingerprint, sizes
-from utils.runs import distributed, options
+from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
 
 PREDICTED = "predicted"
@@ -112,8 +111,6 @@ def open_photographs(
                 '--labels "dog,sofa" (in all of them) or --labels predicted'
             )
         photographs = _folder(settings, known.names)
-    if distributed.is_first():
-        print_notes(photographs.notes)
     _require_same_classes(photographs, known)
     if needs_labels and settings.labels != PREDICTED:
         _require_labels(photographs)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch._utils import ExceptionWrapper
 
 from datasets.files import InputError
 from utils.runs import distributed
@@ -129,13 +130,20 @@ class DataParallel(nn.DataParallel):
         gradients = torch.is_grad_enabled()
 
         def apply(replica: nn.Module, given: tuple, named: dict, number: int) -> object:
-            with torch.set_grad_enabled(gradients), torch.cuda.device(number):
-                return replica(*given, **named)
+            try:
+                with torch.set_grad_enabled(gradients), torch.cuda.device(number):
+                    return replica(*given, **named)
+            except Exception:  # as such it would hold on to what is in a GPU's memory
+                return ExceptionWrapper(where=f"on GPU {number}")
 
         work = list(zip(self._threads, replicas, inputs, kwargs, self.device_ids, strict=False))
         futures = [thread.submit(apply, *rest) for thread, *rest in work]
         wait(futures)
-        return [future.result() for future in futures]
+        outputs = [future.result() for future in futures]
+        for output in outputs:
+            if isinstance(output, ExceptionWrapper):
+                output.reraise()
+        return outputs
 
 
 def parallel_training(module: nn.Module, device: torch.device) -> nn.Module:

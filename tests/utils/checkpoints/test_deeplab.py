@@ -156,6 +156,7 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
         ("backbone", ["resnet18"], "'backbone' is not one of"),
         ("backbone", "timm:" + "x" * 999, "'stride' is not one that timm:x{75} has"),
         ("trunk", "onnx", "'trunk' is not one of torchvision, caffe"),
+        ("head", "v3", "of another head than DeepLab-V2's"),
         ("classes", ["cat", 7], "'classes' is not a list of names"),
         ("classes", ["cat", "dog", "cow"], "names 3 classes, but its head has 2"),
         ("backbone", "resnet34", "not the weights of resnet34 of the torchvision kind"),

@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -15,9 +17,7 @@ class Told(nn.Module):
         super().__init__()
         self.name = name
 
-    def forward(self, x, fail=False):
-        if fail:
-            raise torch.OutOfMemoryError(self.name)
+    def forward(self, x):
         return self.name, x, threading.get_ident(), torch.is_grad_enabled()
 
 
@@ -41,6 +41,21 @@ def test_every_gpu_keeps_its_thread(parallel):
     assert len(parallel.parallel_apply(replicas[:1], [(1,)], [{}])) == 1  # a last, small batch
 
 
-def test_an_error_is_the_replicas_own(parallel):
-    with pytest.raises(torch.OutOfMemoryError, match="b"):
-        parallel.parallel_apply([Told("a"), Told("b")], [(1,), (2,)], [{}, {"fail": True}])
+def test_an_error_is_the_replicas_own_and_holds_nothing(parallel):
+    """A GPU that is short of memory must be free of it when the error arrives."""
+    activations = []
+
+    class Short(Told):
+        def forward(self, x):
+            held = torch.zeros(3)
+            activations.append(weakref.ref(held))
+            raise torch.OutOfMemoryError(self.name)
+
+    gc.disable()
+    try:
+        with pytest.raises(torch.OutOfMemoryError, match="b") as error:
+            parallel.parallel_apply([Told("a"), Short("b")], [(1,), (2,)], [{}, {}])
+        del error
+        assert activations[0]() is None
+    finally:
+        gc.enable()
