@@ -17,6 +17,7 @@ from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import SCALES, infer_batch, predict_labels
 from utils.inference.label_maps import label_map
+from utils.inference.photographed import Photographed
 from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
 
@@ -48,12 +49,10 @@ class InferenceSettings:
 
 
 @dataclass(frozen=True)
-class Inferred:
+class Inferred(Photographed):
     """What is known about one photograph after inference.
 
     Attributes:
-        id: of the photograph.
-        image: (3, H, W) uint8 on the CPU.
         classes: (n,) foreground class indices, 0-based, of the classes in it.
         cams: (n, H, W) float32 in 0..1.
         scores: (K,) classification scores.
@@ -61,18 +60,11 @@ class Inferred:
         superpixels: (H, W) int32 ids, or None where they were not wanted.
     """
 
-    id: str
-    image: Tensor
     classes: np.ndarray
     cams: np.ndarray
     scores: np.ndarray
     mask: np.ndarray | None
     superpixels: np.ndarray | None = None
-
-    @property
-    def photograph(self) -> np.ndarray:
-        """The image as (H, W, 3) uint8."""
-        return np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
 
 
 Found = tuple[Tensor, Tensor, Tensor]

@@ -19,6 +19,7 @@ from datasets.images import read_photograph
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import resize
+from utils.inference.photographed import Photographed
 from utils.runs.progress import progress
 
 SCALES = (1.0,)
@@ -43,29 +44,20 @@ class SegmentationInferenceSettings:
 
 
 @dataclass(frozen=True)
-class Segmented:
+class Segmented(Photographed):
     """What is known about one photograph after inference.
 
     Attributes:
-        id: of the photograph.
-        image: (3, H, W) uint8 on the CPU.
         labels: (H, W) uint8 class indices.
         classes: (n,) indices of the classes that were allowed, background first.
         probabilities: of these classes, (n, H, W) float32 that sum to 1; or None.
         mask: (H, W) uint8 ground truth, or None.
     """
 
-    id: str
-    image: Tensor
     labels: np.ndarray
     classes: np.ndarray
     probabilities: np.ndarray | None
     mask: np.ndarray | None
-
-    @property
-    def photograph(self) -> np.ndarray:
-        """The image as (H, W, 3) uint8."""
-        return np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
 
 
 @torch.no_grad()

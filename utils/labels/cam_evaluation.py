@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from datasets.collection import Collection, missing_masks
+from datasets.collection import Collection
 from datasets.files import InputError, write_bytes, write_json
 from datasets.images import encode_png, read_label_map
 from utils.checkpoints import SHIPPED, Trained, open_trained
@@ -14,7 +14,12 @@ from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal
 from utils.labels.cam_evaluation_options import CamEvaluationSettings
 from utils.labels.crf import require_crf
-from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
+from utils.labels.photographs import (
+    KnownClasses,
+    fingerprints,
+    open_photographs,
+    say_what_is_odd,
+)
 from utils.labels.pseudo_labels import (
     PLAIN,
     REFINED,
@@ -101,7 +106,7 @@ def announce(
         f"{'scored against masks' if scored else 'no masks, so not scored'}; "
         f"writing to {run.folder}"
     )
-    run.note(*photographs.notes)
+    say_what_is_odd(run, photographs)
     if trained.shipped_scn:
         run.note(
             f"{settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
@@ -113,10 +118,6 @@ def announce(
             f"written labels are 255 where {low:g} < strongest cam <= {high:g}; "
             "scores are those of the labels without 255"
         )
-    unmasked = missing_masks(photographs)
-    if scored and unmasked:
-        without = counted(len(unmasked), "photograph has", "photographs have")
-        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
 def thresholds_to_write(

@@ -15,7 +15,12 @@ from utils.labels import journal, submission
 from utils.labels.crf import require_crf
 from utils.labels.mask_evaluation_options import MaskEvaluationSettings
 from utils.labels.masks import PLAIN, REFINED, Outcome, mask_path, segment_and_write
-from utils.labels.photographs import KnownClasses, fingerprints, open_photographs
+from utils.labels.photographs import (
+    KnownClasses,
+    fingerprints,
+    open_photographs,
+    say_what_is_odd,
+)
 from utils.labels.sharing import SHEET_ROWS
 from utils.pictures.contact_sheet import label_map_sheet
 from utils.pictures.gallery import Gallery
@@ -81,11 +86,7 @@ def announce(
         f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
         f"writing to {run.folder}"
     )
-    run.note(*photographs.notes)
-    unmasked = missing_masks(photographs)
-    if scored and unmasked:
-        without = counted(len(unmasked), "photograph has", "photographs have")
-        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
+    say_what_is_odd(run, photographs)
 
 
 def description(

@@ -10,12 +10,14 @@ from torch import nn
 
 from datasets import coco
 from datasets.classes import coco_classes, read_class_list, voc_classes
-from datasets.collection import Collection, missing_labels, require_classes
+from datasets.collection import Collection, missing_labels, missing_masks, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
+from utils.runs.run import Run
+from utils.runs.wording import counted
 
 PREDICTED = "predicted"
 """The value of --labels that takes the classes the network itself finds."""
@@ -115,6 +117,15 @@ def open_photographs(
     if needs_labels and settings.labels != PREDICTED:
         _require_labels(photographs)
     return photographs
+
+
+def say_what_is_odd(run: Run, photographs: Collection) -> None:
+    """Say the notes on photographs, and which of them will not be scored."""
+    run.note(*photographs.notes)
+    unmasked = missing_masks(photographs)
+    if photographs.masks is not None and unmasked:
+        without = counted(len(unmasked), "photograph has", "photographs have")
+        run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
 def fingerprints(photographs: Collection, networks: Mapping[str, nn.Module]) -> dict[str, str]:
