@@ -7,8 +7,9 @@ EfficientNet-Lite0 (requirements-optional.txt) on a small data set in VOC layout
 val photographs together. They are split into two halves by a hash of their ids: settings are chosen
 on the half `choice`, and numbers are quoted from the half `report`. A training learns and is scored
 on one half, as pseudo labels are. Its learning rate decays over the whole of it: a budget is a
-training of its own. Where the saliency maps are made from the masks, the saliency method's numbers
-exercise code and say nothing of quality.
+training of its own. The saliency method (--only "saliency method") needs maps by a detector,
+--voc_sal_root: where they are made from the masks, its numbers exercise code and say nothing of
+quality.
 
 Photographs that played no part in any choice come from another root: `--test_root DIR` scores the
 networks on them that were trained on the half, and `--voc_root DIR --half all` trains on them with
@@ -35,7 +36,7 @@ from utils import checkpoints
 from utils.runs import options
 from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
-from utils.training.classifier import build_networks
+from utils.training.classifier import build_networks, require_saliency
 
 HALVES = ("choice", "report")
 
@@ -116,10 +117,24 @@ def named(photographs: Collection) -> str:
     return f"{len(photographs.ids)}, {digest}"
 
 
+def maps_of(photographs: Collection) -> dict[str, str]:
+    """A hash of the photographs' saliency maps: what a results file says of them.
+
+    Raises:
+        InputError: some are missing.
+    """
+    require_saliency(photographs)
+    digest = hashlib.sha256()
+    for identifier in photographs.ids:
+        digest.update(read_bytes(photographs.saliency_path(identifier)))
+    return {"saliency maps": digest.hexdigest()[:16]}
+
+
 def main(args: argparse.Namespace) -> None:
     """Measure and print the table."""
     scn = options.existing_file(args.scn, "--scn", "train one first")
     paths = ["--voc_root", args.voc_root, "--scn", str(scn)]
+    paths += ["--voc_sal_root", args.voc_sal_root] if args.voc_sal_root else []
     data = quality.training_settings(CONFIGURATIONS[0], paths).data
     photographs = taken(everything(data), args.half)
     scored, tested = None, {}
@@ -143,6 +158,7 @@ def main(args: argparse.Namespace) -> None:
         scales=(args.scale,),
         scored=scored,
         order=[configuration.name for configuration in CONFIGURATIONS],
+        maps=maps_of(photographs) if args.voc_sal_root else {},
         half=args.half,
         photographs=named(photographs),
         **tested,
@@ -162,6 +178,11 @@ if __name__ == "__main__":
     parser = quality.parse(__doc__, None, CONFIGURATIONS, seeds=(0, 1, 2, 3, 4))
     parser.set_defaults(only=USUAL)
     parser.add_argument("--voc_root", required=True, metavar="DIR", help="VOC layout, with masks")
+    parser.add_argument(
+        "--voc_sal_root",
+        metavar="DIR",
+        help="a detector's saliency maps (default: saliency_map in the root)",
+    )
     parser.add_argument(
         "--half",
         choices=(*HALVES, "all"),

@@ -242,6 +242,7 @@ def run(
     scales: Sequence[float],
     scored: Collection | None = None,
     order: Sequence[str] = (),
+    maps: Mapping[str, str] | None = None,
     **more: object,
 ) -> None:
     """Measure what is not measured yet, one training after the other, and print the table.
@@ -256,12 +257,17 @@ def run(
         scales: of inference.
         scored: photographs to score in place of those trained on.
         order: names, in which the results file keeps its entries.
-        more: what else the numbers were measured with.
+        maps: what the numbers of the saliency method were measured with besides.
+        more: what else all numbers were measured with.
     """
     if args.start_seed is not None:
         start = f"start {args.start_seed}"
         configurations = [replace(c, name=f"{c.name} {start}") for c in configurations]
-    settings = {c.name: settings_of(c, common, scales=list(scales), **more) for c in configurations}
+    about = {"image": more, "saliency": {**more, **(maps or {})}}
+    settings = {
+        c.name: settings_of(c, common, scales=list(scales), **about[c.method])
+        for c in configurations
+    }
     results = Results(Path(args.results), order)
     for seed in args.seeds:
         for configuration in configurations:

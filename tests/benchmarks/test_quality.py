@@ -77,7 +77,9 @@ def trainings(monkeypatch):
     return trained
 
 
-def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), start=None):
+def measure(
+    path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), start=None, maps=None
+):
     given = Namespace(
         results=str(path),
         seeds=seeds,
@@ -86,7 +88,7 @@ def measure(path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), st
         workers=1,
         start_seed=start,
     )
-    quality.run(given, configurations, common, (), None, None, scales=(1.0,))
+    quality.run(given, configurations, common, (), None, None, scales=(1.0,), maps=maps)
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path, trainings):
@@ -112,6 +114,14 @@ def test_a_new_inference_is_added_to_what_is_measured(tmp_path, trainings, monke
         "superpixels, AP gamma 0.9": 11,
         "superpixels, AP keep 0.1, CRF": 10,
     }
+
+
+def test_other_saliency_maps_are_other_numbers_of_the_saliency_method(tmp_path, trainings):
+    path = tmp_path / "results.json"
+    measure(path, seeds=(1,))
+    measure(path, seeds=(1,), maps={"saliency maps": "others"})
+    assert trainings == [("first", 1), ("second", 1), ("second", 1)]
+    assert Results(path).entries["second seed 1"]["settings"]["saliency maps"] == "others"
 
 
 def test_starts_are_trainings_of_their_own(tmp_path, trainings):
@@ -277,16 +287,20 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     given = Namespace(voc_root=root, half="report", test_root=None, steps=300, results=None)
     given = Namespace(**vars(given), scn=checkpoints.SHIPPED, crop=256, scale=0.5, only=["DCR"])
     given = Namespace(**vars(given), set="", beta=8, gamma=[0.6], gamma_keep=[], crf=False)
-    given.more_scales = ()
+    given.more_scales, given.voc_sal_root = (), None
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_300.json"
     (_, _, common, _, trained_on, _), more = ran[0]
     assert common[-2:] == ["--epochs", "22"] and more["steps"] == 308 and more["budget"] == 300
-    assert len(trained_on.ids) == 118 and more["scored"] is None
+    assert len(trained_on.ids) == 118 and more["scored"] is None and more["maps"] == {}
     given.test_root, given.results = root, None
+    given.voc_sal_root = f"{root}/saliency_map"
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_tested_300.json"
-    assert len(ran[1][1]["scored"].ids) == 234 and ran[1][1]["tested"].startswith("234, ")
+    (*_, paths, _, _), more = ran[1]
+    assert len(more["scored"].ids) == 234 and more["tested"].startswith("234, ")
+    assert paths[-2:] == ["--voc_sal_root", given.voc_sal_root]
+    assert re.fullmatch(r"\w{16}", more["maps"]["saliency maps"])
 
 
 def test_options_become_configurations():
