@@ -55,7 +55,7 @@ def test_options_are_those_of_the_training_script(method, monkeypatch):
 
 def test_later_arguments_win():
     settings = training_settings(FIRST, ["--lr", "0.1", "--batch", "3"])
-    assert settings.schedule.lr == 0.5
+    assert settings.step.lr == 0.5
 
 
 @pytest.fixture

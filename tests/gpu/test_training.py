@@ -21,6 +21,7 @@ from utils.training import loop
 from utils.training.loop import Stage, drop_gradients, train
 from utils.training.losses import READ_EVERY, LossReader
 from utils.training.optimisers import sgd, trainable
+from utils.training.schedule import StepSettings
 
 pytestmark = pytest.mark.gpu
 
@@ -86,8 +87,9 @@ class Training:
         work = scn_training.Workload(Way("float32"), 1, 32, device=str(device))
         self.work, self.plan, self.device, self.seen = work, plan, device, []
         self.optimizer = sgd([{"params": trainable(work.learner), "lr": 1e-2}], 0.9)
+        taken = StepSettings(lr=1e-2, power=0.5, momentum=0.9)
         self.stage = Stage(
-            work.model, work.learner, work.objective, self.optimizer, lambda *_: None, 0.5
+            work.model, work.learner, work.objective, self.optimizer, lambda *_: None, taken
         )
         settings = RunSettings(experiments=str(folder))
         self.state = TrainingState(settings, ResumeSettings(resuming, False, 0.0), {})

@@ -95,8 +95,8 @@ def train_networks(
         settings.patches_a_side**2,
         settings.ipc_threshold,
     )
-    groups = classifier_groups(classifier, schedule.lr, settings.weight_decay)
-    optimizer = sgd(groups, settings.momentum, nesterov=True)
+    groups = classifier_groups(classifier, settings.step.lr, settings.step.weight_decay)
+    optimizer = sgd(groups, settings.step.momentum, nesterov=True)
     kept = ClassifierEpochs(
         run,
         settings,
@@ -107,17 +107,7 @@ def train_networks(
         photographs_held_back(run, settings),
         device,
     )
-    stage = Stage(
-        network,
-        classifier,
-        loss,
-        optimizer,
-        kept.after_epoch,
-        power=settings.power,
-        warmup=settings.warmup,
-        clip=settings.clip,
-        accumulate=settings.accumulate,
-    )
+    stage = Stage(network, classifier, loss, optimizer, kept.after_epoch, settings.step)
     batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
     train(run, state, plan, batches, stage, device)
     return kept

@@ -16,6 +16,7 @@ from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
 from utils.training.schedule import (
     Schedule,
+    StepSettings,
     add_backbone_options,
     add_schedule_options,
     add_sgd_options,
@@ -56,14 +57,9 @@ class ClassifierSettings:
     resuming: ResumeSettings
     data: DataSettings
     schedule: Schedule
+    step: StepSettings
     networks: NetworkSettings
-    momentum: float
-    power: float
-    warmup: int
-    weight_decay: float
-    clip: float
     amp: bool
-    accumulate: int
     ipc_weight: float
     patch: int
     patches: int | None
@@ -169,6 +165,7 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
         resuming=taken(ResumeSettings, args),
         data=data_settings(args),
         schedule=taken(Schedule, args),
+        step=taken(StepSettings, args),
         networks=taken(NetworkSettings, args),
     )
 

@@ -19,6 +19,7 @@ from utils.runs.progress import progress
 from utils.runs.run import Run
 from utils.training.losses import READ_EVERY, Losses, LossReader, shown
 from utils.training.optimisers import polynomial_decay, trainable
+from utils.training.schedule import StepSettings
 
 
 @dataclass
@@ -31,11 +32,8 @@ class Stage:
         objective: the losses of a batch on the device.
         optimizer: of the model's parameters.
         after_epoch: called with the epoch (from 0) and its mean losses.
-        power: of the polynomial decay of the learning rates.
-        decay_every: steps between two decays.
-        warmup: steps over which the learning rates rise.
-        clip: the gradient's norm is clipped at this.
-        accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
+        step: how the optimiser takes a step.
+        decay_every: steps between two decays of the learning rates.
     """
 
     model: nn.Module
@@ -43,11 +41,8 @@ class Stage:
     objective: Callable[[dict[str, Tensor]], Losses]
     optimizer: Optimizer
     after_epoch: Callable[[int, dict[str, float]], None]
-    power: float = 0.0
+    step: StepSettings
     decay_every: int = 1
-    warmup: int = 0
-    clip: float = math.inf
-    accumulate: int = 1
 
 
 def plan_of(images: int, batch: int, epochs: int, length: int | None = None) -> Plan:
@@ -80,7 +75,7 @@ def to_device(run: Run, batch: dict[str, Any], device: torch.device) -> dict[str
 def backward(stage: Stage, batch: dict[str, Tensor]) -> Losses:
     """Add the gradients of a batch to the parameters; its losses, detached."""
     names = list(batch)
-    parts = list(zip(*(v.chunk(stage.accumulate) for v in batch.values()), strict=True))
+    parts = list(zip(*(v.chunk(stage.step.accumulate) for v in batch.values()), strict=True))
     size = len(next(iter(batch.values())))
     total: Losses = {}
     for number, part in enumerate(parts, 1):
@@ -144,8 +139,9 @@ def train(
     elif state.resuming.resume is not None:
         run.say("nothing was saved yet: starting at the beginning")
     first = start * plan.steps_per_epoch + done
+    step = stage.step
     decay = polynomial_decay(
-        stage.optimizer, plan.steps, stage.power, stage.decay_every, first, stage.warmup
+        stage.optimizer, plan.steps, step.power, stage.decay_every, first, step.warmup
     )
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
@@ -173,6 +169,7 @@ def train_epoch(
     """Train the rest of an epoch of which `done` steps are done."""
     run, plan = state.run, state.plan
     parameters = trainable(stage.model)
+    limit = math.inf if stage.step.clip is None else stage.step.clip
     stage.model.train()
     reader.restart_clock()
     first, count = epoch * plan.steps_per_epoch, plan.steps_per_epoch
@@ -181,7 +178,7 @@ def train_epoch(
         for position in bar:
             stage.optimizer.zero_grad(set_to_none=True)
             losses = backward(stage, to_device(run, next(batches), device))
-            norm = losses["gradient"] = nn.utils.clip_grad_norm_(parameters, stage.clip)
+            norm = losses["gradient"] = nn.utils.clip_grad_norm_(parameters, limit)
             # What is not finite stops the run at the next reading, and reaches no weight before.
             reader.add(first + position, losses)
             if reader.every > 1:

@@ -1,4 +1,4 @@
-"""How long, and on what crops, a network is trained."""
+"""How long, on what crops, and in what steps a network is trained."""
 
 import argparse
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ class Schedule:
     Attributes:
         epochs: passes over the photographs.
         batch: photographs a step.
-        lr: learning rate.
         crop: side of the crops, pixels.
         long_side: range of the longer side after random resizing, pixels.
 
@@ -27,7 +26,6 @@ class Schedule:
 
     epochs: int
     batch: int
-    lr: float
     crop: int
     long_side: tuple[int, int]
 
@@ -39,6 +37,29 @@ class Schedule:
             )
         if self.long_side[0] > self.long_side[1]:
             raise InputError(f"--long_side {' '.join(map(str, self.long_side))}: LOW exceeds HIGH")
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How an optimiser takes its steps: options of `add_step_options` and `add_sgd_options`.
+
+    Attributes:
+        lr: learning rate.
+        power: of its polynomial decay; 0 for none.
+        warmup: steps over which it rises at first.
+        momentum: of SGD.
+        weight_decay: of weights, not of biases.
+        clip: limit of the gradient's norm, None for none.
+        accumulate: a batch is taken in so many parts, whose gradients add up to its mean.
+    """
+
+    lr: float
+    power: float = 0.0
+    warmup: int = 0
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip: float | None = None
+    accumulate: int = 1
 
 
 def add_schedule_options(

@@ -1,6 +1,5 @@
 """Step 6, the recipe of the segmentation network. docs/method.md, section 5."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -67,21 +66,13 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         )
         loss = SummedLoss(network, settings.amp)
         model = devices.parallel_training(loss, device)
-        groups = segmentation_groups(network, settings.lr, settings.weight_decay)
-        optimizer = sgd(groups, settings.momentum)
+        groups = segmentation_groups(network, settings.step.lr, settings.step.weight_decay)
+        optimizer = sgd(groups, settings.step.momentum)
         scored = photographs_to_score(run, settings)
         kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, device)
+        objective = mean_over_pixels(model, loss.names)
         stage = Stage(
-            model,
-            network,
-            mean_over_pixels(model, loss.names),
-            optimizer,
-            kept.after_epoch,
-            power=settings.power,
-            warmup=settings.warmup,
-            decay_every=DECAY_EVERY,
-            clip=settings.clip or math.inf,
-            accumulate=settings.accumulate,
+            model, network, objective, optimizer, kept.after_epoch, settings.step, DECAY_EVERY
         )
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)

@@ -9,7 +9,12 @@ from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import add_backbone_options, add_sgd_options, add_step_options
+from utils.training.schedule import (
+    StepSettings,
+    add_backbone_options,
+    add_sgd_options,
+    add_step_options,
+)
 
 SCORE_EVERY = 1000
 """Steps: the default of --score_every where it divides --steps."""
@@ -29,6 +34,7 @@ class SegmentationSettings:
     run: RunSettings
     resuming: ResumeSettings
     data: DataSettings
+    step: StepSettings
     pseudo_labels: str | None
     labels_from: str
     backbone: str
@@ -36,14 +42,7 @@ class SegmentationSettings:
     stride: int
     steps: int
     batch: int
-    accumulate: int
-    lr: float
-    power: float
-    warmup: int
-    momentum: float
-    weight_decay: float
     crop: int
-    clip: float | None
     amp: bool
     score_every: int
     score_images: int
@@ -133,4 +132,5 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
         run=run_settings(args),
         resuming=taken(ResumeSettings, args),
         data=data_settings(args),
+        step=taken(StepSettings, args),
     )
