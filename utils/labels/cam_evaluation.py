@@ -1,8 +1,7 @@
 """The recipe of the classifier's evaluators. docs/method.md, section 3."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -45,6 +44,24 @@ DETAILS = (
 """What the report says of how the cams were inferred."""
 
 
+@dataclass(frozen=True)
+class Labels:
+    """The pseudo labels that a result names and its pictures show.
+
+    Attributes:
+        folder: PLAIN or REFINED.
+        threshold: of background.
+    """
+
+    folder: str
+    threshold: float
+
+    @property
+    def path(self) -> str:
+        """In the folder of the run."""
+        return f"{self.folder}/{self.threshold:g}"
+
+
 def evaluate(settings: CamEvaluationSettings) -> None:
     """The recipe: photographs and networks, cams to files and counts, scores and pictures.
 
@@ -61,63 +78,14 @@ def evaluate(settings: CamEvaluationSettings) -> None:
         require_crf()
     if settings.export_deeplab is not None:
         export_deeplab.check(settings.export_deeplab, photographs)
-
-    def work(run: Run) -> None:
-        announce(run, settings, photographs, trained, device)
-        started = time.monotonic()
-        outcome = infer_and_write(
-            run, photographs, trained, settings.inference, settings.outputs, device
-        )
-        seconds = time.monotonic() - started
-        skipped = run.list_skipped()
-        if distributed.is_first():
-            about = description(settings, photographs, outcome, seconds) | {"skipped": skipped}
-            finish(run, settings, photographs, trained, outcome, about)
-
+    evaluation = CamEvaluation(settings, photographs, trained, device)
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
-    journal.carry_out(settings.run, device, fingerprints(photographs, networks), work, tables_in)
+    made_from = fingerprints(photographs, networks)
+    journal.carry_out(settings.run, device, made_from, evaluation.work, tables_in)
     if settings.export_deeplab is not None and distributed.is_first():
         labels = best_labels(settings.run.folder)
         pairs = export_deeplab.export(settings.export_deeplab, photographs, labels)
         print(f"for deeplab-pytorch: {pairs}")
-
-
-def tables_in(found: dict) -> str:
-    """The scores that result.json holds, in words."""
-    tables = [table_in(found).table()] if "thresholds" in found else []
-    if "crf" in found:
-        tables.append(f"{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
-    return "\n\n".join(tables)
-
-
-def announce(
-    run: Run,
-    settings: CamEvaluationSettings,
-    photographs: Collection,
-    trained: Trained,
-    device: torch.device,
-) -> None:
-    """Say what is evaluated on what, and what may be unwanted about it."""
-    scored = photographs.masks is not None
-    run.say(
-        f"pseudo labels for {counted(len(photographs.ids), 'photograph')} of "
-        f"{source_of(photographs, settings.photographs.images)} from {settings.checkpoint}, on "
-        f"{devices.describe(device)}; "
-        f"{'scored against masks' if scored else 'no masks, so not scored'}; "
-        f"writing to {run.folder}"
-    )
-    say_what_is_odd(run, photographs)
-    if trained.shipped_scn:
-        run.note(
-            f"{settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
-            "(--scn names the one it was trained with)"
-        )
-    if settings.outputs.uncertain is not None:
-        low, high = settings.outputs.uncertain
-        run.say(
-            f"written labels are 255 where {low:g} < strongest cam <= {high:g}; "
-            "scores are those of the labels without 255"
-        )
 
 
 def thresholds_to_write(
@@ -138,146 +106,165 @@ def thresholds_to_write(
     return thresholds
 
 
-def description(
-    settings: CamEvaluationSettings,
-    photographs: Collection,
-    outcome: Outcome,
-    seconds: float,
-) -> dict:
-    """What result.json says besides the scores; seconds are those of the `inferred` photographs."""
-    result = {
-        "dataset": photographs.name,
-        "split": photographs.split,
-        "images": outcome.images,
-        "checkpoint": str(settings.checkpoint),
-        "labels": settings.photographs.labels or "given",
-        "scales": list(settings.inference.scales),
-        "flip": settings.inference.flip,
-        "beta": settings.inference.beta,
-        **cut_of(settings),
-        "inferred": outcome.inferred,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(outcome.inferred / seconds, 3),
-    }
-    if settings.outputs.uncertain is not None:
-        result["uncertain"] = list(settings.outputs.uncertain)
-    if settings.inference.predict_from is not None:
-        result["score_threshold"] = settings.inference.predict_from
-    return result
+def tables_in(found: dict) -> str:
+    """The scores that result.json holds, in words."""
+    tables = [table_in(found).table()] if "thresholds" in found else []
+    if "crf" in found:
+        tables.append(f"{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
+    return "\n\n".join(tables)
 
 
-def cut_of(settings: CamEvaluationSettings) -> dict:
-    """Where affinities are cut, by the option that says so."""
-    keep = settings.inference.keep
-    return {"gamma": settings.inference.gamma} if keep is None else {"gamma_keep": keep}
+@dataclass(frozen=True)
+class CamEvaluation:
+    """What a run of an evaluator does.
 
-
-def scores_of(
-    run: Run, photographs: Collection, thresholds: Sequence[float], outcome: Outcome
-) -> tuple[dict, str, float]:
-    """Print the scores.
-
-    Returns:
-        (what result.json says of them, the folder of the best labels, their threshold).
+    Attributes:
+        settings: what the evaluator is told; its thresholds are those that are written.
+        photographs: to infer; scored if they have masks.
+        trained: the networks.
+        device: to infer on.
     """
-    plain = score_table(photographs.classes, thresholds, outcome.confusion)
-    run.say(plain.table())
-    result, folder, best = plain.as_json(), PLAIN, plain
-    if outcome.refined is not None:
-        refined = score_table(photographs.classes, thresholds, outcome.refined)
-        run.say(f"\n{NAMES[REFINED]}\n{refined.table()}")
-        result["crf"] = refined.as_json()
-        if refined.best_miou > plain.best_miou:
-            folder, best = REFINED, refined
-    return result, folder, best.thresholds[best.best]
 
+    settings: CamEvaluationSettings
+    photographs: Collection
+    trained: Trained
+    device: torch.device
 
-def finish(
-    run: Run,
-    settings: CamEvaluationSettings,
-    photographs: Collection,
-    trained: Trained,
-    outcome: Outcome,
-    about: dict,
-) -> None:
-    """Print and write scores and pictures; `about` is what result.json says besides."""
-    thresholds = settings.outputs.thresholds
-    if photographs.masks is None:
-        folder = REFINED if settings.outputs.crf else PLAIN
-        threshold = thresholds[0]
-        result = about | {"threshold": threshold}
-    else:
-        found, folder, threshold = scores_of(run, photographs, thresholds, outcome)
-        result = about | found
-    result["best_labels"] = f"{folder}/{threshold:g}"
-    draw(run, settings, photographs, trained, outcome, result, folder, threshold)
-    # Written last: with it the evaluation counts as finished.
-    write_json(run.folder / journal.RESULT, result)
-    run.say(f"pseudo labels: {run.folder / result['best_labels']}")
-    if settings.photographs.images is None:
-        run.say_next(f"train_seg.py --labels_from {settings.run.tag}")
+    @property
+    def scored(self) -> bool:
+        """Whether the photographs have masks."""
+        return self.photographs.masks is not None
 
+    def work(self, run: Run) -> None:
+        """Infer and write, then score and show; result.json comes last."""
+        self.announce(run)
+        started = time.monotonic()
+        settings, given = self.settings, (self.photographs, self.trained)
+        outcome = infer_and_write(run, *given, settings.inference, settings.outputs, self.device)
+        seconds = time.monotonic() - started
+        skipped = run.list_skipped()
+        if not distributed.is_first():
+            return
+        scores, labels = self.scores(run, outcome)
+        result = self.description(outcome, seconds) | {"skipped": skipped} | scores
+        result["best_labels"] = labels.path
+        self.draw(run, outcome, result, labels)
+        # Written last: with it the evaluation counts as finished.
+        write_json(run.folder / journal.RESULT, result)
+        run.say(f"pseudo labels: {run.folder / labels.path}")
+        if settings.photographs.images is None:
+            run.say_next(f"train_seg.py --labels_from {settings.run.tag}")
 
-def draw(
-    run: Run,
-    settings: CamEvaluationSettings,
-    photographs: Collection,
-    trained: Trained,
-    outcome: Outcome,
-    result: dict,
-    folder: str,
-    threshold: float,
-) -> None:
-    """Write the contact sheet and the report of the labels in `folder` at `threshold`."""
-    labels = run.folder / folder / f"{threshold:g}"
-    sheet = run.folder / "contact_sheet.png"
-    pictures = labelled_sheet(
-        outcome.shown,
-        trained.scn,
-        lambda found: read_label_map(labels / f"{found.id}.png"),
-        f"{NAMES[folder]} ({threshold:g})",
-        photographs.classes,
-    )
-    write_bytes(sheet, encode_png(pictures))
-    run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
-    report = run.folder / "report.html"
-    gallery = gallery_of(run.folder, photographs, settings.outputs)
-    evaluated = evaluation_of(settings, photographs, outcome, result, folder, threshold)
-    left_out = write_report(report, evaluated, photographs, gallery, labels)
-    run.say(f"report, to open in a browser: {report}")
-    if left_out:
-        count = counted(left_out, "photograph")
-        run.say(f"not in it, since pictures or pseudo label are missing: {count}")
-    if settings.outputs.overlays:
-        run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
+    def announce(self, run: Run) -> None:
+        """Say what is evaluated on what, and what may be unwanted about it."""
+        settings = self.settings
+        run.say(
+            f"pseudo labels for {counted(len(self.photographs.ids), 'photograph')} of "
+            f"{source_of(self.photographs, settings.photographs.images)} from "
+            f"{settings.checkpoint}, on {devices.describe(self.device)}; "
+            f"{'scored against masks' if self.scored else 'no masks, so not scored'}; "
+            f"writing to {run.folder}"
+        )
+        say_what_is_odd(run, self.photographs)
+        if self.trained.shipped_scn:
+            run.note(
+                f"{settings.checkpoint} holds no superpixel network; taking {SHIPPED} "
+                "(--scn names the one it was trained with)"
+            )
+        if settings.outputs.uncertain is not None:
+            low, high = settings.outputs.uncertain
+            run.say(
+                f"written labels are 255 where {low:g} < strongest cam <= {high:g}; "
+                "scores are those of the labels without 255"
+            )
 
+    def scores(self, run: Run, outcome: Outcome) -> tuple[dict, Labels]:
+        """Print the scores.
 
-def evaluation_of(
-    settings: CamEvaluationSettings,
-    photographs: Collection,
-    outcome: Outcome,
-    result: dict,
-    folder: str,
-    threshold: float,
-) -> Evaluation:
-    """What the report shows: all scores, and the labels of `folder` at `threshold`."""
-    found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
-    scored = photographs.masks is not None
-    again = outcome.inferred < outcome.images
-    seconds = f"seconds, the last {outcome.inferred} of them" if again else "seconds"
-    return Evaluation(
-        title=f"Pseudo labels: {settings.run.tag}",
-        headline={
-            "photographs": result["images"],
-            seconds: result["seconds"],
-            "photographs/s": result["images_per_second"],
-        },
-        details={
-            "data set": source_of(photographs, settings.photographs.images),
-            **{name: result[name] for name in DETAILS if name in result},
-        },
-        threshold=threshold,
-        thresholds=settings.outputs.thresholds,
-        confusion={NAMES[k]: v for k, v in found.items() if scored and v is not None},
-        shown=NAMES[folder],
-    )
+        Returns:
+            (what result.json says of them, the best labels; without masks those there are).
+        """
+        thresholds, classes = self.settings.outputs.thresholds, self.photographs.classes
+        if not self.scored:
+            folder = REFINED if self.settings.outputs.crf else PLAIN
+            return {"threshold": thresholds[0]}, Labels(folder, thresholds[0])
+        plain = score_table(classes, thresholds, outcome.confusion)
+        run.say(plain.table())
+        result, folder, best = plain.as_json(), PLAIN, plain
+        if outcome.refined is not None:
+            refined = score_table(classes, thresholds, outcome.refined)
+            run.say(f"\n{NAMES[REFINED]}\n{refined.table()}")
+            result["crf"] = refined.as_json()
+            if refined.best_miou > plain.best_miou:
+                folder, best = REFINED, refined
+        return result, Labels(folder, best.thresholds[best.best])
+
+    def description(self, outcome: Outcome, seconds: float) -> dict:
+        """What result.json says besides the scores; seconds are those of the `inferred` ones."""
+        inference, uncertain = self.settings.inference, self.settings.outputs.uncertain
+        kept = inference.keep
+        result = {
+            "dataset": self.photographs.name,
+            "split": self.photographs.split,
+            "images": outcome.images,
+            "checkpoint": str(self.settings.checkpoint),
+            "labels": self.settings.photographs.labels or "given",
+            "scales": list(inference.scales),
+            "flip": inference.flip,
+            "beta": inference.beta,
+            **({"gamma": inference.gamma} if kept is None else {"gamma_keep": kept}),
+            "inferred": outcome.inferred,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(outcome.inferred / seconds, 3),
+        }
+        if uncertain is not None:
+            result["uncertain"] = list(uncertain)
+        if inference.predict_from is not None:
+            result["score_threshold"] = inference.predict_from
+        return result
+
+    def draw(self, run: Run, outcome: Outcome, result: dict, labels: Labels) -> None:
+        """Write the contact sheet and the report of these labels."""
+        folder = run.folder / labels.path
+        sheet = run.folder / "contact_sheet.png"
+        pictures = labelled_sheet(
+            outcome.shown,
+            self.trained.scn,
+            lambda found: read_label_map(folder / f"{found.id}.png"),
+            f"{NAMES[labels.folder]} ({labels.threshold:g})",
+            self.photographs.classes,
+        )
+        write_bytes(sheet, encode_png(pictures))
+        run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
+        report = run.folder / "report.html"
+        gallery = gallery_of(run.folder, self.photographs, self.settings.outputs)
+        evaluated = self.reported(outcome, result, labels)
+        left_out = write_report(report, evaluated, self.photographs, gallery, folder)
+        run.say(f"report, to open in a browser: {report}")
+        if left_out:
+            count = counted(left_out, "photograph")
+            run.say(f"not in it, since pictures or pseudo label are missing: {count}")
+        if self.settings.outputs.overlays:
+            run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
+
+    def reported(self, outcome: Outcome, result: dict, labels: Labels) -> Evaluation:
+        """What the report shows: all scores, and these labels."""
+        found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
+        again = outcome.inferred < outcome.images
+        seconds = f"seconds, the last {outcome.inferred} of them" if again else "seconds"
+        return Evaluation(
+            title=f"Pseudo labels: {self.settings.run.tag}",
+            headline={
+                "photographs": result["images"],
+                seconds: result["seconds"],
+                "photographs/s": result["images_per_second"],
+            },
+            details={
+                "data set": source_of(self.photographs, self.settings.photographs.images),
+                **{name: result[name] for name in DETAILS if name in result},
+            },
+            threshold=labels.threshold,
+            thresholds=self.settings.outputs.thresholds,
+            confusion={NAMES[k]: v for k, v in found.items() if self.scored and v is not None},
+            shown=NAMES[labels.folder],
+        )

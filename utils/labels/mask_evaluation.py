@@ -1,7 +1,7 @@
 """The recipe of the segmentation network's evaluator. docs/method.md, section 5."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -51,92 +51,13 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         require_crf()
     if settings.submission is not None:
         submission.check(photographs)
-
-    def work(run: Run) -> None:
-        announce(run, settings, photographs, trained, device)
-        started = time.monotonic()
-        outcome = segment_and_write(run, photographs, trained.network, settings, device)
-        seconds = time.monotonic() - started
-        skipped = run.list_skipped()
-        if distributed.is_first():
-            about = description(settings, photographs, outcome, seconds) | {"skipped": skipped}
-            finish(run, settings, photographs, outcome, about)
-
+    evaluation = MaskEvaluation(settings, photographs, trained, device)
     made_from = fingerprints(photographs, {"--checkpoint": trained.network})
-    journal.carry_out(settings.run, device, made_from, work, show=scores_in)
+    journal.carry_out(settings.run, device, made_from, evaluation.work, show=scores_in)
     if settings.submission is not None and distributed.is_first():
         folder = settings.run.folder / (PLAIN if settings.crf is None else REFINED)
         count = submission.write(settings.submission, photographs, folder)
         print(f"for VOC's test server: {count} masks of {folder} in {settings.submission}")
-
-
-def announce(
-    run: Run,
-    settings: MaskEvaluationSettings,
-    photographs: Collection,
-    trained: TrainedSegmentation,
-    device: torch.device,
-) -> None:
-    """Say what is segmented by what."""
-    scored = photographs.masks is not None
-    run.say(
-        f"masks for {counted(len(photographs.ids), 'photograph')} of "
-        f"{source_of(photographs, settings.photographs.images)} from {settings.checkpoint} "
-        f"({trained.backbone}), on "
-        f"{devices.describe(device)}; {'scored' if scored else 'no ground truth, so not scored'}; "
-        f"writing to {run.folder}"
-    )
-    say_what_is_odd(run, photographs)
-
-
-def description(
-    settings: MaskEvaluationSettings, photographs: Collection, outcome: Outcome, seconds: float
-) -> dict:
-    """What result.json says besides the scores; the time is that of the `segmented` ones."""
-    result = {
-        "dataset": photographs.name,
-        "split": photographs.split,
-        "images": outcome.images,
-        "scored_images": outcome.scored,
-        "checkpoint": str(settings.checkpoint),
-        "scales": list(settings.inference.scales),
-        "flip": settings.inference.flip,
-        "restrict": settings.inference.restrict,
-        "segmented": outcome.segmented,
-        "seconds": round(seconds, 2),
-        "images_per_second": round(outcome.segmented / seconds, 3),
-    }
-    if settings.crf is not None:
-        constants = asdict(settings.crf)
-        constants.pop("confidence")  # has no part in refining probabilities
-        result["crf_constants"] = constants
-    return result
-
-
-def finish(
-    run: Run,
-    settings: MaskEvaluationSettings,
-    photographs: Collection,
-    outcome: Outcome,
-    about: dict,
-) -> None:
-    """Print and write scores and pictures; `about` is what result.json says besides."""
-    result, shown = dict(about), PLAIN if settings.crf is None else REFINED
-    if photographs.masks is not None:
-        tables = {
-            kind: score_table(photographs.classes, [None], matrix[None])
-            for kind, matrix in outcome.confusion.items()
-        }
-        shown = max(tables, key=lambda kind: tables[kind].best_miou)
-        result |= tables[PLAIN].as_json()
-        if REFINED in tables:
-            result["crf"] = tables[REFINED].as_json()
-        run.say(scores_in(result))
-    result["best_labels"] = shown
-    draw(run, settings, photographs, outcome, result, shown)
-    # Written last: with it the evaluation counts as finished.
-    write_json(run.folder / journal.RESULT, result)
-    run.say(f"masks: {run.folder / shown}")
 
 
 def scores_in(result: dict) -> str:
@@ -162,31 +83,135 @@ def headline(result: dict, miou: float, refined: str) -> str:
     return f"mIoU {percent(miou)} on {where} ({', '.join([*how, refined])})"
 
 
-def draw(
-    run: Run,
-    settings: MaskEvaluationSettings,
-    photographs: Collection,
-    outcome: Outcome,
-    result: dict,
-    shown: str,
-) -> None:
-    """Write the contact sheet, and the report of the masks in the folder `shown`."""
-    kinds = tuple(outcome.confusion)
-    done = photographs.subset(
-        i for i in photographs.ids if mask_path(run.folder, shown, i).is_file()
-    )
-    sheet = run.folder / "contact_sheet.png"
-    titles = (*(NAMES[kind] for kind in kinds), "ground truth")
-    rows = sheet_rows(run.folder, done, kinds)
-    write_bytes(sheet, encode_png(label_map_sheet(titles, rows, photographs.classes)))
-    run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
-    report = run.folder / "report.html"
-    gallery = fill_gallery(run.folder, done, shown, settings.report_images)
-    evaluated = evaluation_of(settings, photographs, outcome, result, shown)
-    write_report(report, evaluated, photographs, gallery, run.folder / shown)
-    run.say(f"report, to open in a browser: {report}")
-    if settings.overlays:
-        run.say(f"masks drawn on the photographs: {run.folder / 'overlays'}")
+@dataclass(frozen=True)
+class MaskEvaluation:
+    """What a run of the segmentation network's evaluator does.
+
+    Attributes:
+        settings: what the evaluator is told.
+        photographs: to segment; scored if they have masks.
+        trained: the network.
+        device: to segment on.
+    """
+
+    settings: MaskEvaluationSettings
+    photographs: Collection
+    trained: TrainedSegmentation
+    device: torch.device
+
+    @property
+    def scored(self) -> bool:
+        """Whether the photographs have masks."""
+        return self.photographs.masks is not None
+
+    def work(self, run: Run) -> None:
+        """Segment and write, then score and show; result.json comes last."""
+        self.announce(run)
+        started = time.monotonic()
+        given = (self.photographs, self.trained.network, self.settings, self.device)
+        outcome = segment_and_write(run, *given)
+        seconds = time.monotonic() - started
+        skipped = run.list_skipped()
+        if not distributed.is_first():
+            return
+        scores, shown = self.scores(outcome)
+        result = self.description(outcome, seconds) | {"skipped": skipped} | scores
+        result["best_labels"] = shown
+        if self.scored:
+            run.say(scores_in(result))
+        self.draw(run, outcome, result, shown)
+        # Written last: with it the evaluation counts as finished.
+        write_json(run.folder / journal.RESULT, result)
+        run.say(f"masks: {run.folder / shown}")
+
+    def announce(self, run: Run) -> None:
+        """Say what is segmented by what."""
+        settings = self.settings
+        run.say(
+            f"masks for {counted(len(self.photographs.ids), 'photograph')} of "
+            f"{source_of(self.photographs, settings.photographs.images)} from "
+            f"{settings.checkpoint} ({self.trained.backbone}), on "
+            f"{devices.describe(self.device)}; "
+            f"{'scored' if self.scored else 'no ground truth, so not scored'}; "
+            f"writing to {run.folder}"
+        )
+        say_what_is_odd(run, self.photographs)
+
+    def scores(self, outcome: Outcome) -> tuple[dict, str]:
+        """What result.json says of the scores, and the folder of the best masks.
+
+        Without masks there are no scores, and the masks refined last are shown.
+        """
+        if not self.scored:
+            return {}, PLAIN if self.settings.crf is None else REFINED
+        tables = {
+            kind: score_table(self.photographs.classes, [None], matrix[None])
+            for kind, matrix in outcome.confusion.items()
+        }
+        result = tables[PLAIN].as_json()
+        if REFINED in tables:
+            result["crf"] = tables[REFINED].as_json()
+        return result, max(tables, key=lambda kind: tables[kind].best_miou)
+
+    def description(self, outcome: Outcome, seconds: float) -> dict:
+        """What result.json says besides the scores; the time is that of the `segmented` ones."""
+        inference, crf = self.settings.inference, self.settings.crf
+        result = {
+            "dataset": self.photographs.name,
+            "split": self.photographs.split,
+            "images": outcome.images,
+            "scored_images": outcome.scored,
+            "checkpoint": str(self.settings.checkpoint),
+            "scales": list(inference.scales),
+            "flip": inference.flip,
+            "restrict": inference.restrict,
+            "segmented": outcome.segmented,
+            "seconds": round(seconds, 2),
+            "images_per_second": round(outcome.segmented / seconds, 3),
+        }
+        if crf is not None:
+            constants = asdict(crf)
+            constants.pop("confidence")  # has no part in refining probabilities
+            result["crf_constants"] = constants
+        return result
+
+    def draw(self, run: Run, outcome: Outcome, result: dict, shown: str) -> None:
+        """Write the contact sheet, and the report of the masks in the folder `shown`."""
+        kinds = tuple(outcome.confusion)
+        done = self.photographs.subset(
+            i for i in self.photographs.ids if mask_path(run.folder, shown, i).is_file()
+        )
+        sheet = run.folder / "contact_sheet.png"
+        titles = (*(NAMES[kind] for kind in kinds), "ground truth")
+        rows = sheet_rows(run.folder, done, kinds)
+        write_bytes(sheet, encode_png(label_map_sheet(titles, rows, self.photographs.classes)))
+        run.say(f"{result['images_per_second']:.2f} images/s; pictures: {sheet}")
+        report = run.folder / "report.html"
+        gallery = fill_gallery(run.folder, done, shown, self.settings.report_images)
+        evaluated = self.reported(outcome, result, shown)
+        write_report(report, evaluated, self.photographs, gallery, run.folder / shown)
+        run.say(f"report, to open in a browser: {report}")
+        if self.settings.overlays:
+            run.say(f"masks drawn on the photographs: {run.folder / 'overlays'}")
+
+    def reported(self, outcome: Outcome, result: dict, shown: str) -> Evaluation:
+        """What the report shows: the scores, and the masks in the folder `shown`."""
+        found = outcome.confusion.items() if self.scored else ()
+        return Evaluation(
+            title=f"Segmentation: {self.settings.run.tag}",
+            headline={
+                "photographs": result["images"],
+                "seconds": result["seconds"],
+                "photographs/s": result["images_per_second"],
+            },
+            details={
+                "data set": source_of(self.photographs, self.settings.photographs.images),
+                **{name: result[name] for name in DETAILS if name in result},
+            },
+            confusion={NAMES[kind]: matrix for kind, matrix in found},
+            shown=NAMES[shown],
+            label="prediction",
+        )
 
 
 def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) -> list[tuple]:
@@ -212,29 +237,3 @@ def fill_gallery(folder: Path, photographs: Collection, shown: str, count: int) 
         image = read_photograph(photographs.images[identifier])
         gallery.add_photograph(identifier, image, classes)
     return gallery
-
-
-def evaluation_of(
-    settings: MaskEvaluationSettings,
-    photographs: Collection,
-    outcome: Outcome,
-    result: dict,
-    shown: str,
-) -> Evaluation:
-    """What the report shows: the scores, and the masks in the folder `shown`."""
-    scored = photographs.masks is not None
-    return Evaluation(
-        title=f"Segmentation: {settings.run.tag}",
-        headline={
-            "photographs": result["images"],
-            "seconds": result["seconds"],
-            "photographs/s": result["images_per_second"],
-        },
-        details={
-            "data set": source_of(photographs, settings.photographs.images),
-            **{name: result[name] for name in DETAILS if name in result},
-        },
-        confusion={NAMES[k]: matrix for k, matrix in outcome.confusion.items() if scored},
-        shown=NAMES[shown],
-        label="prediction",
-    )
