@@ -24,6 +24,7 @@ from benchmarks.bootstrap import intervals_of_means
 from benchmarks.evidence import (
     AP,
     BASELINE,
+    BY_SALIENCY,
     OURS,
     Budget,
     figure,
@@ -179,31 +180,31 @@ def miou_figure(content: dict) -> str:
 
 
 SUMMARY_COLUMNS = {
-    "plain CAM": (False, "bilinear"),
-    "plain CAM, superpixels": (False, "superpixels"),
-    "plain CAM, AP": (False, AP),
-    "image method": (True, "superpixels"),
-    "image method, AP": (True, AP),
+    "plain CAM": (BASELINE, "bilinear"),
+    "plain CAM, superpixels": (BASELINE, "superpixels"),
+    "plain CAM, AP": (BASELINE, AP),
+    "image method": (OURS, "superpixels"),
+    "image method, AP": (OURS, AP),
+    "saliency method": (BY_SALIENCY, "superpixels"),
+    "saliency method, AP": (BY_SALIENCY, AP),
 }
-"""Columns of the summary: whether trained by the method, and the inference."""
+"""Columns of the summary: the training and the inference."""
+
+ON_SCENES = {BASELINE: BASELINE, OURS: "DCR, IPC by the image, one patch"}
+"""What the ablation calls these trainings. Its saliency maps are drawn from the masks."""
 
 
 def summary_table(contents: Mapping[str, dict], budgets: Sequence[Budget]) -> str:
-    """Mean mIoU of plain CAM and of the method: a row for each budget, then generated scenes."""
+    """Mean mIoU of plain CAM and of the methods: a row for each budget, then generated scenes."""
     rows = []
     for budget in budgets:
-        found = [
-            budget.interval((OURS if ours else BASELINE, inference))
-            for ours, inference in SUMMARY_COLUMNS.values()
-        ]
+        found = [budget.interval(cams) for cams in SUMMARY_COLUMNS.values()]
         title = f"{budget.photographs} photographs, ImageNet features, {budget.steps} steps"
         rows.append([title, *("" if one is None else f"{one.value:.1f}" for one in found)])
     if "ablation" in contents:
         means = {names[:2]: statistics.mean(names[2]) for names in spread(contents["ablation"])}
-        found = [
-            means.get(("DCR, IPC by the image, one patch" if ours else BASELINE, inference))
-            for ours, inference in SUMMARY_COLUMNS.values()
-        ]
+        cams = ((ON_SCENES.get(name), inference) for name, inference in SUMMARY_COLUMNS.values())
+        found = [means.get(one) for one in cams]
         cells = ("" if one is None else f"{one:.1f}" for one in found)
         rows.append(["240 generated scenes, from scratch", *cells])
     return markdown(["mIoU (%)", *SUMMARY_COLUMNS], rows)
