@@ -77,7 +77,9 @@ def inferences_of(args: argparse.Namespace, plain: bool) -> tuple[Inference, ...
     more = tuple(args.more_scales)
     finer = [replace(one, scales=more) for one in whole] if more else []
     refined = [replace(one, crf=True) for one in finer or whole] if args.crf else []
-    return (*([PLAIN] if plain else []), Inference(), *spread, *finer, *refined)
+    cut = [replace(one, by_saliency=True) for one in finer or whole if one.superpixels]
+    ways = [*spread, *finer, *refined, *(cut if args.by_saliency else [])]
+    return (*([PLAIN] if plain else []), Inference(), *ways)
 
 
 def half_of(identifier: str) -> str:
@@ -226,6 +228,11 @@ if __name__ == "__main__":
         help="infer the whole at these scales too, mirrored",
     )
     parser.add_argument("--crf", action="store_true", help="infer with a dense CRF at the end too")
+    parser.add_argument(
+        "--by_saliency",
+        action="store_true",
+        help="infer with saliency maps as background too, also from plain CAM",
+    )
     parser.add_argument("--scn", default=checkpoints.SHIPPED, metavar="FILE", help="superpixels")
     parser.add_argument("--crop", type=options.count, default=256, help="side of crops, pixels")
     parser.add_argument("--scale", type=options.positive, default=0.5, help="of inference")

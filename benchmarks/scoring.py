@@ -11,6 +11,7 @@ from torch import nn
 from benchmarks.bilinear import Bilinear
 from benchmarks.counts import Counts
 from datasets.collection import Collection
+from datasets.images import read_saliency
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.label_maps import label_maps
 from utils.labels.crf import CrfConstants, refine, require_crf
@@ -40,6 +41,8 @@ class Inference:
         scales: of the photographs, which are mirrored too then; none takes the benchmark's single
             scale, not mirrored.
         crf: refine the pseudo labels by a dense CRF.
+        by_saliency: background is where the saliency map, not the strongest cam, is below the
+            threshold.
     """
 
     beta: int = 0
@@ -48,6 +51,7 @@ class Inference:
     keep: float | None = None
     scales: tuple[float, ...] = ()
     crf: bool = False
+    by_saliency: bool = False
 
     def __str__(self) -> str:
         """In words, as tables and results files have it."""
@@ -58,6 +62,8 @@ class Inference:
             words.append(f"AP{steps} {cut}")
         if self.scales:
             words.append(f"scales {' '.join(f'{scale:g}' for scale in self.scales)} mirrored")
+        if self.by_saliency:
+            words.append("background by saliency")
         return ", ".join([*words, "CRF"] if self.crf else words)
 
 
@@ -145,7 +151,24 @@ class Scorer:
         reading = (self.device, self.readers, str(inference), self.bad)
         for found in infer_collection(self.photographs, *networks, settings, *reading):
             self.ranking.setdefault(found.id, found.scores)
+            if inference.by_saliency:
+                path = self.photographs.saliency_path(found.id)
+                saliency = read_saliency(path, found.cams.shape[1:])
+                found = replace(found, cams=cut_by(saliency, found.cams))
             yield found
+
+
+def cut_by(saliency: np.ndarray, cams: np.ndarray) -> np.ndarray:
+    """Cams of which the strongest has the value of the saliency map, and the others 0.
+
+    Args:
+        saliency: (H, W) uint8.
+        cams: (n, H, W).
+
+    Returns:
+        (n, H, W) float32 in 0..1.
+    """
+    return (cams == cams.max(0, initial=0)) * (saliency.astype(np.float32) / 255)
 
 
 def _refined_confusion(

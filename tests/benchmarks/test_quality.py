@@ -287,7 +287,7 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     given = Namespace(voc_root=root, half="report", test_root=None, steps=300, results=None)
     given = Namespace(**vars(given), scn=checkpoints.SHIPPED, crop=256, scale=0.5, only=["DCR"])
     given = Namespace(**vars(given), set="", beta=8, gamma=[0.6], gamma_keep=[], crf=False)
-    given.more_scales, given.voc_sal_root = (), None
+    given.more_scales, given.voc_sal_root, given.by_saliency = (), None, False
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_300.json"
     (_, _, common, _, trained_on, _), more = ran[0]
@@ -305,7 +305,7 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
 
 def test_options_become_configurations():
     given = Namespace(only=["plain CAM", "DCR"], set="--lr 0.05", beta=8, gamma=[0.6], crf=True)
-    given.gamma_keep, given.more_scales = [0.1], ()
+    given.gamma_keep, given.more_scales, given.by_saliency = [0.1], (), False
     plain, dcr = photographs.configurations(given)
     assert plain.name == "plain CAM --lr 0.05" and plain.arguments[-2:] == ("--lr", "0.05")
     alike = ["superpixels", "superpixels, AP gamma 0.6", "superpixels, AP keep 0.1"]
@@ -316,3 +316,6 @@ def test_options_become_configurations():
     finer = f"{alike[1]}, scales 0.5 1 mirrored"
     found = list(map(str, photographs.configurations(given)[1].inferences))
     assert found == [*alike[:2], finer, f"{finer}, CRF"]
+    given.by_saliency, given.crf = True, False
+    for configuration in photographs.configurations(given):
+        assert str(configuration.inferences[-1]) == f"{finer}, background by saliency"
