@@ -120,11 +120,13 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
         print(f"{layout.NAME}: {root} is not prepared yet, or has changed; preparing it now")
     index = build_index(layout, root, quiet)
     require_annotations(index)
+    notes = index.texts()
     try:
         write_index(folder, index, meta)
     except InputError as error:  # an installation that the user may not write to still works
-        if not quiet:
-            print_notes([f"{error}; lists and labels are made anew each time"])
+        notes.insert(0, f"{error}; lists and labels are made anew each time")
+    if not quiet:
+        print_notes(notes)
     return index
 
 
