@@ -9,7 +9,7 @@ on the half `choice`, and numbers are quoted from the half `report`. A training 
 on one half, as pseudo labels are. Its learning rate decays over the whole of it: a budget is a
 training of its own. The saliency method (--only "saliency method") needs maps by a detector,
 --voc_sal_root: where they are made from the masks, its numbers exercise code and say nothing of
-quality.
+quality. What such maps give without training by them, --by_saliency says of any training.
 
 Photographs that played no part in any choice come from another root: `--test_root DIR` scores the
 networks on them that were trained on the half, and `--voc_root DIR --half all` trains on them with
@@ -24,6 +24,7 @@ import argparse
 import hashlib
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks import quality
@@ -119,6 +120,11 @@ def named(photographs: Collection) -> str:
     return f"{len(photographs.ids)}, {digest}"
 
 
+def reads_maps(chosen: Sequence[Configuration]) -> bool:
+    """Whether saliency maps have a part in any of these."""
+    return any(one.method == "saliency" or one.inferences[-1].by_saliency for one in chosen)
+
+
 def maps_of(photographs: Collection) -> dict[str, str]:
     """A hash of the photographs' saliency maps: what a results file says of them.
 
@@ -139,10 +145,13 @@ def main(args: argparse.Namespace) -> None:
     paths += ["--voc_sal_root", args.voc_sal_root] if args.voc_sal_root else []
     data = quality.training_settings(CONFIGURATIONS[0], paths).data
     photographs = taken(everything(data), args.half)
-    scored, tested = None, {}
+    chosen = configurations(args)
+    others, tested = None, {}
     if args.test_root:
-        scored = everything(replace(data, root=args.test_root))
-        tested = {"tested": named(scored)}
+        if args.by_saliency:
+            raise InputError("--by_saliency: does not go with --test_root, which has other maps")
+        others = everything(replace(data, root=args.test_root))
+        tested = {"tested": named(others)}
     a_pass = max(1, len(photographs.ids) // BATCH)
     epochs = math.ceil(args.steps / a_pass)
     print(f"{len(photographs.ids)} photographs, {epochs} epochs of {a_pass} steps", flush=True)
@@ -152,15 +161,15 @@ def main(args: argparse.Namespace) -> None:
     args.results = args.results or results_file(args)
     quality.run(
         args,
-        configurations(args),
+        chosen,
         common,
         paths,
         photographs,
         lambda trained, these: build_networks(trained.networks, scn, these.num_classes),
         scales=(args.scale,),
-        scored=scored,
+        others=others,
         order=[configuration.name for configuration in CONFIGURATIONS],
-        maps=maps_of(photographs) if args.voc_sal_root else {},
+        maps=maps_of(photographs) if reads_maps(chosen) else quality.NO_MAPS,
         half=args.half,
         photographs=named(photographs),
         **tested,
@@ -231,7 +240,8 @@ if __name__ == "__main__":
     parser.add_argument(
         "--by_saliency",
         action="store_true",
-        help="infer with saliency maps as background too, also from plain CAM",
+        help="infer the whole with background where the saliency map is below the threshold, in "
+        "place of the strongest cam, too",
     )
     parser.add_argument("--scn", default=checkpoints.SHIPPED, metavar="FILE", help="superpixels")
     parser.add_argument("--crop", type=options.count, default=256, help="side of crops, pixels")

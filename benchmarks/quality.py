@@ -36,6 +36,8 @@ from utils.training.classifier_options import settings_of as classifier_settings
 METHODS = {"image": train_cls_image, "saliency": train_cls_sal}
 """The training scripts: their supervision, and the defaults in which the two differ."""
 
+NO_MAPS: Mapping[str, str] = {}
+
 NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 """Arguments without the IPC loss, so that AP would change nothing in training."""
 
@@ -240,9 +242,9 @@ def run(
     collection: Collection,
     networks: Networks,
     scales: Sequence[float],
-    scored: Collection | None = None,
+    others: Collection | None = None,
     order: Sequence[str] = (),
-    maps: Mapping[str, str] | None = None,
+    maps: Mapping[str, str] = NO_MAPS,
     **more: object,
 ) -> None:
     """Measure what is not measured yet, one training after the other, and print the table.
@@ -255,15 +257,16 @@ def run(
         collection: photographs with masks.
         networks: builds the networks.
         scales: of inference.
-        scored: photographs to score in place of those trained on.
+        others: photographs to score in place of those trained on.
         order: names, in which the results file keeps its entries.
-        maps: what the numbers of the saliency method were measured with besides.
+        maps: the saliency maps, a part of the saliency method's settings, and of the scores of
+            inferences by saliency.
         more: what else all numbers were measured with.
     """
     if args.start_seed is not None:
         start = f"start {args.start_seed}"
         configurations = [replace(c, name=f"{c.name} {start}") for c in configurations]
-    about = {"image": more, "saliency": {**more, **(maps or {})}}
+    about = {"image": more, "saliency": {**more, **maps}}
     settings = {
         c.name: settings_of(c, common, scales=list(scales), **about[c.method])
         for c in configurations
@@ -274,17 +277,27 @@ def run(
             key = f"{configuration.name} seed {seed}"
             ours = settings[configuration.name]
             found = results.find(key, ours) or {"scores": {}}
-            missing = [i for i in configuration.inferences if str(i) not in found["scores"]]
+            scored = {i: found["scores"].get(str(i)) for i in configuration.inferences}
+            missing = [i for i, score in scored.items() if not is_of(maps, i, score)]
             if missing:
                 here = arguments_of_run(args, tag_of(results.path, key, ours), seed)
                 trained = training_settings(configuration, [*common, *paths, *here])
                 given = (configuration, trained, collection, networks, scales, missing)
-                entry = train_and_score(*given, scored, args.start_seed)
+                entry = train_and_score(*given, others, args.start_seed)
+                for inference in missing:
+                    entry["scores"][str(inference)] |= maps if inference.by_saliency else {}
                 scores = {"scores": {**found["scores"], **entry["scores"]}}
                 results.add(key, ours, {**entry, **found, **scores})
             print(f"{key}: {in_words(results.entries[key]['scores'])}", flush=True)
     measured = rows(configurations, settings, results)
     print(table("mIoU of cams at the best threshold (%)", HEADER, measured))
+
+
+def is_of(maps: Mapping[str, str], inference: Inference, score: dict | None) -> bool:
+    """Whether a score was measured, and if it is by saliency, with these maps."""
+    if score is None or not inference.by_saliency:
+        return score is not None
+    return all(score.get(name) == value for name, value in maps.items())
 
 
 def arguments_of_run(args: argparse.Namespace, tag: str, seed: int) -> list[str]:

@@ -161,6 +161,9 @@ class Scorer:
 def cut_by(saliency: np.ndarray, cams: np.ndarray) -> np.ndarray:
     """Cams of which the strongest has the value of the saliency map, and the others 0.
 
+    So a salient pixel is of the class whose cam is strongest there, however weak; of several, or
+    where all are 0, of the first.
+
     Args:
         saliency: (H, W) uint8.
         cams: (n, H, W).

@@ -29,23 +29,23 @@ from utils.runs.options import RunSettings
 from utils.training.loop import Batches, Stage, batches_of, train_epoch
 from utils.training.losses import READ_EVERY, LossReader
 from utils.training.optimisers import polynomial_decay, sgd, trainable
-from utils.training.schedule import StepSettings
+from utils.training.schedule import LearningSettings
 from utils.training.segmentation import TRAINING_SCALES
 
 
 def rate_of(work: Workload, batches: Batches, plan: Plan, every: int, device: str) -> float:
     """Images/s of the second of two epochs; in the first, workers start and read ahead."""
     parameters = trainable(work.model)
-    step = StepSettings(lr=1e-6, power=0.5, momentum=0.9, clip=1.0)
-    optimizer = sgd([{"params": parameters, "lr": step.lr}], step.momentum)
-    stage = Stage(work.model, work.learner, work.objective, optimizer, lambda *_: None, step)
+    learning = LearningSettings(lr=1e-6, power=0.5, momentum=0.9, clip=1.0)
+    optimizer = sgd([{"params": parameters, "lr": learning.lr}], learning.momentum)
+    stage = Stage(work.model, work.learner, work.objective, optimizer, lambda *_: None, learning)
     with tempfile.TemporaryDirectory() as folder:
         settings = RunSettings(experiments=folder)
         state = TrainingState(settings, ResumeSettings(checkpoint_minutes=0), {})
         with state.open_run(torch.device(device)) as run:
             reader = LossReader(run, plan, optimizer, every)
             state.take_up(run, plan, work.learner, optimizer, reader)
-            decay = polynomial_decay(optimizer, plan.steps, step.power)
+            decay = polynomial_decay(optimizer, plan.steps, learning.power)
             remaining = iter(batches(0))
             for epoch in range(2):
                 start = time.perf_counter()

@@ -24,6 +24,7 @@ from benchmarks.quality import (
 )
 from benchmarks.scoring import PLAIN, THRESHOLDS, Inference
 from datasets.demo import generate
+from datasets.files import InputError
 from networks.association import upsample
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
@@ -55,7 +56,7 @@ def test_options_are_those_of_the_training_script(method, monkeypatch):
 
 def test_later_arguments_win():
     settings = training_settings(FIRST, ["--lr", "0.1", "--batch", "3"])
-    assert settings.step.lr == 0.5
+    assert settings.learning.lr == 0.5
 
 
 @pytest.fixture
@@ -78,7 +79,12 @@ def trainings(monkeypatch):
 
 
 def measure(
-    path, configurations=(FIRST, SECOND), common=(), seeds=(1, 2, 4), start=None, maps=None
+    path,
+    configurations=(FIRST, SECOND),
+    common=(),
+    seeds=(1, 2, 4),
+    start=None,
+    maps=quality.NO_MAPS,
 ):
     given = Namespace(
         results=str(path),
@@ -122,6 +128,16 @@ def test_other_saliency_maps_are_other_numbers_of_the_saliency_method(tmp_path, 
     measure(path, seeds=(1,), maps={"saliency maps": "others"})
     assert trainings == [("first", 1), ("second", 1), ("second", 1)]
     assert Results(path).entries["second seed 1"]["settings"]["saliency maps"] == "others"
+
+
+def test_other_saliency_maps_are_other_numbers_of_inference_by_them(tmp_path, trainings):
+    path, cut = tmp_path / "results.json", Inference(by_saliency=True)
+    both = (replace(FIRST, inferences=(PLAIN, cut)),)
+    for maps in ("ours", "ours", "others"):
+        measure(path, both, seeds=(1,), maps={"saliency maps": maps})
+    assert trainings == [("first", 1)] * 2
+    scores = Results(path).entries["first seed 1"]["scores"]
+    assert [score.get("saliency maps") for score in scores.values()] == [None, "others"]
 
 
 def test_starts_are_trainings_of_their_own(tmp_path, trainings):
@@ -242,6 +258,27 @@ def test_an_inference_has_scales_of_its_own(small):
     assert once["counts"] != mirrored["counts"]
 
 
+def test_background_by_saliency_is_an_inference(small):
+    """The scenes' maps are drawn from their masks, so that background is nearly perfect."""
+    settings, measure = small
+    cams, cut = measure(Inference(), Inference(by_saliency=True))["scores"].items()
+    assert cut[0] == "superpixels, background by saliency"
+    assert cut[1]["miou"] > cams[1]["miou"] + 10
+
+
+def test_saliency_maps_are_told_apart(small):
+    settings, _ = small
+    scenes = open_split(settings.data)
+    before = photographs.maps_of(scenes)
+    assert photographs.maps_of(scenes) == before
+    path = scenes.saliency_path(scenes.ids[1])
+    path.write_bytes(scenes.saliency_path(scenes.ids[0]).read_bytes())
+    assert photographs.maps_of(scenes) != before
+    path.unlink()
+    with pytest.raises(InputError, match="1 of 4 photographs have no saliency map"):
+        photographs.maps_of(scenes)
+
+
 def test_the_dense_crf_is_an_inference(small):
     pytest.importorskip("pydensecrf")
     settings, measure = small
@@ -292,13 +329,13 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     assert given.results == "benchmarks/results/photographs_report_300.json"
     (_, _, common, _, trained_on, _), more = ran[0]
     assert common[-2:] == ["--epochs", "22"] and more["steps"] == 308 and more["budget"] == 300
-    assert len(trained_on.ids) == 118 and more["scored"] is None and more["maps"] == {}
+    assert len(trained_on.ids) == 118 and more["others"] is None and more["maps"] == {}
     given.test_root, given.results = root, None
-    given.voc_sal_root = f"{root}/saliency_map"
+    given.voc_sal_root, given.only = f"{root}/saliency_map", ["saliency method"]
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_tested_300.json"
     (*_, paths, _, _), more = ran[1]
-    assert len(more["scored"].ids) == 234 and more["tested"].startswith("234, ")
+    assert len(more["others"].ids) == 234 and more["tested"].startswith("234, ")
     assert paths[-2:] == ["--voc_sal_root", given.voc_sal_root]
     assert re.fullmatch(r"\w{16}", more["maps"]["saliency maps"])
 

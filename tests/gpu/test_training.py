@@ -21,7 +21,7 @@ from utils.training import loop
 from utils.training.loop import Stage, drop_gradients, train
 from utils.training.losses import READ_EVERY, LossReader
 from utils.training.optimisers import sgd, trainable
-from utils.training.schedule import StepSettings
+from utils.training.schedule import LearningSettings
 
 pytestmark = pytest.mark.gpu
 
@@ -87,7 +87,7 @@ class Training:
         work = scn_training.Workload(Way("float32"), 1, 32, device=str(device))
         self.work, self.plan, self.device, self.seen = work, plan, device, []
         self.optimizer = sgd([{"params": trainable(work.learner), "lr": 1e-2}], 0.9)
-        taken = StepSettings(lr=1e-2, power=0.5, momentum=0.9)
+        taken = LearningSettings(lr=1e-2, power=0.5, momentum=0.9)
         self.stage = Stage(
             work.model, work.learner, work.objective, self.optimizer, lambda *_: None, taken
         )

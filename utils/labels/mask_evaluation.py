@@ -140,7 +140,7 @@ class MaskEvaluation:
     def scores(self, outcome: Outcome) -> tuple[dict, str]:
         """What result.json says of the scores, and the folder of the best masks.
 
-        Without masks there are no scores, and the masks refined last are shown.
+        Without ground truth there are no scores, and refined masks, if any, are shown.
         """
         if not self.scored:
             return {}, PLAIN if self.settings.crf is None else REFINED

@@ -95,8 +95,8 @@ def train_networks(
         settings.patches_a_side**2,
         settings.ipc_threshold,
     )
-    groups = classifier_groups(classifier, settings.step.lr, settings.step.weight_decay)
-    optimizer = sgd(groups, settings.step.momentum, nesterov=True)
+    groups = classifier_groups(classifier, settings.learning.lr, settings.learning.weight_decay)
+    optimizer = sgd(groups, settings.learning.momentum, nesterov=True)
     kept = ClassifierEpochs(
         run,
         settings,
@@ -107,7 +107,7 @@ def train_networks(
         photographs_held_back(run, settings),
         device,
     )
-    stage = Stage(network, classifier, loss, optimizer, kept.after_epoch, settings.step)
+    stage = Stage(network, classifier, loss, optimizer, kept.after_epoch, settings.learning)
     batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
     train(run, state, plan, batches, stage, device)
     return kept

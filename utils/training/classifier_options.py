@@ -15,8 +15,8 @@ from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
 from utils.training.schedule import (
+    LearningSettings,
     Schedule,
-    StepSettings,
     add_backbone_options,
     add_schedule_options,
     add_sgd_options,
@@ -57,7 +57,7 @@ class ClassifierSettings:
     resuming: ResumeSettings
     data: DataSettings
     schedule: Schedule
-    step: StepSettings
+    learning: LearningSettings
     networks: NetworkSettings
     amp: bool
     ipc_weight: float
@@ -165,7 +165,7 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
         resuming=taken(ResumeSettings, args),
         data=data_settings(args),
         schedule=taken(Schedule, args),
-        step=taken(StepSettings, args),
+        learning=taken(LearningSettings, args),
         networks=taken(NetworkSettings, args),
     )
 

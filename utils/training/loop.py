@@ -19,7 +19,7 @@ from utils.runs.progress import progress
 from utils.runs.run import Run
 from utils.training.losses import READ_EVERY, Losses, LossReader, shown
 from utils.training.optimisers import polynomial_decay, trainable
-from utils.training.schedule import StepSettings
+from utils.training.schedule import LearningSettings
 
 
 @dataclass
@@ -32,7 +32,8 @@ class Stage:
         objective: the losses of a batch on the device.
         optimizer: of the model's parameters.
         after_epoch: called with the epoch (from 0) and its mean losses.
-        step: how the optimiser takes a step.
+        learning: how the learning rates change, gradients are clipped and batches taken in parts;
+            the optimiser has its own learning rates, momentum and weight decay.
         decay_every: steps between two decays of the learning rates.
     """
 
@@ -41,7 +42,7 @@ class Stage:
     objective: Callable[[dict[str, Tensor]], Losses]
     optimizer: Optimizer
     after_epoch: Callable[[int, dict[str, float]], None]
-    step: StepSettings
+    learning: LearningSettings
     decay_every: int = 1
 
 
@@ -75,7 +76,7 @@ def to_device(run: Run, batch: dict[str, Any], device: torch.device) -> dict[str
 def backward(stage: Stage, batch: dict[str, Tensor]) -> Losses:
     """Add the gradients of a batch to the parameters; its losses, detached."""
     names = list(batch)
-    parts = list(zip(*(v.chunk(stage.step.accumulate) for v in batch.values()), strict=True))
+    parts = list(zip(*(v.chunk(stage.learning.accumulate) for v in batch.values()), strict=True))
     size = len(next(iter(batch.values())))
     total: Losses = {}
     for number, part in enumerate(parts, 1):
@@ -139,10 +140,8 @@ def train(
     elif state.resuming.resume is not None:
         run.say("nothing was saved yet: starting at the beginning")
     first = start * plan.steps_per_epoch + done
-    step = stage.step
-    decay = polynomial_decay(
-        stage.optimizer, plan.steps, step.power, stage.decay_every, first, step.warmup
-    )
+    power, warmup = stage.learning.power, stage.learning.warmup
+    decay = polynomial_decay(stage.optimizer, plan.steps, power, stage.decay_every, first, warmup)
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
         run.interruption.wait()
@@ -169,7 +168,7 @@ def train_epoch(
     """Train the rest of an epoch of which `done` steps are done."""
     run, plan = state.run, state.plan
     parameters = trainable(stage.model)
-    limit = math.inf if stage.step.clip is None else stage.step.clip
+    limit = math.inf if stage.learning.clip is None else stage.learning.clip
     stage.model.train()
     reader.restart_clock()
     first, count = epoch * plan.steps_per_epoch, plan.steps_per_epoch

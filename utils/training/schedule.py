@@ -1,4 +1,4 @@
-"""How long, on what crops, and in what steps a network is trained."""
+"""How long, on what crops, and how fast a network is trained."""
 
 import argparse
 from dataclasses import dataclass
@@ -40,8 +40,10 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class StepSettings:
-    """How an optimiser takes its steps: options of `add_step_options` and `add_sgd_options`.
+class LearningSettings:
+    """How fast, and how carefully, an optimiser learns.
+
+    The options of `add_sgd_options`, and two of `add_step_options`.
 
     Attributes:
         lr: learning rate.

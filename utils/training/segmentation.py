@@ -66,13 +66,13 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         )
         loss = SummedLoss(network, settings.amp)
         model = devices.parallel_training(loss, device)
-        groups = segmentation_groups(network, settings.step.lr, settings.step.weight_decay)
-        optimizer = sgd(groups, settings.step.momentum)
+        groups = segmentation_groups(network, settings.learning.lr, settings.learning.weight_decay)
+        optimizer = sgd(groups, settings.learning.momentum)
         scored = photographs_to_score(run, settings)
         kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, device)
         objective = mean_over_pixels(model, loss.names)
         stage = Stage(
-            model, network, objective, optimizer, kept.after_epoch, settings.step, DECAY_EVERY
+            model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY
         )
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)

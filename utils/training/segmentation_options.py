@@ -10,7 +10,7 @@ from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
 from utils.training.schedule import (
-    StepSettings,
+    LearningSettings,
     add_backbone_options,
     add_sgd_options,
     add_step_options,
@@ -34,7 +34,7 @@ class SegmentationSettings:
     run: RunSettings
     resuming: ResumeSettings
     data: DataSettings
-    step: StepSettings
+    learning: LearningSettings
     pseudo_labels: str | None
     labels_from: str
     backbone: str
@@ -132,5 +132,5 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
         run=run_settings(args),
         resuming=taken(ResumeSettings, args),
         data=data_settings(args),
-        step=taken(StepSettings, args),
+        learning=taken(LearningSettings, args),
     )

@@ -7,7 +7,7 @@ from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import Schedule, StepSettings, add_schedule_options
+from utils.training.schedule import LearningSettings, Schedule, add_schedule_options
 
 TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
 """What each objective logs; `loss` is what is minimised."""
@@ -21,7 +21,7 @@ class SuperpixelSettings:
     resuming: ResumeSettings
     data: DataSettings
     schedule: Schedule
-    step: StepSettings
+    learning: LearningSettings
     images: str | None
     position_weight: float
     objective: str
@@ -80,5 +80,5 @@ def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
         resuming=taken(ResumeSettings, args),
         data=data_settings(args),
         schedule=taken(Schedule, args),
-        step=StepSettings(args.lr, args.power),
+        learning=LearningSettings(args.lr, args.power),
     )

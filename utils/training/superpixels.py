@@ -60,10 +60,10 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
             ("lab",),
             settings.run.skip_bad,
         )
-        optimizer = torch.optim.Adam(trainable(scn), lr=settings.step.lr, betas=(0.9, 0.999))
+        optimizer = torch.optim.Adam(trainable(scn), lr=settings.learning.lr, betas=(0.9, 0.999))
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
         objective = mean_over_images(network, TERMS[settings.objective], inputs)
-        stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.step)
+        stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.learning)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
         run.say_next(f"train_cls_image.py --scn {run.folder / 'last.pt'}")

@@ -55,7 +55,7 @@ def test_the_learning_rate_follows_the_backbone_unless_it_is_given():
     assert settings(train_cls_image).run.options["lr"] == 0.1
     name = "timm:deit_tiny_patch16_224"
     found = settings(train_cls_sal, "--backbone", name)
-    assert found.step.lr == found.run.options["lr"] == 0.01
-    assert settings(train_cls_image, "--backbone", name, "--lr", "0.2").step.lr == 0.2
+    assert found.learning.lr == found.run.options["lr"] == 0.01
+    assert settings(train_cls_image, "--backbone", name, "--lr", "0.2").learning.lr == 0.2
     with pytest.raises(InputError, match="--backbone timm:vgg11: the family vgg cannot be cut"):
         settings(train_cls_image, "--backbone", "timm:vgg11")

@@ -19,7 +19,7 @@ from utils.training import loop
 from utils.training.loop import Stage, backward, drop_gradients, train
 from utils.training.losses import LossReader
 from utils.training.optimisers import sgd
-from utils.training.schedule import StepSettings
+from utils.training.schedule import LearningSettings
 
 
 def make_run(folder: Path, **changes) -> Run:
@@ -34,9 +34,9 @@ def train_in(folder: Path, plan: Plan, batches, stage: Stage) -> None:
 
 
 def stage_of(model, objective, after_epoch):
-    step = StepSettings(lr=0.1, power=0.5)
-    optimizer = sgd([{"params": list(model.parameters()), "lr": step.lr}], step.momentum)
-    return Stage(model, model, objective, optimizer, after_epoch, step)
+    learning = LearningSettings(lr=0.1, power=0.5)
+    optimizer = sgd([{"params": list(model.parameters()), "lr": learning.lr}], learning.momentum)
+    return Stage(model, model, objective, optimizer, after_epoch, learning)
 
 
 def test_the_loop_minimises_and_reports_means(tmp_path):
@@ -69,7 +69,7 @@ def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
             return {"loss": model(part["x"]).square().mean()}
 
         stage = stage_of(model, objective, lambda *_: None)
-        stage.step = replace(stage.step, accumulate=parts)
+        stage.learning = replace(stage.learning, accumulate=parts)
         losses = backward(stage, batch)
         gradients.append((model.weight.grad, losses["loss"]))
     for other in gradients[1:]:
