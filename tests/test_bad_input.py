@@ -607,8 +607,8 @@ def test_predicted_labels_need_none(answer, places):
     assert (status, error) == (0, "")
 
 
-@pytest.mark.parametrize("stage", ["evaluate", "folder"])
-def test_an_evaluator_notes_turned_photographs(answer, places, stage):
+@pytest.mark.parametrize("stage", PHOTOGRAPHS)
+def test_every_script_notes_turned_photographs(answer, places, stage):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     with Image.open(places["root"] / PHOTO) as photograph:
