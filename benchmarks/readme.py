@@ -262,6 +262,20 @@ def pages(
     return {**out, path: text, readme: summary}
 
 
+def budgets_in(photographs: Mapping[Path, dict]) -> list[Budget]:
+    """The budgets of the half `report`, those of few steps first.
+
+    Args:
+        photographs: contents of files `photographs_report_STEPS.json` and
+            `photographs_report_STEPS_MORE.json`, whose trainings belong together, among others.
+    """
+    found: dict[int, dict] = {}
+    for path, content in photographs.items():
+        if path.match("photographs_report_[0-9]*.json"):
+            found.setdefault(int(path.stem.split("_")[2]), {}).update(content)
+    return [Budget(found[steps], f"photographs_report_{steps}*.json") for steps in sorted(found)]
+
+
 def holds(path: Path, content: str | bytes) -> bool:
     """Whether a file holds a page's text, or a picture that shows the same."""
     if not path.is_file():
@@ -277,9 +291,7 @@ def update(options: argparse.Namespace) -> int:
     contents = {name: read_json(path) for name, path in files.items() if path.is_file()}
     found = sorted(options.results.glob("photographs_*.json"))
     photographs = {path: read_json(path) for path in found}
-    measured = (path for path in photographs if path.match("photographs_report_[0-9]*.json"))
-    budgets = [Budget(photographs[path], path.name) for path in measured]
-    budgets.sort(key=lambda budget: budget.steps)
+    budgets = budgets_in(photographs)
     wanted = pages(options.root, contents, budgets, list(photographs.values()))
     if not options.check:
         for path, content in wanted.items():

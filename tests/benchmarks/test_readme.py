@@ -110,6 +110,14 @@ def test_budgets_come_from_the_half_that_reports(folder):
     assert saliency.strip() == ap.strip() == ""  # not measured here
     assert summary.index("300 steps") < summary.index("900 steps") < summary.index("240 generated")
     assert call(folder, "--check") == 0
+    more = {key: entry for key, entry in results(300, 0.4).items() if key.startswith("plain CAM")}
+    more = {key.replace("plain CAM", "saliency method"): entry for key, entry in more.items()}
+    path.with_name("photographs_report_300_saliency.json").write_text(json.dumps(more))
+    assert call(folder) == 0
+    summary = (folder / "README.md").read_text()
+    row = next(row for row in summary.splitlines() if row.startswith("| 12 photographs, ImageNet"))
+    *_, saliency, ap = row.split("|")[2:-1]
+    assert [float(saliency), float(ap)] == pytest.approx([31, 32], abs=1)
     path.with_name("photographs_report_900.json").write_text(json.dumps(results(900, 0.5)))
     before = (folder / "docs/results.md").read_text()
     assert call(folder, "--check") == 1 and (folder / "docs/results.md").read_text() == before
