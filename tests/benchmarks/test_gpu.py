@@ -159,9 +159,8 @@ def test_another_try_keeps_the_rows_of_the_one_before(tmp_path):
 def test_what_took_longer_than_there_is_time_is_not_tried_again(tmp_path):
     lingers = part("lingers", "import time; time.sleep(60)", seconds=30.0, tables=False)
     assert visit(tmp_path, lingers, seconds=13.0)["lingers"]["status"] == "out of time"
-    started = time.monotonic()
     assert visit(tmp_path, lingers, seconds=12.0)["lingers"]["status"] == "out of time"
-    assert time.monotonic() - started < 5
+    assert (tmp_path / "results/gpu.log").read_text().count("== lingers") == 1
 
 
 def test_an_aim_whose_number_is_nan_is_not_measured():

@@ -146,10 +146,10 @@ LONG = (3000).to_bytes(4, "little") + b"\x7f" * 3000  # 7000 digits, which Pytho
 )
 def test_hostile_pickles(tmp_path, pickled):
     (tmp_path / "l.npy").write_bytes(HEADER + b"\n" + pickled)
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(InputError, match="l.npy: "):
         read_published_labels(tmp_path / "l.npy")
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_bytes_cannot_multiply(tmp_path):
