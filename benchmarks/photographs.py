@@ -78,7 +78,8 @@ def inferences_of(args: argparse.Namespace, plain: bool) -> tuple[Inference, ...
     more = tuple(args.more_scales)
     finer = [replace(one, scales=more) for one in whole] if more else []
     refined = [replace(one, crf=True) for one in finer or whole] if args.crf else []
-    cut = [replace(one, by_saliency=True) for one in finer or whole if one.superpixels]
+    best = [one for one in finer if one.superpixels] or spread or [Inference()]
+    cut = [replace(one, by_saliency=True) for one in best]
     ways = [*spread, *finer, *refined, *(cut if args.by_saliency else [])]
     return (*([PLAIN] if plain else []), Inference(), *ways)
 

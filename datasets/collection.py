@@ -40,6 +40,11 @@ class Collection:
         """C: the foreground classes and background."""
         return len(self.classes) + 1
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether there are ground-truth label maps to score against."""
+        return self.masks is not None
+
     def mask_path(self, identifier: str) -> Path:
         """Where the ground-truth label map of a photograph lies."""
         return self._png("masks", self.masks, identifier)

@@ -338,6 +338,9 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     assert len(more["others"].ids) == 234 and more["tested"].startswith("234, ")
     assert paths[-2:] == ["--voc_sal_root", given.voc_sal_root]
     assert re.fullmatch(r"\w{16}", more["maps"]["saliency maps"])
+    given.by_saliency = True
+    with pytest.raises(InputError, match="--by_saliency: does not go with --test_root"):
+        photographs.main(given)
 
 
 def test_options_become_configurations():
@@ -356,3 +359,6 @@ def test_options_become_configurations():
     given.by_saliency, given.crf = True, False
     for configuration in photographs.configurations(given):
         assert str(configuration.inferences[-1]) == f"{finer}, background by saliency"
+    given.gamma, given.more_scales = [], []
+    for configuration in photographs.configurations(given):
+        assert str(configuration.inferences[-1]) == f"{alike[0]}, background by saliency"

@@ -72,7 +72,7 @@ def evaluate(settings: CamEvaluationSettings) -> None:
     count = trained.classifier.num_classes
     known = KnownClasses(settings.checkpoint, trained.classes, count)
     photographs = open_photographs(settings.photographs, known)
-    thresholds = thresholds_to_write(settings, trained, photographs.masks is not None)
+    thresholds = thresholds_to_write(settings, trained, photographs.has_masks)
     settings = replace(settings, outputs=replace(settings.outputs, thresholds=thresholds))
     if settings.outputs.crf is not None:
         require_crf()
@@ -130,11 +130,6 @@ class CamEvaluation:
     trained: Trained
     device: torch.device
 
-    @property
-    def scored(self) -> bool:
-        """Whether the photographs have masks."""
-        return self.photographs.masks is not None
-
     def work(self, run: Run) -> None:
         """Infer and write, then score and show; result.json comes last."""
         self.announce(run)
@@ -158,11 +153,11 @@ class CamEvaluation:
     def announce(self, run: Run) -> None:
         """Say what is evaluated on what, and what may be unwanted about it."""
         settings = self.settings
+        scored = "scored against masks" if self.photographs.has_masks else "no masks, so not scored"
         run.say(
             f"pseudo labels for {counted(len(self.photographs.ids), 'photograph')} of "
             f"{source_of(self.photographs, settings.photographs.images)} from "
-            f"{settings.checkpoint}, on {devices.describe(self.device)}; "
-            f"{'scored against masks' if self.scored else 'no masks, so not scored'}; "
+            f"{settings.checkpoint}, on {devices.describe(self.device)}; {scored}; "
             f"writing to {run.folder}"
         )
         say_what_is_odd(run, self.photographs)
@@ -185,7 +180,7 @@ class CamEvaluation:
             (what result.json says of them, the best labels; without masks those there are).
         """
         thresholds, classes = self.settings.outputs.thresholds, self.photographs.classes
-        if not self.scored:
+        if not self.photographs.has_masks:
             folder = REFINED if self.settings.outputs.crf else PLAIN
             return {"threshold": thresholds[0]}, Labels(folder, thresholds[0])
         plain = score_table(classes, thresholds, outcome.confusion)
@@ -250,6 +245,7 @@ class CamEvaluation:
     def reported(self, outcome: Outcome, result: dict, labels: Labels) -> Evaluation:
         """What the report shows: all scores, and these labels."""
         found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
+        scored = found.items() if self.photographs.has_masks else ()
         again = outcome.inferred < outcome.images
         seconds = f"seconds, the last {outcome.inferred} of them" if again else "seconds"
         return Evaluation(
@@ -265,6 +261,6 @@ class CamEvaluation:
             },
             threshold=labels.threshold,
             thresholds=self.settings.outputs.thresholds,
-            confusion={NAMES[k]: v for k, v in found.items() if self.scored and v is not None},
+            confusion={NAMES[kind]: matrix for kind, matrix in scored if matrix is not None},
             shown=NAMES[labels.folder],
         )

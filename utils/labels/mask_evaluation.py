@@ -99,11 +99,6 @@ class MaskEvaluation:
     trained: TrainedSegmentation
     device: torch.device
 
-    @property
-    def scored(self) -> bool:
-        """Whether the photographs have masks."""
-        return self.photographs.masks is not None
-
     def work(self, run: Run) -> None:
         """Segment and write, then score and show; result.json comes last."""
         self.announce(run)
@@ -117,7 +112,7 @@ class MaskEvaluation:
         scores, shown = self.scores(outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
         result["best_labels"] = shown
-        if self.scored:
+        if self.photographs.has_masks:
             run.say(scores_in(result))
         self.draw(run, outcome, result, shown)
         # Written last: with it the evaluation counts as finished.
@@ -132,7 +127,7 @@ class MaskEvaluation:
             f"{source_of(self.photographs, settings.photographs.images)} from "
             f"{settings.checkpoint} ({self.trained.backbone}), on "
             f"{devices.describe(self.device)}; "
-            f"{'scored' if self.scored else 'no ground truth, so not scored'}; "
+            f"{'scored' if self.photographs.has_masks else 'no ground truth, so not scored'}; "
             f"writing to {run.folder}"
         )
         say_what_is_odd(run, self.photographs)
@@ -142,7 +137,7 @@ class MaskEvaluation:
 
         Without ground truth there are no scores, and refined masks, if any, are shown.
         """
-        if not self.scored:
+        if not self.photographs.has_masks:
             return {}, PLAIN if self.settings.crf is None else REFINED
         tables = {
             kind: score_table(self.photographs.classes, [None], matrix[None])
@@ -196,7 +191,7 @@ class MaskEvaluation:
 
     def reported(self, outcome: Outcome, result: dict, shown: str) -> Evaluation:
         """What the report shows: the scores, and the masks in the folder `shown`."""
-        found = outcome.confusion.items() if self.scored else ()
+        found = outcome.confusion.items() if self.photographs.has_masks else ()
         return Evaluation(
             title=f"Segmentation: {self.settings.run.tag}",
             headline={

@@ -123,7 +123,7 @@ def say_what_is_odd(run: Run, photographs: Collection) -> None:
     """Say the notes on photographs, and which of them will not be scored."""
     run.note(*photographs.notes)
     unmasked = missing_masks(photographs)
-    if photographs.masks is not None and unmasked:
+    if photographs.has_masks and unmasked:
         without = counted(len(unmasked), "photograph has", "photographs have")
         run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
@@ -132,7 +132,7 @@ def fingerprints(photographs: Collection, networks: Mapping[str, nn.Module]) -> 
     """Of what an evaluation is made from, by name; networks by the options that name them."""
     found = {"photographs": fingerprint(photographs)}
     found |= {name: fingerprint(network.state_dict()) for name, network in networks.items()}
-    if photographs.masks is not None:
+    if photographs.has_masks:
         found["masks"] = sizes(map(photographs.mask_path, photographs.ids))
     return found
 

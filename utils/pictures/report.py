@@ -144,7 +144,7 @@ def _cards(
     collection: Collection, gallery: Gallery, labels: Path, left_out: list[str]
 ) -> Iterator[Card]:
     """A card for every photograph of the gallery; those left out are added to `left_out`."""
-    masked = collection.masks is not None
+    masked = collection.has_masks
     unmasked = frozenset(missing_masks(collection)) if masked else frozenset(gallery.ids)
     for identifier in gallery.ids:
         path = labels / f"{identifier}.png"
