@@ -11,7 +11,10 @@ from utils.labels.cam_evaluation_options import add_options, settings_of
 from utils.runs.options import new_parser
 from utils.runs.start import start
 
+TRAINED_BY = "cls_image"
+"""The run whose checkpoint is evaluated unless one is named."""
+
 if __name__ == "__main__":
     parser = new_parser(__doc__)
-    add_options(parser, tag="eval_image", trained_by="cls_image")
-    start(lambda args: evaluate(settings_of(args)), parser)
+    add_options(parser, tag="eval_image", trained_by=TRAINED_BY)
+    start(lambda args: evaluate(settings_of(args, TRAINED_BY)), parser)

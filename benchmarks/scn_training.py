@@ -15,9 +15,8 @@ from benchmarks.steps import Way, parse_step_options, report_steps, step
 from networks import reference
 from networks.superpixel import SuperpixelNet
 from utils.runs.devices import parallel
-from utils.training.losses import mean_over_images
 from utils.training.superpixel_options import TERMS
-from utils.training.superpixels import SuperpixelLoss, inputs
+from utils.training.superpixels import SuperpixelLoss, inputs, mean_over_images
 
 
 class Workload:
@@ -38,7 +37,7 @@ class Workload:
         self.floor = parallel(copy.deepcopy(self.learner), self.device).train()
         loss = SuperpixelLoss(self.learner, position_weight=0.003, amp=way.amp)
         self.model = way.arranged(parallel(loss, self.device).train())
-        self.objective = mean_over_images(self.model, TERMS["reconstruction"], inputs)
+        self.objective = mean_over_images(self.model, TERMS["reconstruction"])
         shape = (batch, side, side, 3)
         self.batch = {
             name: torch.randint(0, 256, shape, dtype=torch.uint8).to(self.device)

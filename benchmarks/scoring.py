@@ -1,6 +1,5 @@
 """How good the cams of a trained classifier are, photograph by photograph."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ from benchmarks.bilinear import Bilinear
 from benchmarks.counts import Counts
 from datasets.collection import Collection
 from datasets.images import read_saliency
+from datasets.workers import cores
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.label_maps import label_maps
 from utils.labels.crf import CrfConstants, refine, require_crf
@@ -129,7 +129,7 @@ class Scorer:
     def count_refined(self, inference: Inference, thresholds: Sequence[float]) -> Counts:
         """The counts at some thresholds, the labels refined by a dense CRF."""
         require_crf()
-        with CrfWorkers(os.cpu_count() or 1) as workers:
+        with CrfWorkers(cores()) as workers:
             waiting = []
             for found in self._infer(inference):
                 labels = label_maps(found.classes, found.cams, thresholds)

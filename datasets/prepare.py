@@ -12,7 +12,6 @@ still holds and otherwise makes them on the spot.
 """
 
 import argparse
-import os
 import sys
 import time
 from collections import Counter
@@ -47,7 +46,7 @@ from datasets.prepared import (
     with_labels_file,
     write_index,
 )
-from datasets.workers import in_processes
+from datasets.workers import cores, in_processes
 
 
 def render_coco_masks(root: Path, index: Index, workers: int) -> None:
@@ -111,7 +110,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=number(int, 1),
-        default=os.cpu_count() or 1,
+        default=cores(),
         metavar="N",
         help="processes (default: one per CPU core)",
     )
@@ -161,7 +160,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("dataset", choices=LAYOUTS)
     add_common_options(parser)
     parser.add_argument(
-        "--out", type=Path, default=PREPARED, metavar="DIR", help=f"default: {PREPARED}"
+        "--out",
+        type=Path,
+        default=PREPARED,
+        metavar="DIR",
+        help="default: data/prepared in the repository",
     )
     return run(_command, parser.parse_args(argv))
 

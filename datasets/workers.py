@@ -12,8 +12,15 @@ from itertools import islice
 from datasets.files import InputError
 
 LAST = 300
-"""Seconds: so long a worker goes on after SIGTERM. The parent may finish a step that takes longer
+"""Seconds that a worker keeps running after SIGTERM. The parent may finish a step that takes longer
 than usual, on a machine that is stopping many things at once."""
+
+
+def cores() -> int:
+    """The CPU cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux; knows of SLURM's and containers' shares
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def outlive_signals() -> None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from networks.cells import full_precision
+from networks.cells import floating, full_precision
 
 FLOOR, CEILING = 0.01, 0.999
 """Cosine similarities are clamped to this range."""
@@ -49,7 +49,7 @@ def propagate(
             cut.
 
     Returns:
-        (B, C, h, w), of the logits' dtype.
+        (B, C, h, w), of the logits' dtype if that is a floating one.
 
     Raises:
         ValueError: the shapes do not fit, or beta is negative.
@@ -62,6 +62,7 @@ def propagate(
         raise ValueError(f"beta must be 0 or more, got {beta}")
     if beta == 0:
         return logits
+    logits = floating(logits, features)
     dtype = torch.promote_types(logits.dtype, features.dtype)
     dtype = torch.promote_types(dtype, torch.float32)
     flat = logits.flatten(2).to(dtype), features.flatten(2).to(dtype)
@@ -155,5 +156,5 @@ def _smallest_kept(affinity: Tensor, share: float) -> Tensor:
 
 def _largest_below(value: float, dtype: torch.dtype) -> float:
     """The largest number of `dtype` below `value`: F.threshold keeps only what is greater."""
-    below = torch.tensor(value, dtype=dtype)
-    return torch.nextafter(below, torch.tensor(-torch.inf, dtype=dtype)).item()
+    value, end = (torch.tensor(x, dtype=dtype, device="cpu") for x in (value, -torch.inf))
+    return torch.nextafter(value, end).item()

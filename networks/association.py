@@ -18,6 +18,7 @@ from networks.cells import (
     cell_products,
     divide_sums,
     divide_sums_backward,
+    floating,
     full_precision,
     grid_size,
     neighbours,
@@ -47,7 +48,7 @@ def pool(features: Tensor, q: Tensor, cell: int = CELL) -> Tensor:
     grid_size(q, cell)
     if features.ndim != 4 or features.shape[0] != q.shape[0] or features.shape[2:] != q.shape[2:]:
         raise ValueError(f"features {tuple(features.shape)} do not fit q {tuple(q.shape)}")
-    return _Pool.apply(features, q, cell)
+    return _Pool.apply(floating(features, q), q, cell)
 
 
 def upsample(superpixels: Tensor, q: Tensor, cell: int = CELL) -> Tensor:
@@ -72,7 +73,7 @@ def upsample(superpixels: Tensor, q: Tensor, cell: int = CELL) -> Tensor:
         raise ValueError(
             f"superpixels {tuple(superpixels.shape)} do not fit q {tuple(q.shape)} at cell {cell}"
         )
-    return _Upsample.apply(superpixels, q, cell)
+    return _Upsample.apply(floating(superpixels, q), q, cell)
 
 
 def hard_labels(q: Tensor, cell: int = CELL) -> Tensor:
@@ -89,12 +90,12 @@ def hard_labels(q: Tensor, cell: int = CELL) -> Tensor:
         ValueError: q is no association map of such cells.
     """
     h, w = grid_size(q, cell)
-    # Ids start at 1 here: a 0 is a neighbour outside the grid.
-    ids = torch.arange(1, h * w + 1, device=q.device).reshape(1, 1, h, w)
-    ids = neighbours(ids.double()).long()[..., 0, :].movedim(3, 1)  # (1, 9, h, w)
-    ids = ids.repeat_interleave(cell, 2).repeat_interleave(cell, 3)
-    best = q.masked_fill(ids == 0, -1).argmax(1, keepdim=True)
-    return ids.expand(q.shape).gather(1, best)[:, 0] - 1
+    inside = neighbours(torch.ones(1, 1, h, w, device=q.device))[..., 0, :].movedim(3, 1)
+    inside = inside.repeat_interleave(cell, 2).repeat_interleave(cell, 3)  # (1, 9, H, W)
+    best = q.masked_fill(inside == 0, -1).argmax(1)
+    row = torch.arange(q.shape[2], device=q.device)[:, None] // cell
+    column = torch.arange(q.shape[3], device=q.device) // cell
+    return (row + best // 3 - 1) * w + column + best % 3 - 1
 
 
 class _Pool(torch.autograd.Function):

@@ -7,6 +7,7 @@ are made. networks/reference.py has the same in its plain form.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -187,6 +188,13 @@ def divide_sums_backward(grad: Tensor, means: Tensor, divisors: Tensor) -> Tenso
     return torch.cat([grad, -(grad * means).sum(1, keepdim=True)], dim=1)
 
 
-def full_precision(x: Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> AbstractContextManager:
     """Autocast off: these products are made in the dtype of their inputs."""
+    if not torch.amp.is_autocast_available(x.device.type):  # such as meta
+        return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
+
+
+def floating(x: Tensor, like: Tensor) -> Tensor:
+    """Integers, such as the pixels of a photograph, in the dtype of `like`; others as they are."""
+    return x if x.is_floating_point() else x.to(like.dtype)

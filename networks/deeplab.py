@@ -77,7 +77,7 @@ class DeepLab(nn.Module):
         """Logits (B, C, h, w) of images (B, 3, H, W), seen at their own size only."""
         x4, stage5 = halves(self.trunk, images)
         logits = self.head(stage5(x4))
-        # Never below float32, also under autocast: differences of logits are what counts.
+        # Losses, resizing and the maximum are never computed below float32, also under autocast.
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:

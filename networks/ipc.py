@@ -2,12 +2,8 @@
 
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 
-What it brought to DCR where it was measured (docs/results.md), in points of mIoU: on generated
-scenes, means of three seeds, 4.1 with one patch a crop and -1.5 with nine small ones; on 118
-photographs, after 300 steps, 3.2 at a learning rate of 0.3 (95 % interval 1.5 to 5.1) and no gain
-that could be detected at 0.4 (-1.4 to 1.5), nor after 900 steps there (-1.8 to 1.9). After 2700, in
-193 passes over the photographs, cams cling to pieces of one colour, and the whole method is behind
-plain CAM (one seed). The loss of perfect masks is far from the least (benchmarks/ipc_of_masks.py).
+What it brings was measured: docs/results.md. The loss of perfect masks is far from the least
+(benchmarks/ipc_of_masks.py).
 """
 
 import math

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from networks.cells import NEIGHBOURS, elementwise, full_precision, grid_size
+from networks.cells import NEIGHBOURS, elementwise, floating, full_precision, grid_size
 
 TILE_VALUES = 2**20
 """Values of a map taken at a time on a CPU: few enough for its cache, but enough that threads do
@@ -41,7 +41,7 @@ def reassemble(features: Tensor, kernels: Tensor) -> Tensor:
         raise ValueError(
             f"features {tuple(features.shape)} do not fit kernels {tuple(kernels.shape)}"
         )
-    return _Reassemble.apply(features, kernels)
+    return _Reassemble.apply(floating(features, kernels), kernels)
 
 
 class _Reassemble(torch.autograd.Function):

@@ -112,8 +112,8 @@ def propagate(
 ) -> Tensor:
     """Logits spread along the affinity of features (docs/method.md, section 2, AP).
 
-    `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma (or, with `keep`, all but the
-    greatest of this share of an image's entries) 0, columns divided by their sums;
+    `A = clamp(n(x)^T n(x), 0.01, 0.999)`, entries under gamma (with `keep`: all but this share of
+    an image's entries, the greatest) 0, columns divided by their sums;
     `logits <- logits A`, beta times: logits (B, C, h, w), features (B, D, h, w) -> (B, C, h, w).
     """
     unit = F.normalize(features.flatten(2), dim=1)

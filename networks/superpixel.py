@@ -1,6 +1,6 @@
 """The superpixel segmentation network (SCN). docs/method.md, section 1.
 
-The architecture is SpixelFCN (Yang et al., CVPR 2020); layers are called as in its published
+The architecture is SpixelFCN (Yang et al., CVPR 2020); layers are named as in its published
 checkpoints, so that these load by name. Its losses are those of superpixel_loss.py, and can be
 imported from here too.
 """

@@ -41,7 +41,7 @@ def family_of(name: str) -> str:
     """The family of the backbone `timm:NAME`: timm's module that defines it, such as `convnext`.
 
     Raises:
-        ValueError: timm has no such network, or no such weights of it as NAME has behind a dot, or
+        ValueError: timm has no such network, or no such weights of it as NAME has after a dot, or
             its family cannot be cut in two at stride 16.
         ImportError: timm is missing.
     """
@@ -50,7 +50,7 @@ def family_of(name: str) -> str:
         raise ValueError(f"timm has no network {bare[:80]!r}; timm.list_models() names them")
     try:
         models.get_pretrained_cfg(bare)
-    except RuntimeError:  # of what stands behind a dot
+    except RuntimeError:  # of what follows a dot
         raise ValueError(
             f"timm has no weights {bare[:80]!r}; timm.list_pretrained() names them"
         ) from None

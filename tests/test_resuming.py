@@ -134,6 +134,9 @@ def test_changed_options_are_named_and_refused(scenes, whole, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "--batch was 4, is 3; --seed was 0, is 7" in error and "--force" in error
     assert "workers" not in error and not (tmp_path / "scn").exists()
+    spelt_out = f"{data} --split train_aug --resume {whole}/scn"
+    assert stopped("train_scn.py", f"{spelt_out} --seed 7") == 2
+    assert "--split" not in capsys.readouterr().err  # the default, here as there
     few = tmp_path / "few"
     generate(few, images=8, validation=2, size=64, seed=2)
     other = f"--dataset custom --root {few} --experiments {tmp_path} {SMALL}"

@@ -125,6 +125,15 @@ def test_half_precision_and_autocast_compute_in_float32():
     assert half.dtype == torch.bfloat16 and (half == rounded.bfloat16()).all()
 
 
+def test_integer_logits_and_the_meta_device():
+    features = torch.rand(1, 16, 2, 3)
+    logits = torch.randint(-5, 5, (1, 3, 2, 3))
+    assert (propagate(logits, features) == propagate(logits.float(), features)).all()
+    with torch.device("meta"):
+        shape = propagate(torch.empty(1, 3, 2, 3), torch.empty(1, 16, 2, 3)).shape
+    assert shape == logits.shape
+
+
 def test_only_one_matrix_of_all_pairs_is_kept():
     features = torch.rand(1, 16, 20, 20, requires_grad=True)
     kept = []

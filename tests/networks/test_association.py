@@ -213,6 +213,24 @@ def test_results_keep_their_dtype(dtype):
     assert reassemble(torch.ones(1, 3, 8, 8, dtype=dtype), q).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_integers_are_taken_as_numbers(dtype):
+    """Such as the pixels of a photograph: an association map must not be rounded for them."""
+    q = random_map(np.random.default_rng(0), 1, 2, 2, 4)
+    x = torch.randint(0, 256, (1, 3, 8, 8)).to(dtype)
+    assert (pool(x, q, 4) == pool(x.to(q.dtype), q, 4)).all()
+    few = x[..., ::4, ::4]
+    assert (upsample(few, q, 4) == upsample(few.to(q.dtype), q, 4)).all()
+    assert (reassemble(x, q) == reassemble(x.to(q.dtype), q)).all()
+
+
+def test_shapes_alone_are_computed_too():
+    """On PyTorch's meta device, which has no autocast."""
+    q, x = torch.empty(1, 9, 8, 12, device="meta"), torch.empty(1, 3, 8, 12, device="meta")
+    assert pool(x, q, 4).shape == (1, 3, 2, 3)
+    assert upsample(pool(x, q, 4), q, 4).shape == reassemble(x, q).shape == x.shape
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

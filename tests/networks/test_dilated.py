@@ -54,8 +54,8 @@ def test_at_the_old_positions_values_are_those_of_the_undilated_network(name, ki
     trunk = DilatedResNet(name, kind).double().eval()
     trunk.load_state_dict(plain.state_dict())
     if kind == "caffe":  # the plain one does not convert its input
-        trunk.input_scale.fill_(1)
-        trunk.input_shift.zero_()
+        trunk.as_trained.scale.fill_(1)
+        trunk.as_trained.shift.zero_()
     images = torch.randn(1, 3, 128, 96, dtype=torch.float64)
     expected4 = plain.stem_to_4(images if kind == "torchvision" else images.flip(1))
     x4 = trunk.stem_to_4(images)

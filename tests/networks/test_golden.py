@@ -144,7 +144,7 @@ def test_deeplab(deeplab):
     data = golden("deeplab_v2")
     trunk = deeplab.trunk
     rgb = data["image"].flip(1)  # the file has what enters the network: BGR, mean subtracted
-    images = (rgb - trunk.input_shift.view(3, 1, 1)) / trunk.input_scale.view(3, 1, 1)
+    images = (rgb - trunk.as_trained.shift) / trunk.as_trained.scale
     deeplab.train()
     *outputs, maximum = deeplab(images)
     assert_close_to_the_largest(outputs[0], data["base"])

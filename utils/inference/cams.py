@@ -159,6 +159,12 @@ def infer(
 
 
 @torch.no_grad()
+def classification_scores(image: Tensor, classifier: nn.Module, scn: nn.Module) -> Tensor:
+    """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored."""
+    for_scn, for_classifier = views(image[None], 1.0, flip=False)
+    return classifier(for_classifier, scn(for_scn))[1][0, 1:].float()
+
+
 def predict_labels(
     image: Tensor, classifier: nn.Module, scn: nn.Module, threshold: float
 ) -> Tensor:
@@ -168,12 +174,11 @@ def predict_labels(
         image: normalised photograph (3, H, W).
         classifier: the classification network.
         scn: the superpixel network.
-        threshold: a class counts as present if its probability, the sigmoid of its score at scale
-            1 without mirroring, reaches this.
+        threshold: a class counts as present if its probability, the sigmoid of its score, reaches
+            this.
 
     Returns:
         (K,) 0/1; all 0 where no class is probable enough.
     """
-    for_scn, for_classifier = views(image[None], 1.0, flip=False)
-    _, scores = classifier(for_classifier, scn(for_scn))
-    return (scores[0, 1:].float().sigmoid() >= threshold).to(torch.uint8)
+    scores = classification_scores(image, classifier, scn)
+    return (scores.sigmoid() >= threshold).to(torch.uint8)

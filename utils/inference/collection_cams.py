@@ -22,8 +22,8 @@ from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
 
 BATCHES_AHEAD = 4
-"""About so many batches' pixels are read before some are inferred. Their cams are all held; on a
-GPU those of the block before too."""
+"""Photographs are read until they fill about so many batches, and then inferred as a block. The
+cams of a whole block are held in memory; on a GPU those of the block before too."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ T = TypeVar("T")
 
 
 def kept_behind(begun: Iterable[T], count: int) -> Iterator[T]:
-    """The same in the same order, each only when `count` more were begun, or there are no more."""
+    """The items in order, each delayed until `count` later ones have been begun, or the end."""
     waiting: deque[T] = deque()
     for one in begun:
         waiting.append(one)

@@ -148,7 +148,7 @@ class CamEvaluation:
         write_json(run.folder / journal.RESULT, result)
         run.say(f"pseudo labels: {run.folder / labels.path}")
         if settings.photographs.images is None:
-            run.say_next(f"train_seg.py --labels_from {settings.run.tag}")
+            run.say_next("train_seg.py", "--labels_from", settings.run.tag)
 
     def announce(self, run: Run) -> None:
         """Say what is evaluated on what, and what may be unwanted about it."""

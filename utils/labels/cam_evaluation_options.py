@@ -49,18 +49,18 @@ class CamEvaluationSettings:
     export_deeplab: Path | None
 
 
-def settings_of(args: argparse.Namespace) -> CamEvaluationSettings:
-    """What the options of `add_options` say.
+def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSettings:
+    """What the options of `add_options` say; without --checkpoint, that of the run `trained_by`.
 
     Raises:
         InputError: the checkpoint is missing.
     """
-    checkpoint = args.checkpoint or options.checkpoint_of(args.experiments, args.trained_by)
+    checkpoint = args.checkpoint or options.checkpoint_of(args.experiments, trained_by)
     remedy = "train one with train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
     return CamEvaluationSettings(
-        run=run_settings(args),
         photographs=photograph_settings(args),
+        run=run_settings(args),  # keeps the options, which the line before may complete
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
         scn=args.scn,
         inference=InferenceSettings(
@@ -111,11 +111,10 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("networks")
-    options.add_checkpoint_option(
-        parser,
-        group,
-        trained_by,
-        f"classification network (default: the best of the run {trained_by}, else its last)",
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help=f"classification network (default: the best of the run {trained_by}, else its last)",
     )
     group.add_argument(
         "--scn", metavar="FILE", help="superpixel network (default: the one in the checkpoint)"

@@ -1,7 +1,6 @@
 """Dense CRF refinement of label maps (Kraehenbuehl and Koltun, 2011), through pydensecrf2."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
@@ -63,7 +62,7 @@ def add_crf_options(
     group.add_argument(
         "--crf_workers",
         type=options.count,
-        default=max(1, (os.cpu_count() or 1) // distributed.local_world_size()),
+        default=distributed.own_cores(),
         help="processes that refine; under torchrun, of each of its processes",
     )
     for constant in fields(CrfConstants):

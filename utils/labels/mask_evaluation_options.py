@@ -48,8 +48,8 @@ class MaskEvaluationSettings:
         return self.photographs.images is not None
 
 
-def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
-    """What the options of `add_options` say.
+def settings_of(args: argparse.Namespace, trained_by: str) -> MaskEvaluationSettings:
+    """What the options of `add_options` say; without --checkpoint, that of the run `trained_by`.
 
     Raises:
         InputError: the checkpoint is missing, or options do not go together.
@@ -57,10 +57,10 @@ def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
     if args.labels == PREDICTED:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
     # Not the best one: that was chosen on val, on which numbers are usually quoted.
-    checkpoint = args.checkpoint or Path(args.experiments) / args.trained_by / "last.pt"
+    checkpoint = args.checkpoint or Path(args.experiments) / trained_by / "last.pt"
     return MaskEvaluationSettings(
-        run=run_settings(args),
         photographs=photograph_settings(args),
+        run=run_settings(args),  # keeps the options, which the line before may complete
         checkpoint=options.existing_file(checkpoint, "--checkpoint", "train one with train_seg.py"),
         inference=SegmentationInferenceSettings(
             args.scales,
@@ -86,12 +86,11 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     )
     options.add_run_options(parser, tag)
     group = parser.add_argument_group("network and inference")
-    options.add_checkpoint_option(
-        parser,
-        group,
-        trained_by,
-        f"segmentation network (default: the last of the run {trained_by}; its best.pt was chosen "
-        "on val, so its score there is too high)",
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help=f"segmentation network (default: the last of the run {trained_by}; its best.pt was "
+        "chosen on val, so its score there is too high)",
     )
     group.add_argument(
         "--scales",

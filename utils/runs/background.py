@@ -1,6 +1,5 @@
-"""Writing files in the background, so that inference never waits for them."""
+"""Writing files in the background, so that inference seldom waits for them."""
 
-import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +18,7 @@ class BackgroundWriter:
     """
 
     def __init__(self) -> None:
-        cores = (os.cpu_count() or 1) // distributed.local_world_size()
-        threads = min(8, max(2, cores // 2))
+        threads = min(8, max(2, distributed.own_cores() // 2))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="writer")
         self._waiting: deque[Future] = deque()
 

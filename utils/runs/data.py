@@ -31,25 +31,23 @@ class DataSettings:
 
 
 def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
-    """Which photographs, and where they lie; COCO knows no `train_aug`, so `train` is taken."""
+    """Which photographs, and where they lie."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
     )
-    of_coco = "; train of coco" if split == "train_aug" else ""
     group.add_argument(
-        "--split", help=f"train, train_aug, val, or test of voc12 (default: {split}{of_coco})"
+        "--split", default=split, help="train, train_aug (of coco: train), val, or test of voc12"
     )
-    parser.set_defaults(default_split=split)
     roots.add_options(group)
 
 
 def data_settings(args: argparse.Namespace) -> DataSettings:
-    """What the options of `add_data_options` say."""
+    """What the options of `add_data_options` say; COCO has no `train_aug`, so `train` is taken."""
     root, saliency = roots.chosen(args)
-    coco_lacks_it = args.dataset == "coco" and args.default_split == "train_aug"
-    usual = "train" if coco_lacks_it else args.default_split
-    return DataSettings(args.dataset, args.split or usual, root, saliency, args.labels_file)
+    if args.dataset == "coco" and args.split == "train_aug":
+        args.split = "train"  # here: what a run keeps of its options is what it took
+    return DataSettings(args.dataset, args.split, root, saliency, args.labels_file)
 
 
 def open_split(data: DataSettings) -> Collection:

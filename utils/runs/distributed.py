@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from datasets.workers import cores
+
 T = TypeVar("T")
 
 PATIENCE = timedelta(days=1)
@@ -48,6 +50,11 @@ def local_rank() -> int:
 def local_world_size() -> int:
     """How many processes of the run are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched() else 1
+
+
+def own_cores() -> int:
+    """The CPU cores for this process alone: processes on one machine share them."""
+    return max(1, cores() // local_world_size())
 
 
 def world_size() -> int:

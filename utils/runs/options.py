@@ -1,12 +1,11 @@
 """The command line: a parser whose help is worth reading, types, and what every run is told.
 
 Options are read once, in a script. What they say goes on as small frozen settings classes, whose
-fields are called as the options; see `taken`.
+fields are named after the options; see `taken`.
 """
 
 import argparse
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 
 from datasets.command_line import Parser, number
 from datasets.files import InputError
+from utils.runs import distributed
 
 Settings = TypeVar("Settings")
 
@@ -54,7 +54,7 @@ seed = number(int, 0, 2**63 - 1)
 
 
 def taken(kind: type[Settings], args: argparse.Namespace, **others: Any) -> Settings:  # noqa: ANN401
-    """A settings class filled from the parsed options that are called as its fields.
+    """A settings class filled from the parsed options that its fields are named after.
 
     `others` are fields that no option gives as it is.
     """
@@ -101,7 +101,7 @@ class RunSettings:
         """How many processes read photographs."""
         if self.workers is not None:
             return self.workers
-        return 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+        return 1 if device.type == "cpu" else min(8, distributed.own_cores())
 
 
 def run_settings(args: argparse.Namespace) -> RunSettings:
@@ -117,7 +117,9 @@ def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:
     group.add_argument("--overwrite", action="store_true", help="replace a run of the same tag")
     group.add_argument("--seed", type=seed, default=0, help="of all random numbers")
     group.add_argument(
-        "--device", default="auto", help="auto (all visible CUDA GPUs, else the CPU), cpu, cuda:N"
+        "--device",
+        default="auto",
+        help="auto (all visible CUDA GPUs, else the CPU), cpu, cuda, cuda:N",
     )
     group.add_argument(
         "--workers",
@@ -171,14 +173,6 @@ def existing_file(path: str | Path, option: str, remedy: str) -> Path:
     if not Path(path).is_file():
         raise InputError(f"{option} {path}: no such file; {remedy}")
     return Path(path)
-
-
-def add_checkpoint_option(
-    parser: argparse.ArgumentParser, group: argparse._ArgumentGroup, trained_by: str, about: str
-) -> None:
-    """The checkpoint of a network, by default one of the run `trained_by`; `about` says which."""
-    group.add_argument("--checkpoint", metavar="FILE", help=about)
-    parser.set_defaults(trained_by=trained_by)
 
 
 def checkpoint_of(experiments: str | Path, tag: str) -> Path:

@@ -197,9 +197,10 @@ class Run:
         for text in texts:
             self.say(f"note: {text}")
 
-    def say_next(self, command: str) -> None:
-        """Say what to run next, `script.py --option ..`, on the same data."""
-        self.say(f"next: python {command}{same_place(self.settings.options)}")
+    def say_next(self, script: str, option: str, value: str | Path) -> None:
+        """Say what to run next with which option, on the same data."""
+        command = shlex.join(["python", script, option, str(value)])
+        self.say(f"next: {command}{same_place(self.settings.options)}")
 
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.

@@ -14,8 +14,8 @@ from utils.runs.interruption import Stopped
 from utils.runs.run import AGAIN
 
 LESS_MEMORY = (
-    "a smaller --batch or --crop needs less, in train_cls scripts --accumulate 2 (or more) with "
-    "the same --batch and --amp too, in evaluators smaller --scales"
+    "a smaller --batch or --crop needs less, in trainings --amp and (not in train_scn.py) a "
+    "greater --accumulate with the same --batch too, in evaluators smaller --scales"
 )
 
 
@@ -54,7 +54,8 @@ def _answer(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, InputError):
         return 2, f"error: {error}"
     if isinstance(error, torch.OutOfMemoryError):
-        reason = str(error).split(". ")[0]
+        # The last line: DataParallel puts a traceback before it.
+        reason = str(error).strip().rpartition("\n")[2].split(". ")[0]
         return 2, f"error: the GPU's memory is full ({reason}); {LESS_MEMORY}"
     if isinstance(error, KeyboardInterrupt):
         return 130, "stopped by Ctrl-C"

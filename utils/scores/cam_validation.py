@@ -10,7 +10,7 @@ from torch import nn
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import resize, round_up
+from utils.inference.cams import classification_scores
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.runs import distributed
 from utils.runs.progress import progress
@@ -96,11 +96,8 @@ def classification_map(
         if "error" in item:
             bad(item["error"])
             continue
-        image = normalise(item["image"].to(device, non_blocking=True))[None]
-        size = (round_up(image.shape[2]), round_up(image.shape[3]))
-        image = resize(image, size)
-        scores = classifier(image, scn(image))[1]
-        ranking[item["id"]] = scores[0, 1:].float().cpu().numpy()
+        image = normalise(item["image"].to(device, non_blocking=True))
+        ranking[item["id"]] = classification_scores(image, classifier, scn).cpu().numpy()
     return mean_average_precision(collection, merged(ranking))
 
 

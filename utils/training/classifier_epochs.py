@@ -24,7 +24,7 @@ from utils.runs.data import open_if_there
 from utils.runs.run import Run
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
-from utils.training.kept import Kept
+from utils.training.kept import PANELS, Kept
 from utils.training.losses import shown
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
@@ -40,9 +40,6 @@ IDLE = 0.98
 """A training has learnt nothing while its classification loss is above this part of the loss of
 predicting every class as often as it occurs. It is looked at once, half way, when a short training
 from scratch is below it too."""
-
-PANELS = 4
-"""Photographs that tensorboardX shows after every epoch."""
 
 
 class ClassifierEpochs:
@@ -78,6 +75,7 @@ class ClassifierEpochs:
     ) -> None:
         self.run, self.settings, self.supervision = run, settings, supervision
         self.networks, self.scn_state, self.device = networks, scn_state, device
+        self.readers = settings.run.readers(device)
         self.held_back = held_back
         self.idle_loss = loss_of_frequencies([photographs.labels[i] for i in photographs.ids])
         self.inference = InferenceSettings(
@@ -108,7 +106,9 @@ class ClassifierEpochs:
             means = [mean for one in pictured for mean in one.cams.mean((1, 2))]
             self._show(pictured, USUAL_THRESHOLD, epoch)
         if self.held_back is not None:
-            ap = classification_map(self.held_back, *self.networks, *self._reading())
+            ap = classification_map(
+                self.held_back, *self.networks, self.device, self.readers, self.run.bad
+            )
             line += f"; on photographs held back {100 * ap:.2f}"
             scores["score/map_held_back"] = ap
         self.run.scalars(scores, epoch)
@@ -138,7 +138,9 @@ class ClassifierEpochs:
             *self.networks,
             self.inference,
             VALIDATION_THRESHOLDS,
-            *self._reading(),
+            self.device,
+            self.readers,
+            self.run.bad,
             show=evenly_spread(self.scored.ids, PANELS),
         )
 
@@ -147,12 +149,16 @@ class ClassifierEpochs:
         if not distributed.is_first():
             return []
         self.networks[0].eval()
-        device, readers, bad = self._reading()
-        networks = (*self.networks, self.inference)
-        return list(infer_collection(self.pictured, *networks, device, readers, "pictures", bad))
-
-    def _reading(self) -> tuple:
-        return self.device, self.settings.run.readers(self.device), self.run.bad
+        inferred = infer_collection(
+            self.pictured,
+            *self.networks,
+            self.inference,
+            self.device,
+            self.readers,
+            "pictures",
+            self.run.bad,
+        )
+        return list(inferred)
 
     def _show(self, photographs: Sequence[Inferred], threshold: float, epoch: int) -> None:
         """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
@@ -179,7 +185,7 @@ class ClassifierEpochs:
 
 
 def collapsed(means: Sequence[float]) -> list[str]:
-    """What to say, if anything, of cams by their means."""
+    """A warning if the cams, of which these are the means, have collapsed, else nothing."""
     empty = sum(mean < EMPTY for mean in means)
     all_over = sum(mean > ALL_OVER for mean in means)
     if not means or empty + all_over < COLLAPSED * len(means):
@@ -206,7 +212,7 @@ def loss_of_frequencies(labels: Sequence[np.ndarray]) -> float:
 
 
 def stands_still(loss: float, idle: float) -> list[str]:
-    """What to say, if anything, of a classification loss half way through a training.
+    """A warning if a classification loss half way through a training stands still, else nothing.
 
     Where every photograph has the same classes, `idle` is 0, and there is nothing to learn.
     """

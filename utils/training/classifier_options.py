@@ -34,7 +34,7 @@ LR_HELP = f"learning rate (default: {LR}; {LR_ADAMW} for timm's {', '.join(ADAMW
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """Which networks are trained, and from what; attributes are called as the options.
+    """Which networks are trained, and from what; attributes are named after the options.
 
     `scn` is None for that of the run scn, else the shipped one.
     """
@@ -47,7 +47,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """All that a train_cls script is told; single values are called as the options.
+    """All that a train_cls script is told; single values are named after the options.
 
     Raises:
         InputError: patches that cannot be.
@@ -161,9 +161,9 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
     return taken(
         ClassifierSettings,
         args,
-        run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
         data=data_settings(args),
+        run=run_settings(args),  # keeps the options, which the line before may complete
+        resuming=taken(ResumeSettings, args),
         schedule=taken(Schedule, args),
         learning=taken(LearningSettings, args),
         networks=taken(NetworkSettings, args),

@@ -5,6 +5,9 @@ from typing import Any
 from utils import checkpoints
 from utils.runs.run import Run
 
+PANELS = 4
+"""Photographs that tensorboardX shows whenever checkpoints are written."""
+
 
 class Kept:
     """`last.pt` and `best.pt` of a run.
@@ -46,7 +49,7 @@ class Kept:
         if chosen:
             self.run.say(f"{chosen_by} last.pt is not chosen by masks.")
         name = "best.pt" if chosen and take_best else "last.pt"
-        self.run.say_next(f"{next_script} --checkpoint {self.run.folder / name}")
+        self.run.say_next(next_script, "--checkpoint", self.run.folder / name)
 
     def _best_so_far(self) -> float:
         path = self.run.folder / "best.pt"

@@ -2,11 +2,11 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from datasets.files import InputError
@@ -20,28 +20,6 @@ Losses = dict[str, Tensor]
 
 READ_EVERY = 20
 """On a GPU the losses are read once in so many steps: reading waits for the device."""
-
-
-def mean_over_images(
-    model: nn.Module,
-    names: Sequence[str],
-    inputs: Callable[[dict[str, Tensor]], tuple[Tensor, ...]],
-) -> Callable[[dict[str, Tensor]], Losses]:
-    """The losses of a batch by name, where those of its parts count by their images.
-
-    Args:
-        model: a network with its losses, perhaps split over devices: gives (parts, losses), each
-            part's times its number of images.
-        names: of the losses.
-        inputs: what the model takes of a batch, images first.
-    """
-
-    def losses(batch: dict[str, Tensor]) -> Losses:
-        arguments = inputs(batch)
-        values = model(*arguments).sum(0) / len(arguments[0])
-        return dict(zip(names, values, strict=True))
-
-    return losses
 
 
 class LossReader:

@@ -106,7 +106,7 @@ class SummedLoss(nn.Module):
 def mean_over_pixels(
     model: nn.Module, names: Sequence[str]
 ) -> Callable[[dict[str, Tensor]], Losses]:
-    """The losses of a batch by name, where those of its parts count by their labelled pixels.
+    """The losses of a batch by name: the means over its labelled pixels.
 
     Args:
         model: a SummedLoss, perhaps split over devices or one of several processes.

@@ -11,8 +11,7 @@ from utils.runs import distributed
 from utils.runs.data import open_if_there
 from utils.runs.run import Run
 from utils.scores.mask_validation import validate_segmentation
-from utils.training.classifier_epochs import PANELS
-from utils.training.kept import Kept
+from utils.training.kept import PANELS, Kept
 from utils.training.losses import shown
 from utils.training.segmentation_options import SegmentationSettings
 

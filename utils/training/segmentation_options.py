@@ -25,7 +25,7 @@ MASKS = "masks"
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """All that train_seg.py is told; single values are called as the options.
+    """All that train_seg.py is told; single values are named after the options.
 
     Raises:
         InputError: steps or a stride that cannot be.
@@ -129,8 +129,8 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     return taken(
         SegmentationSettings,
         args,
-        run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
         data=data_settings(args),
+        run=run_settings(args),  # keeps the options, which the line before may complete
+        resuming=taken(ResumeSettings, args),
         learning=taken(LearningSettings, args),
     )

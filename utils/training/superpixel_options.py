@@ -15,7 +15,7 @@ TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss"
 
 @dataclass(frozen=True)
 class SuperpixelSettings:
-    """All that train_scn.py is told; single values are called as the options."""
+    """All that train_scn.py is told; single values are named after the options."""
 
     run: RunSettings
     resuming: ResumeSettings
@@ -76,9 +76,9 @@ def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
     return taken(
         SuperpixelSettings,
         args,
-        run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
         data=data_settings(args),
+        run=run_settings(args),  # keeps the options, which the line before may complete
+        resuming=taken(ResumeSettings, args),
         schedule=taken(Schedule, args),
         learning=LearningSettings(args.lr, args.power),
     )

@@ -1,5 +1,7 @@
 """Step 3, the recipe of the superpixel network. docs/method.md, section 1."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from utils.runs.distributed import is_first
 from utils.runs.run import Run
 from utils.scores.superpixel_validation import validate_superpixels
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import mean_over_images, shown
+from utils.training.losses import Losses, shown
 from utils.training.optimisers import trainable
 from utils.training.superpixel_options import TERMS, SuperpixelSettings
 
@@ -62,11 +64,11 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         )
         optimizer = torch.optim.Adam(trainable(scn), lr=settings.learning.lr, betas=(0.9, 0.999))
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
-        objective = mean_over_images(network, TERMS[settings.objective], inputs)
+        objective = mean_over_images(network, TERMS[settings.objective])
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.learning)
         batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
         train(run, state, plan, batches, stage, device)
-        run.say_next(f"train_cls_image.py --scn {run.folder / 'last.pt'}")
+        run.say_next("train_cls_image.py", "--scn", run.folder / "last.pt")
 
 
 class SuperpixelLoss(nn.Module):
@@ -102,6 +104,23 @@ class SuperpixelLoss(nn.Module):
         else:
             terms = scn_loss(q, lab, self.position_weight)
         return torch.stack(terms)[None] * len(images)
+
+
+def mean_over_images(
+    model: nn.Module, names: Sequence[str]
+) -> Callable[[dict[str, Tensor]], Losses]:
+    """The losses of a batch by name: the means over its images.
+
+    Args:
+        model: a SuperpixelLoss, perhaps split over devices.
+        names: of its losses.
+    """
+
+    def losses(batch: dict[str, Tensor]) -> Losses:
+        values = model(*inputs(batch)).sum(0) / len(batch["image"])
+        return dict(zip(names, values, strict=True))
+
+    return losses
 
 
 def inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,10 @@
+import shlex
+
+import torch
+
 import dataset_root
-from utils.runs.run import same_place
+from utils.runs.options import RunSettings
+from utils.runs.run import Run, same_place
 
 
 def test_the_next_command_finds_the_same_data(monkeypatch):
@@ -11,3 +16,12 @@ def test_the_next_command_finds_the_same_data(monkeypatch):
     own = usual | {"dataset": "custom", "root": "my photos", "experiments": "runs"}
     assert same_place(own) == " --dataset custom --root 'my photos' --experiments runs"
     assert same_place({"tag": "a"}) == ""
+
+
+def test_the_next_command_can_be_pasted(tmp_path, capsys):
+    settings = RunSettings(str(tmp_path / "my runs"), "a", options={"dataset": "voc12"})
+    with Run(settings, torch.device("cpu")) as run:
+        run.say_next("train_cls_image.py", "--scn", run.folder / "last.pt")
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+    command = ["python", "train_cls_image.py", "--scn", str(tmp_path / "my runs/a/last.pt")]
+    assert shlex.split(line.removeprefix("next: ")) == command

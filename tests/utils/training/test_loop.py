@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch._utils import ExceptionWrapper
 
 from datasets.files import InputError
 from datasets.loading import Plan
@@ -76,9 +77,20 @@ def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
         torch.testing.assert_close(other, gradients[0])
 
 
-def test_a_full_gpu_is_answered_with_the_options_that_help(monkeypatch, capsys):
+FULL = "CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has .."
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_gpu_is_answered_with_the_options_that_help(wrapped, monkeypatch, capsys):
+    """Also under DataParallel, which wraps what its threads raise."""
+
     def main(_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB. GPU 0 has ..")
+        try:
+            raise torch.OutOfMemoryError(FULL)
+        except torch.OutOfMemoryError:
+            if wrapped:
+                ExceptionWrapper(where="in replica 1 on device 1").reraise()
+            raise
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--debug", action="store_true")
@@ -87,6 +99,7 @@ def test_a_full_gpu_is_answered_with_the_options_that_help(monkeypatch, capsys):
         start(main, parser)
     error = capsys.readouterr().err
     assert stop.value.code == 2 and error.count("\n") == 1
+    assert "CUDA out of memory)" in error
     assert "--accumulate" in error and "--crop" in error and "--amp" in error
 
 
