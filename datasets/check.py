@@ -180,10 +180,12 @@ def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph
     no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"
     # Of one's own photographs only some need masks; VOC's and COCO's all have one.
     without_mask = NOT_SCORED if collection.name == custom.NAME else "photographs without mask"
+    # VOC's test photographs have no labels, which are needed for training only.
+    unlabelled = missing_labels(collection) if collection.split != "test" else ()
     for kind, ids in (
         (without_mask, no_mask if collection.masks else []),
         ("photographs without saliency map", no_saliency if collection.saliency else []),
-        ("photographs without image-level label", missing_labels(collection)),
+        ("photographs without image-level label", unlabelled),
         (no_class, without_class(collection)),
     ):
         report.add(kind, *(collection.images[identifier] for identifier in ids))

@@ -25,6 +25,10 @@ def coco_classes() -> tuple[str, ...]:
     return _committed_classes(DATA / "coco_classes.csv")
 
 
+FIXED = {"voc12": voc_classes, "coco": coco_classes}
+"""By the name of the data set; all others name their classes in a labels.txt."""
+
+
 @cache
 def _committed_classes(path: Path) -> tuple[str, ...]:
     rows = csv.DictReader(io.StringIO(read_bytes(path).decode()))

@@ -3,19 +3,30 @@
     root/{train,val}2014/COCO_train2014_000000000009.jpg    an id is the name without ending
     root/annotations/instances_{train,val}2014.json
     root/SegmentationClass/{train,val}2014/<id>.png         label maps, rendered by prepare
+    root/SegmentationClass/{train,val}2014/rendered_from.txt    hash of the annotations then
     root/saliency_map/<id>.png                              unless they lie elsewhere
 
 Lists: a photograph without any object cannot be learned from by its labels, so it is left out of
 train; val keeps it (its label map is all background). A crowd region counts as an object.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets.classes import coco_classes
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import InputError, check_id, list_ids, list_photographs, read_json
+from datasets.files import (
+    InputError,
+    check_id,
+    list_ids,
+    list_photographs,
+    read_bytes,
+    read_json,
+    read_text,
+    write_text,
+)
 from datasets.labels import label_vector
 
 NAME = "coco"
@@ -60,6 +71,7 @@ def build_index(root: Path, progress: Progress) -> Index:
             notes.append(Note(f"no {path}: there is no split {split}", split))
             continue
         instances = read_instances(path)
+        refuse_other_masks(root, split)
         for identifier, record in progress(instances.images.items()):
             found = {index - 1 for index, _ in instances.objects[record["id"]]}
             labels[identifier] = label_vector(found, len(classes))
@@ -108,6 +120,36 @@ def instances_path(root: Path, split: str) -> Path:
 def mask_folder(root: Path, split: str) -> Path:
     """Where the label maps of a split are rendered."""
     return root / "SegmentationClass" / f"{split}2014"
+
+
+def remember_annotations(root: Path, split: str) -> None:
+    """Keep a hash of the annotations from which the label maps are about to be rendered."""
+    write_text(_rendered_from(root, split), content_hash(instances_path(root, split)) + "\n")
+
+
+def refuse_other_masks(root: Path, split: str) -> None:
+    """Refuse label maps that were rendered from other annotations than there are now.
+
+    Of those that prepare has not rendered nothing is known.
+
+    Raises:
+        InputError: naming the folder to remove.
+    """
+    source, annotations = _rendered_from(root, split), instances_path(root, split)
+    if source.is_file() and read_text(source).strip() != content_hash(annotations):
+        raise InputError(
+            f"{source.parent}: its masks were rendered from another {annotations.name}; remove the "
+            f"folder, then: python -m datasets.prepare coco --coco_root {root}"
+        )
+
+
+def _rendered_from(root: Path, split: str) -> Path:
+    return mask_folder(root, split) / "rendered_from.txt"
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    return hashlib.sha256(read_bytes(path)).hexdigest()
 
 
 def _folder(root: Path, split: str) -> Path:

@@ -130,14 +130,18 @@ def check_id(identifier: str, source: str | os.PathLike) -> str:
     """Return `identifier` if it is a plain file name, so that no output leaves its folder.
 
     Raises:
-        InputError: it is empty, longer than file names can be, starts with a dot, or holds a path
-            separator or control character.
+        InputError: it is empty, longer than file names can be, starts with a dot, begins or ends
+            with a space, or holds a path separator or control character.
     """
     # Spaces of any kind are fine (macOS writes narrow ones into the names of screenshots).
     control = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in identifier)
     bad = not identifier or identifier.startswith(".") or control
     if bad or len(identifier) > 250 or "/" in identifier or "\\" in identifier:
         raise InputError(f"{source}: the id {identifier[:80]!r} is not a plain file name")
+    if identifier != identifier.strip():  # which lists of ids do not keep
+        raise InputError(
+            f"{source}: the id {identifier[:80]!r} begins or ends with a space; rename the file"
+        )
     return identifier
 
 

@@ -56,6 +56,8 @@ def render_coco_masks(root: Path, index: Index, workers: int) -> None:
         if not absent:
             continue
         require_pycocotools()
+        if len(absent) == len(ids):
+            coco.remember_annotations(root, split)
         start = time.perf_counter()
         done = len(ids) - len(absent)
         tasks = mask_tasks(root, split, absent)
@@ -130,8 +132,8 @@ def _command(args: argparse.Namespace) -> int:
     folder = prepared_folder(layout, root, args.out)
     meta = sources_state(layout, root)
     annotated = build_index(layout, root)
-    require_annotations(annotated)
     index = with_labels_file(args.labels_file, layout, annotated)
+    require_annotations(index)
     write_index(folder, annotated, meta)
     if layout is coco:
         render_coco_masks(root, index, args.workers)

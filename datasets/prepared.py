@@ -68,6 +68,7 @@ def load_collection(
     root = check_root(layout, root)
     index = load_index(layout, root, Path(prepared or PREPARED), quiet)
     index = with_labels_file(labels_file, layout, index)
+    require_annotations(index)
     return layout.build_collection(root, split, index, saliency_folder(layout, root, saliency))
 
 
@@ -119,7 +120,6 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
     if not quiet:
         print(f"{layout.NAME}: {root} is not prepared yet, or has changed; preparing it now")
     index = build_index(layout, root, quiet)
-    require_annotations(index)
     notes = index.texts()
     try:
         write_index(folder, index, meta)
@@ -140,8 +140,9 @@ def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: 
     """The index with the labels of a published file or a CSV instead of its own.
 
     Args:
-        path: the file; its labels replace all. None for what PUBLISHED_LABELS names, if it is
-            there: its labels replace those of the photographs in it, and a note says so.
+        path: the file; its labels replace all, so annotations that cannot be read do not count.
+            None for what PUBLISHED_LABELS names, if it is there: its labels replace those of the
+            photographs in it, and a note says so.
         layout: the data set.
         index: lists and labels.
 
@@ -157,7 +158,8 @@ def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: 
                 f"{path}: it has none of the data set's photographs; "
                 "name the data set that it belongs to"
             )
-        return replace(index, labels=found)
+        readable = tuple(note for note in index.notes if not note.unreadable)
+        return replace(index, labels=found, notes=readable)
     default = PUBLISHED_LABELS.get(layout.NAME)
     if default is None or not default.is_file():
         return index

@@ -31,7 +31,7 @@ def add_options(group: argparse._ArgumentGroup) -> None:
         ("coco_sal_root", "saliency maps <id>.png of COCO (else saliency_map in its root)"),
     ):
         default = _Standing(standing(name))
-        shown = f" (default: {default})" if default else ""
+        shown = f" (default: {default})".replace("%", "%%") if default else ""
         group.add_argument(f"--{name}", default=default, metavar="DIR", help=what + shown)
     group.add_argument("--root", metavar="DIR", help="your own data in VOC layout (custom)")
     group.add_argument(

@@ -607,6 +607,14 @@ def test_predicted_labels_need_none(answer, places):
     assert (status, error) == (0, "")
 
 
+def test_labels_longer_than_a_file_name(answer, places):
+    """Such as the names of all of COCO's classes."""
+    images = places["root"] / "JPEGImages"
+    names = ",".join(["unicorn"] * 100)
+    status, error, _ = answer(COMMANDS["evaluate"], f"--images {images} --labels {names}")
+    assert status == 2 and "--labels: no class 'unicorn'; there are" in error
+
+
 @pytest.mark.parametrize("stage", PHOTOGRAPHS)
 def test_every_script_notes_turned_photographs(answer, places, stage):
     exif = Image.Exif()

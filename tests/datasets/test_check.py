@@ -36,6 +36,14 @@ def test_processes_and_one_split(check):
     assert status == 2 and "error: --split test: voc12 has no such split" in text
 
 
+def test_the_test_split_has_no_labels_by_nature(check, voc_root):
+    lists = voc_root / "ImageSets/Segmentation"
+    (lists / "test.txt").write_text((lists / "val.txt").read_text())
+    status, text = check("--split", "test")
+    assert "image-level label" not in text
+    assert status == 0 and "1 photographs read" in text
+
+
 def cut(path):
     path.write_bytes(path.read_bytes()[:-30])
 
@@ -181,6 +189,15 @@ def test_damage_that_stops_the_check(check, voc_root):
     status, text = check()
     assert status == 2 and "error: " in text and "train.txt: the list is empty" in text
     assert "Traceback" not in text
+
+
+def test_help_of_a_root_with_a_percent_sign(voc_root, monkeypatch, capsys):
+    monkeypatch.setattr(dataset_root, "VOC_ROOT", "/data/50%x")
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0 and "(default: /data/50%x)" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_roots_from_dataset_root_and_the_environment(voc_root, monkeypatch, capsys):

@@ -199,3 +199,26 @@ def test_damaged_instances_are_rendered_or_refused(tmp_path, mask_api, mutated, 
             assert paint(task).shape == task.size
     except InputError:
         pass
+
+
+def test_masks_of_other_annotations_are_refused(prepare, coco_root, load_coco, mask_api, capsys):
+    """Not taken as they are, which nobody would see, nor removed without a word."""
+    assert prepare() == 0
+    path = coco.instances_path(coco_root, "train")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(changed_outline(content)))
+    folder = coco.mask_folder(coco_root, "train")
+    assert prepare() == 2
+    error = capsys.readouterr().err
+    assert f"{folder}: its masks were rendered from another {path.name}" in error
+    with pytest.raises(InputError, match="remove the folder, then"):
+        load_coco("train")
+    shutil.rmtree(folder)
+    assert prepare() == 0
+    assert read_label_map(next(iter(sorted(folder.glob("*.png"))))).any()
+
+
+def changed_outline(content):
+    moved = [{**record} for record in content["annotations"]]
+    moved[0]["area"] = 1.0
+    return {**content, "annotations": moved}

@@ -32,6 +32,13 @@ def test_ids_cannot_leave_their_folder(identifier):
         check_id(identifier, "list.txt")
 
 
+@pytest.mark.parametrize("identifier", [" a", "a ", "a\u3000"])
+def test_spaces_at_the_ends_of_ids_are_refused(identifier):
+    """Lists would not keep them: a data set could be used once, and then no more."""
+    with pytest.raises(InputError, match="begins or ends with a space; rename the file"):
+        check_id(identifier, "photographs")
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

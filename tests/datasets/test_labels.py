@@ -175,7 +175,8 @@ def test_damaged_csv_is_read_or_refused(tmp_path, mutated, data):
 
 @given(
     st.dictionaries(
-        st.from_regex(r"[A-Za-z0-9ü_ -]{1,9}", fullmatch=True), st.sets(st.integers(0, 2))
+        st.from_regex(r"[a-zü_-]([A-Z0-9 -]{0,7}[a-z0-9])?", fullmatch=True),
+        st.sets(st.integers(0, 2)),
     )
 )
 def test_labels_json_holds_what_was_written(tmp_path_factory, content):

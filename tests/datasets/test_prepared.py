@@ -110,6 +110,18 @@ def test_labels_files(load, voc_root, tmp_path):
         require_labels(collection)
 
 
+def test_a_labels_file_stands_for_unreadable_annotations(load, voc_root, tmp_path):
+    xml = voc_root / "Annotations/2007_000001.xml"
+    xml.write_text(xml.read_text().replace("<name>", "<name>un"))
+    (tmp_path / "l.csv").write_text("2007_000001.jpg,cow\n2007_000002,dog\n")
+    for _ in range(2):  # when lists are made, and when they are read again
+        collection = load("voc12", voc_root, labels_file=tmp_path / "l.csv", quiet=True)
+        assert collection.labels.keys() == {"2007_000001", "2007_000002"}
+        assert not any("2007_000001.xml" in note for note in collection.notes)
+        with pytest.raises(InputError, match="2007_000001.xml: unknown class"):
+            load("voc12", voc_root, quiet=True)
+
+
 def published_file(path, labels):
     path.parent.mkdir(exist_ok=True)
     np.save(path, np.array(labels, dtype=object), allow_pickle=True)

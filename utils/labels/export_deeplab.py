@@ -4,6 +4,9 @@ DIR/VOC2012/JPEGImages/<id>.jpg              links to the photographs
 DIR/VOC2012/SegmentationClassAug/<id>.png    pseudo labels
 DIR/VOC2012/ImageSets/SegmentationAug/train_aug.txt
     lines `/JPEGImages/<id>.jpg /SegmentationClassAug/<id>.png`
+DIR/VOC2012/exported.txt                     says that the tree is an export
+
+Where VOC2012 is something else, such as the data set itself, nothing is written.
 """
 
 from pathlib import Path
@@ -14,13 +17,15 @@ from datasets.collection import Collection
 from datasets.files import InputError, read_bytes, write_bytes, write_text
 from datasets.images import is_turned, read_photograph
 
+MARK = "exported.txt"
+
 
 def check(folder: Path, collection: Collection) -> None:
-    """Refuse, before anything is inferred, what could not be exported.
+    """Refuse, before anything is inferred, what could not be exported, and mark the tree.
 
     Raises:
         InputError: an id holds a space, which separates the columns of deeplab-pytorch's lists, or
-            the folder cannot be written.
+            the folder cannot be written, or holds a VOC2012 that is no export.
     """
     for identifier in collection.ids:
         if any(character.isspace() for character in identifier):
@@ -28,10 +33,18 @@ def check(folder: Path, collection: Collection) -> None:
                 f"--export_deeplab: the id {identifier!r} holds a space, which deeplab-pytorch's "
                 "lists cannot; rename the file"
             )
+    root = folder / "VOC2012"
     try:
-        (folder / "VOC2012").mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        exported = (root / MARK).is_file() or not any(root.iterdir())
     except OSError as error:
         raise InputError(f"--export_deeplab {folder}: {error.strerror or error}") from error
+    if not exported:
+        raise InputError(
+            f"--export_deeplab {folder}: {root} is there and was not made by --export_deeplab, "
+            "which would replace files in it; name another folder"
+        )
+    write_text(root / MARK, "Written by --export_deeplab, which replaces files here.\n")
 
 
 def export(folder: Path, collection: Collection, labels: Path) -> Path:
@@ -68,6 +81,9 @@ def _link(photograph: Path, link: Path) -> None:
     """
     try:
         link.parent.mkdir(parents=True, exist_ok=True)
+        photograph = photograph.resolve()
+        if photograph == link.absolute():  # the tree is taken as the data set, and has copies
+            return
         link.unlink(missing_ok=True)
         if is_turned(photograph):
             bgr = cv2.cvtColor(read_photograph(photograph), cv2.COLOR_RGB2BGR)
@@ -76,7 +92,7 @@ def _link(photograph: Path, link: Path) -> None:
             )
             return
         try:
-            link.symlink_to(photograph.resolve())
+            link.symlink_to(photograph)
         except OSError:
             write_bytes(link, read_bytes(photograph))
     except OSError as error:

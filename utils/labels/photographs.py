@@ -1,6 +1,7 @@
 """Which photographs an evaluator takes, and what is known to be in them."""
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from datasets import coco
-from datasets.classes import coco_classes, read_class_list, voc_classes
+from datasets.classes import FIXED, read_class_list
 from datasets.collection import Collection, missing_labels, missing_masks, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
@@ -152,7 +153,7 @@ def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Co
     if not Path(images).exists():
         raise InputError(f"{images}: no such folder or photograph; set --images")
     classes = classes or _classes_of(settings.data)
-    if labels is not None and (labels.lower().endswith(".csv") or Path(labels).is_file()):
+    if labels is not None and (labels.lower().endswith(".csv") or os.path.isfile(labels)):
         return folder_collection(images, labels, classes)
     photographs = folder_collection(images, None, classes)
     if labels in (None, PREDICTED):
@@ -163,13 +164,11 @@ def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Co
 
 def _classes_of(data: DataSettings) -> tuple[str, ...]:
     """The classes of the data options, for published checkpoints, which do not name theirs."""
-    if data.dataset == "custom":
-        if not data.root:
-            raise InputError(
-                "--root: the checkpoint does not name its classes; give the data set's"
-            )
-        return read_class_list(Path(data.root) / "labels.txt")
-    return {"voc12": voc_classes, "coco": coco_classes}[data.dataset]()
+    if data.dataset in FIXED:
+        return FIXED[data.dataset]()
+    if not data.root:
+        raise InputError("--root: the checkpoint does not name its classes; give the data set's")
+    return read_class_list(Path(data.root) / "labels.txt")
 
 
 def _named_labels(names: str, classes: tuple[str, ...]) -> np.ndarray:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -56,3 +58,30 @@ def test_photographs_that_opencv_would_turn(tmp_path):
     assert cv2.imread(str(collection.images["b"])).shape == (20, 10, 3)
     export(tmp_path / "out", collection, tmp_path / "labels")
     assert cv2.imread(str(tmp_path / "out/VOC2012/JPEGImages/b.jpg")).shape == (10, 20, 3)
+
+
+def test_a_data_set_is_not_written_over(tmp_path):
+    """Someone whose data lies in DIR/VOC2012 names DIR: photographs and masks must stay."""
+    collection = collection_of(tmp_path, ["a", "b"])
+    own = tmp_path / "VOCdevkit/VOC2012/JPEGImages/a.jpg"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    with pytest.raises(InputError, match="was not made by --export_deeplab"):
+        check(tmp_path / "VOCdevkit", collection)
+    assert own.read_bytes() == b"mine"
+    check(tmp_path / "out", collection)
+    export(tmp_path / "out", collection, tmp_path / "labels")
+    check(tmp_path / "out", collection)  # an earlier export is replaced
+
+
+def test_an_export_as_the_data_set(tmp_path):
+    """Its links lead to the photographs, not to themselves; copies stay."""
+    collection = collection_of(tmp_path, ["a", "b"])
+    export(tmp_path / "out", collection, tmp_path / "labels")
+    folder = tmp_path / "out/VOC2012/JPEGImages"
+    (folder / "b.jpg").unlink()
+    (folder / "b.jpg").write_bytes(collection.images["b"].read_bytes())
+    inside = replace(collection, images={i: folder / f"{i}.jpg" for i in collection.ids})
+    export(tmp_path / "out", inside, tmp_path / "labels")
+    assert (folder / "a.jpg").resolve() == collection.images["a"].resolve()
+    assert Image.open(folder / "b.jpg").size == (20, 10) and not (folder / "b.jpg").is_symlink()
