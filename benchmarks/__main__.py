@@ -1,7 +1,7 @@
-"""Run all benchmarks, one after the other: python -m benchmarks [--size full] [--device cuda]
+"""Run the benchmarks of speed and memory, one after the other: python -m benchmarks [--size full]
 
-Each prints its tables; what a run gave, and what was tried, is kept in benchmarks/README.md. For a
-GPU, benchmarks/gpu.py runs these and more within a time limit.
+Each prints its tables; what a run gave, and what was tried, is kept in benchmarks/README.md. What
+matters on a GPU, benchmarks/gpu.py runs within a time limit.
 """
 
 import argparse
@@ -20,12 +20,10 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--size", choices=("tiny", "small", "full"), default="small")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     given = parser.parse_args()
     failed = 0
     for name in NAMES:
-        command = [sys.executable, "-m", f"benchmarks.{name}"]
-        command += ["--size", given.size, "--device", given.device]
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--size", given.size]
         print(f"## {' '.join(command[1:])}\n", flush=True)
         failed += subprocess.run(command).returncode != 0
     return failed

@@ -20,7 +20,7 @@ from benchmarks.quality import NO_IPC, Configuration
 from benchmarks.scoring import PLAIN, Inference
 from datasets.demo import generate
 from utils.runs import options
-from utils.runs.data import open_split
+from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
 from utils.training.classifier import build_networks
 
@@ -45,13 +45,14 @@ COMMON = (
 """As in scripts/demo.sh, but for gamma, which is higher there."""
 
 
-def superpixel_network(args: argparse.Namespace) -> Path:
-    """The file of the superpixel network, trained as in the demo where there is none."""
-    path = Path(args.experiments) / "ablation_scn" / "last.pt"
+def superpixel_network(args: argparse.Namespace, photographs: str) -> Path:
+    """The superpixel network's file for these photographs, trained as in the demo if missing."""
+    tag = f"ablation_scn_{photographs.split()[-1]}"
+    path = Path(args.experiments) / tag / "last.pt"
     if not path.is_file():
         command = [sys.executable, "train_scn.py", "--dataset", "custom", "--root", args.root]
         command += [*CROPS, "--epochs", "6", "--lr", "1e-3", "--device", args.device]
-        command += ["--experiments", args.experiments, "--tag", "ablation_scn", "--overwrite"]
+        command += ["--experiments", args.experiments, "--tag", tag, "--overwrite"]
         subprocess.run(command, check=True)
     return path
 
@@ -61,20 +62,21 @@ def main(args: argparse.Namespace) -> None:
     root = Path(args.root)
     if not root.is_dir():
         generate(root, 240, 40, 112, 0, progress=True)
-    scn = superpixel_network(args)
+    collection = open_split(DataSettings("custom", "train", args.root))
+    photographs = quality.named(collection)
+    scn = superpixel_network(args, photographs)
     paths = ["--root", args.root, "--scn", str(scn)]
     common = [*COMMON, "--epochs", str(args.epochs)]
-    probe = quality.training_settings(CONFIGURATIONS[0], [*common, *paths])
-    collection = open_split(probe.data)
     quality.run(
         args,
         [configuration for configuration in CONFIGURATIONS if configuration.name in args.only],
         common,
         paths,
         collection,
-        lambda trained, photographs: build_networks(trained.networks, scn, photographs.num_classes),
+        lambda trained, these: build_networks(trained.networks, scn, these.num_classes),
         scales=(1.0,),
         order=[configuration.name for configuration in CONFIGURATIONS],
+        photographs=photographs,
     )
 
 

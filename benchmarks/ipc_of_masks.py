@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Spread, table
-from benchmarks.photographs import BATCH, HALVES, everything, taken
+from benchmarks.photographs import BATCH, HALVES, everything, half_taken
 from datasets.collection import Collection
 from datasets.images import read_photograph
 from datasets.loading import read_ground_truth
@@ -87,7 +87,7 @@ CAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 @torch.no_grad()
 def main(args: argparse.Namespace) -> None:
     """Print the table."""
-    photographs = taken(everything(DataSettings("voc12", "train", args.voc_root)), args.half)
+    photographs = half_taken(everything(DataSettings("voc12", "train", args.voc_root)), args.half)
     scn = SuperpixelNet().eval()
     checkpoints.load_scn(scn, args.scn)
     patches = max(1, round(args.crop / CELL / PATCH)) ** 2

@@ -25,7 +25,6 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmarks.options import new_parser
 from datasets.files import write_text
 
 MEGABYTE = 1e6
@@ -338,20 +337,3 @@ class Report:
                 content = {"machine": machine(), "tables": self.tables}
                 write_text(self.path, json.dumps(content, default=astuple))  # whole, if ended
         print(table(title, header, kept), flush=True)
-
-
-def parse_options(description: str | None) -> argparse.Namespace:
-    """The options that the operators' benchmarks share; sets the number of threads."""
-    parser = new_parser(description, repeats=9)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's)")
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
-    parser.add_argument(
-        "--tables",
-        choices=("times", "busy"),
-        default="times",
-        help="time and memory, or how long a GPU is busy",
-    )
-    options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    return options

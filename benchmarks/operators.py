@@ -17,9 +17,9 @@ from benchmarks.measure import (
     clones,
     forward,
     forward_backward,
-    parse_options,
     report_cases,
 )
+from benchmarks.options import parse_for_operators
 from networks import reference
 from networks.association import NEIGHBOURS, pool, reassemble, upsample
 from networks.superpixel import scn_loss
@@ -150,7 +150,7 @@ def tables(options: argparse.Namespace) -> dict[str, Iterable[Case]]:
 
 def main() -> None:
     """Print the tables."""
-    options = parse_options(__doc__)
+    options = parse_for_operators(__doc__)
     torch.manual_seed(0)
     report = Report(options)
     for title, cases in tables(options).items():

@@ -15,8 +15,9 @@ from types import ModuleType
 
 import torch
 
-from benchmarks.measure import Report, compare, forward_backward, parse_options, peak_memory
+from benchmarks.measure import Report, compare, forward_backward, peak_memory
 from benchmarks.operators import association_map, maps
+from benchmarks.options import parse
 from benchmarks.steps import Way
 from networks import affinity, cells, reassembly, reference
 from networks.affinity import propagate
@@ -124,7 +125,7 @@ def strips(given: argparse.Namespace) -> Iterator[list[object]]:
 
 def main() -> None:
     """Print the tables."""
-    given = parse_options(__doc__)
+    given = parse(__doc__, repeats=9)
     torch.manual_seed(0)
     Way("default").switch()
     report = Report(given)

@@ -94,8 +94,8 @@ def train_and_score(
 
     Returns:
         The entry in the results file: seconds of training (since it was last taken up), ids of the
-        photographs that were scored, mean average precision of the classification and, for every
-        inference, what `Scorer.score` says.
+        photographs that were scored, a line each, mean average precision of the classification
+        and, for every inference, what `Scorer.score` says.
     """
     device = devices.choose(settings.run.device)
     devices.seed_everything(settings.run.seed if start_seed is None else start_seed)
@@ -112,10 +112,16 @@ def train_and_score(
         scores = {str(inference): scorer.score(inference) for inference in inferences}
     return {
         "seconds": seconds,
-        "photographs": " ".join(scorer.ranking),
+        "photographs": "\n".join(scorer.ranking),
         "mean_ap": scorer.mean_ap(),
         "scores": scores,
     }
+
+
+def named(photographs: Collection) -> str:
+    """How many photographs, and a hash of their ids: what a results file says of them."""
+    digest = hashlib.sha256("\n".join(photographs.ids).encode()).hexdigest()[:16]
+    return f"{len(photographs.ids)}, {digest}"
 
 
 class Results:

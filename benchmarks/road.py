@@ -17,14 +17,16 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.measure import table
-from benchmarks.quality import Results
+from benchmarks.quality import Results, named
 from datasets.demo import generate
 from datasets.files import InputError, read_json
 from utils.runs import options
+from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
 
 
@@ -118,14 +120,19 @@ class Road:
     Args:
         args: the benchmark's options.
         recipe: of the stages.
-        train, test: arguments that name the data.
+        train, test: arguments that name the data, and the split.
         seed: of all stages.
     """
 
     def __init__(
-        self, args: argparse.Namespace, recipe: Recipe, train: str, test: str, seed: int
+        self,
+        args: argparse.Namespace,
+        recipe: Recipe,
+        train: Sequence[str],
+        test: Sequence[str],
+        seed: int,
     ) -> None:
-        self.recipe, self.train, self.test = recipe, train.split(), test.split()
+        self.recipe, self.train, self.test = recipe, train, test
         self.steps, self.amp = args.steps or recipe.steps, ["--amp"] if args.amp else []
         self.seed, self.folder = seed, Path(args.experiments)
         self.run = ["--experiments", args.experiments, "--device", args.device]
@@ -235,15 +242,20 @@ def main(args: argparse.Namespace) -> None:
     """Measure what is not measured yet, and print the table."""
     if args.voc_root:
         name, recipe = "road_photographs", PHOTOGRAPHS
-        train = f"--dataset voc12 --voc_root {args.voc_root} --split train"
-        test = f"--dataset voc12 --voc_root {args.test_root or args.voc_root} --split val"
-        data = {}
+        roots = {"train": args.voc_root, "val": args.test_root or args.voc_root}
+        train, test = (
+            ("--dataset", "voc12", "--voc_root", root, "--split", split)
+            for split, root in roots.items()
+        )
+        data = {s: named(open_split(DataSettings("voc12", s, root))) for s, root in roots.items()}
     else:
         name, recipe = "road", SCENES
         root = scenes_root(args.images, args.test_images)
         if not (root / "ImageSets/Segmentation/val.txt").is_file():  # written last
             generate(root, args.images, args.test_images, 112, 7, progress=True)
-        train, test = (f"--dataset custom --root {root} --split {s}" for s in ("train", "val"))
+        train, test = (
+            ("--dataset", "custom", "--root", str(root), "--split", s) for s in ("train", "val")
+        )
         data = {"images": args.images, "test_images": args.test_images}
     steps = args.steps or recipe.steps
     settings = {

@@ -36,7 +36,7 @@ def _picture(path: str | os.PathLike, file: IO[bytes]) -> Image.Image:
     """The lazily opened picture in a file, size checked before decoding."""
     try:
         with warnings.catch_warnings():
-            # Of half as many pixels Pillow warns.
+            # Pillow already warns at half as many pixels.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(file, formats=FORMATS)
     except Image.DecompressionBombError:

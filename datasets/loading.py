@@ -35,8 +35,8 @@ class Crops(Dataset, ABC):
         collection: the photographs.
         crop: side of a crop, pixels.
         seed: of all random numbers.
-        skip_bad: in the place of a photograph that cannot be read stands the next that can; the
-            item then also holds `skipped`, messages. Batches keep their sizes so.
+        skip_bad: a photograph that cannot be read is replaced by the next that can, so that
+            batches keep their size; the item then also holds `skipped`, messages.
     """
 
     def __init__(

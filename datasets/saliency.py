@@ -23,7 +23,7 @@ INVERTED_BY = 0.05
 
 Objects touch the border, so that one map says little: of 234 true maps 2 exceed this, of their
 inversions 187. On average it is -0.21 and +0.21: of 20 000 random sets of ten maps
-no true one is named and one inverted one is missed.
+no true set is flagged, and one inverted set is missed.
 """
 
 

@@ -146,6 +146,10 @@ def same_id(path):
     shutil.copy(path, path.with_suffix(".jpeg"))
 
 
+def space_at_the_end(path):
+    shutil.copy(path, path.with_name("scene .jpg"))
+
+
 def csv_labels(*lines: str) -> Callable[[Path], None]:
     """labels.csv instead of the XML files: a class for all scenes, but `lines` for their own."""
 
@@ -466,6 +470,15 @@ CASES = [
     Case("semicolons in a CSV", "", semicolons, (*LISTS, "check"), "labels.csv"),
     Case("background among the classes", "labels.txt", background_last, LISTS, "labels.txt"),
     Case("label missing", "", without_labels, TRAIN_CLS, "complete labels.csv"),
+    Case("id with a space at an end", PHOTO, space_at_the_end, (*LISTS, "check"), "JPEGImages"),
+    Case(
+        "export over a data set",
+        "VOC2012/own.txt",
+        earlier_run,
+        ("evaluate",),
+        "--export_deeplab",
+        "--export_deeplab {root}",
+    ),
 ]
 
 
@@ -571,7 +584,8 @@ def test_one_line_and_nothing_harmed(answer, places, case, stage):
 
 
 def test_every_row_has_a_case():
-    assert set(table()) == {case.name for case in CASES} | {"full disk", "timm is missing"}
+    elsewhere = {"full disk", "timm is missing", "COCO masks of other annotations"}
+    assert set(table()) == {case.name for case in CASES} | elsewhere
 
 
 @pytest.mark.parametrize("stage", ["train_image", "train_seg", "evaluate", "evaluate_seg"])

@@ -213,7 +213,7 @@ def test_a_training_and_its_scores(small):
     entry = measure(*FIRST.inferences)
     assert (settings.run.folder / "last.pt").is_file()
     assert list(entry["scores"]) == ["bilinear", "superpixels, AP gamma 0.9"]
-    ids = entry["photographs"].split()
+    ids = entry["photographs"].splitlines()
     assert ids == list(open_split(settings.data).ids)
     for score in entry["scores"].values():
         assert 0 < score["miou"] < 100 and score["threshold"] in THRESHOLDS
@@ -286,7 +286,7 @@ def test_the_dense_crf_is_an_inference(small):
     entry = measure(Inference(), Inference(crf=True), scored=two)
     plain, refined = (entry["scores"][name] for name in ("superpixels", "superpixels, CRF"))
     assert set(refined["counts"]["thresholds"]) <= set(plain["counts"]["thresholds"])
-    assert entry["photographs"].split() == list(two.ids)
+    assert entry["photographs"].splitlines() == list(two.ids)
     one, other = (Counts.from_json(score["counts"], 2) for score in (plain, refined))
     assert (one.truth == other.truth).all() and one.hits.sum() != other.hits.sum()
 
@@ -303,10 +303,10 @@ def test_photographs_of_both_lists(shared, tmp_path):
     both = photographs.everything(settings.data)
     assert len(both.ids) == len(set(both.ids)) == 234
     assert set(both.ids) == set(both.images) == set(both.labels)
-    halves = [photographs.taken(both, half).ids for half in photographs.HALVES]
+    halves = [photographs.half_taken(both, half).ids for half in photographs.HALVES]
     assert [len(half) for half in halves] == [116, 118]
     assert sorted(sum(halves, ())) == sorted(both.ids)
-    assert photographs.taken(both, "all") == both
+    assert photographs.half_taken(both, "all") == both
 
 
 def test_halves_are_fixed_by_ids():

@@ -37,8 +37,8 @@ def called(monkeypatch):
     return commands
 
 
-def measure(args, kind, train="--root a", recipe=road.SCENES):
-    return road.Road(args, recipe, train, "--root b", 0).measure(kind)
+def measure(args, kind, train="a", recipe=road.SCENES):
+    return road.Road(args, recipe, ["--root", train], ["--root", "b"], 0).measure(kind)
 
 
 def scripts(commands):
@@ -65,7 +65,7 @@ def test_masks_need_no_labels_and_what_is_done_is_not_done_again(args, called):
     assert scripts(called[4:]) == ["evaluator_cls_image", "train_seg", "evaluator_seg"]
     measure(args, road.PLAIN)
     assert len(called) == 7
-    measure(args, road.MASKS, train="--root c")  # whatever is set differently is run anew
+    measure(args, road.MASKS, train="c")  # whatever is set differently is run anew
     assert len(called) == 11
 
 

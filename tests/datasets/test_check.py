@@ -195,9 +195,8 @@ def test_help_of_a_root_with_a_percent_sign(voc_root, monkeypatch, capsys):
     monkeypatch.setattr(dataset_root, "VOC_ROOT", "/data/50%x")
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
-    assert stop.value.code == 0 and "(default: /data/50%x)" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    shown = " ".join(capsys.readouterr().out.split())
+    assert stop.value.code == 0 and "(default: /data/50%x)" in shown
 
 
 def test_roots_from_dataset_root_and_the_environment(voc_root, monkeypatch, capsys):

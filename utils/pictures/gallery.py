@@ -56,7 +56,7 @@ class Gallery:
         self._ids = frozenset(self.ids)
 
     def lacks(self, identifier: str) -> bool:
-        """Whether a photograph belongs into the gallery and is not there, or damaged."""
+        """Whether a photograph belongs in the gallery but is missing from it or damaged."""
         return identifier in self._ids and self.read(identifier) is None
 
     def add(self, found: Inferred, superpixel_ids: np.ndarray) -> None:
