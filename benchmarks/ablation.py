@@ -22,7 +22,6 @@ from datasets.demo import generate
 from utils.runs import options
 from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
-from utils.training.classifier import build_networks
 
 INFERENCES = (Inference(), Inference(8, 0.9), Inference(8, 0.6))
 """AP: none, cut higher than in the paper, with the paper's gamma."""
@@ -67,21 +66,20 @@ def main(args: argparse.Namespace) -> None:
     scn = superpixel_network(args, photographs)
     paths = ["--root", args.root, "--scn", str(scn)]
     common = [*COMMON, "--epochs", str(args.epochs)]
-    quality.run(
-        args,
+    experiment = quality.Experiment(
         [configuration for configuration in CONFIGURATIONS if configuration.name in args.only],
         common,
         paths,
         collection,
-        lambda trained, these: build_networks(trained.networks, scn, these.num_classes),
+        scn,
         scales=(1.0,),
-        order=[configuration.name for configuration in CONFIGURATIONS],
-        photographs=photographs,
+        about={"photographs": photographs},
     )
+    quality.run(args, experiment, [configuration.name for configuration in CONFIGURATIONS])
 
 
 if __name__ == "__main__":
-    parser = quality.parse(__doc__, "benchmarks/results/ablation.json", CONFIGURATIONS)
+    parser = quality.new_parser(__doc__, "benchmarks/results/ablation.json", CONFIGURATIONS)
     parser.add_argument("--root", default="data/demo", metavar="DIR", help="the generated data set")
     parser.add_argument("--epochs", type=options.count, default=15, help="of every training")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -37,7 +37,7 @@ from utils import checkpoints
 from utils.runs import options
 from utils.runs.data import DataSettings, open_split
 from utils.runs.start import start
-from utils.training.classifier import build_networks, require_saliency
+from utils.training.classifier import require_saliency
 
 HALVES = ("choice", "report")
 
@@ -155,24 +155,25 @@ def main(args: argparse.Namespace) -> None:
     common += ["--long_side", str(args.crop), str(args.crop * 25 // 16)]
     common += ["--epochs", str(epochs)]
     args.results = args.results or results_file(args)
-    quality.run(
-        args,
+    experiment = quality.Experiment(
         chosen,
         common,
         paths,
         photographs,
-        lambda trained, these: build_networks(trained.networks, scn, these.num_classes),
+        scn,
         scales=(args.scale,),
-        others=others,
-        order=[configuration.name for configuration in CONFIGURATIONS],
-        maps=maps_of(photographs) if reads_maps(chosen) else quality.NO_MAPS,
-        half=args.half,
-        photographs=named(photographs),
-        **tested,
-        budget=args.steps,
-        steps=epochs * a_pass,
-        scn=hashlib.sha256(read_bytes(scn)).hexdigest()[:16],
+        scored=others,
+        maps=maps_of(photographs) if reads_maps(chosen) else {},
+        about={
+            "half": args.half,
+            "photographs": named(photographs),
+            **tested,
+            "budget": args.steps,
+            "steps": epochs * a_pass,
+            "scn": hashlib.sha256(read_bytes(scn)).hexdigest()[:16],
+        },
     )
+    quality.run(args, experiment, [configuration.name for configuration in CONFIGURATIONS])
 
 
 def results_file(args: argparse.Namespace) -> str:
@@ -182,7 +183,7 @@ def results_file(args: argparse.Namespace) -> str:
 
 
 if __name__ == "__main__":
-    parser = quality.parse(__doc__, None, CONFIGURATIONS, seeds=(0, 1, 2, 3, 4))
+    parser = quality.new_parser(__doc__, None, CONFIGURATIONS, seeds=(0, 1, 2, 3, 4))
     parser.set_defaults(only=USUAL)
     parser.add_argument("--voc_root", required=True, metavar="DIR", help="VOC layout, with masks")
     parser.add_argument(

@@ -14,11 +14,9 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from torch import nn
 
 import train_cls_image
 import train_cls_sal
@@ -26,17 +24,14 @@ from benchmarks.measure import table
 from benchmarks.scoring import Inference, Scorer
 from datasets.collection import Collection
 from datasets.files import write_json
-from networks.superpixel import SuperpixelNet
 from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, options
-from utils.training.classifier import train_networks
+from utils.training.classifier import build_networks, train_networks
 from utils.training.classifier_options import ClassifierSettings, add_options
 from utils.training.classifier_options import settings_of as classifier_settings
 
 METHODS = {"image": train_cls_image, "saliency": train_cls_sal}
 """The training scripts: their supervision, and the defaults in which the two differ."""
-
-NO_MAPS: Mapping[str, str] = {}
 
 NO_IPC = ("--ipc_weight", "0", "--beta_train", "0")
 """Arguments without the IPC loss, so that AP would change nothing in training."""
@@ -59,8 +54,43 @@ class Configuration:
     inferences: tuple[Inference, ...] = (Inference(),)
 
 
-Networks = Callable[[ClassifierSettings, Collection], tuple[nn.Module, SuperpixelNet]]
-"""The classifier to be trained and the superpixel network, for settings and photographs."""
+@dataclass(frozen=True)
+class Experiment:
+    """Trainings that are compared, and on what.
+
+    Attributes:
+        configurations: what is compared.
+        common: arguments of all trainings; they are part of an entry's settings.
+        paths: arguments of all trainings that say where files lie; they are not.
+        photographs: with masks, to train on and to score.
+        scn: file of the superpixel network.
+        scales: of the photographs in inference; they are not mirrored.
+        scored: photographs to score in place of those trained on.
+        maps: the saliency maps, a part of the saliency method's settings, and of the scores of
+            inferences by saliency.
+        about: what else all numbers were measured with.
+    """
+
+    configurations: Sequence[Configuration]
+    common: Sequence[str]
+    paths: Sequence[str]
+    photographs: Collection
+    scn: Path
+    scales: Sequence[float]
+    scored: Collection | None = None
+    maps: Mapping[str, str] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
+
+    def settings(self, configuration: Configuration) -> dict:
+        """What an entry was measured with, as JSON gives it back: no path of this machine in it."""
+        settings = {
+            "method": configuration.method,
+            "arguments": [*self.common, *configuration.arguments],
+            "scales": list(self.scales),
+            **self.about,
+            **(self.maps if configuration.method == "saliency" else {}),
+        }
+        return json.loads(json.dumps(settings))
 
 
 def training_settings(configuration: Configuration, arguments: Sequence[str]) -> ClassifierSettings:
@@ -71,25 +101,19 @@ def training_settings(configuration: Configuration, arguments: Sequence[str]) ->
 
 
 def train_and_score(
+    experiment: Experiment,
     configuration: Configuration,
     settings: ClassifierSettings,
-    collection: Collection,
-    networks: Networks,
-    scales: Sequence[float],
     inferences: Sequence[Inference],
-    scored: Collection | None = None,
     start_seed: int | None = None,
 ) -> dict:
     """Train, or take up a training, and score the last network: the one chosen without masks.
 
     Args:
+        experiment: photographs, superpixel network and scales.
         configuration: what is trained.
         settings: of its training.
-        collection: photographs with masks, to train on and to score.
-        networks: builds them.
-        scales: of the photographs in inference; they are not mirrored.
         inferences: in these ways.
-        scored: photographs to score in place of those trained on.
         start_seed: of the networks' start; by default the training's.
 
     Returns:
@@ -99,7 +123,8 @@ def train_and_score(
     """
     device = devices.choose(settings.run.device)
     devices.seed_everything(settings.run.seed if start_seed is None else start_seed)
-    classifier, scn = networks(settings, collection)
+    collection, scored = experiment.photographs, experiment.scored or experiment.photographs
+    classifier, scn = build_networks(settings.networks, experiment.scn, collection.num_classes)
     supervision = METHODS[configuration.method].SUPERVISION
     state = TrainingState(settings.run, settings.resuming, {})
     with state.open_run(device) as run:
@@ -108,7 +133,8 @@ def train_and_score(
         kept = train_networks(run, state, settings, supervision, collection, both, device)
         seconds = round(time.monotonic() - started)
         readers = settings.run.readers(device)
-        scorer = Scorer(scored or collection, *kept.networks, scales, device, readers, run.bad)
+        networks = kept.networks
+        scorer = Scorer(scored, *networks, experiment.scales, device, readers, run.bad)
         scores = {str(inference): scorer.score(inference) for inference in inferences}
     return {
         "seconds": seconds,
@@ -156,16 +182,6 @@ class Results:
         write_json(self.path, self.entries)
 
 
-def settings_of(configuration: Configuration, arguments: Sequence[str], **more: object) -> dict:
-    """What an entry was measured with, as JSON gives it back: no path of this machine in it."""
-    settings = {
-        "method": configuration.method,
-        "arguments": [*arguments, *configuration.arguments],
-        **more,
-    }
-    return json.loads(json.dumps(settings))
-
-
 def rows(
     configurations: Sequence[Configuration], settings: Mapping[str, dict], results: Results
 ) -> list[list[str]]:
@@ -208,7 +224,7 @@ HEADER = ("training", "inference", "mIoU", "deviation", "of each seed", "mean AP
 """Of the table of `rows`: mIoU and mean average precision in percent, means over seeds."""
 
 
-def parse(
+def new_parser(
     description: str,
     results: str | None,
     configurations: Sequence[Configuration],
@@ -240,43 +256,19 @@ def parse(
     return parser
 
 
-def run(
-    args: argparse.Namespace,
-    configurations: Sequence[Configuration],
-    common: Sequence[str],
-    paths: Sequence[str],
-    collection: Collection,
-    networks: Networks,
-    scales: Sequence[float],
-    others: Collection | None = None,
-    order: Sequence[str] = (),
-    maps: Mapping[str, str] = NO_MAPS,
-    **more: object,
-) -> None:
+def run(args: argparse.Namespace, experiment: Experiment, order: Sequence[str] = ()) -> None:
     """Measure what is not measured yet, one training after the other, and print the table.
 
     Args:
         args: the benchmark's options.
-        configurations: what is compared.
-        common: arguments of all trainings; they are part of an entry's settings.
-        paths: arguments of all trainings that say where files lie; they are not.
-        collection: photographs with masks.
-        networks: builds the networks.
-        scales: of inference.
-        others: photographs to score in place of those trained on.
+        experiment: what is compared.
         order: names, in which the results file keeps its entries.
-        maps: the saliency maps, a part of the saliency method's settings, and of the scores of
-            inferences by saliency.
-        more: what else all numbers were measured with.
     """
+    configurations, maps = experiment.configurations, experiment.maps
     if args.start_seed is not None:
         start = f"start {args.start_seed}"
         configurations = [replace(c, name=f"{c.name} {start}") for c in configurations]
-    about = {"image": more, "saliency": {**more, **maps}}
-    settings = {
-        c.name: settings_of(c, common, scales=list(scales), **about[c.method])
-        for c in configurations
-    }
+    settings = {c.name: experiment.settings(c) for c in configurations}
     results = Results(Path(args.results), order)
     for seed in args.seeds:
         for configuration in configurations:
@@ -287,9 +279,9 @@ def run(
             missing = [i for i, score in scored.items() if not is_of(maps, i, score)]
             if missing:
                 here = arguments_of_run(args, tag_of(results.path, key, ours), seed)
-                trained = training_settings(configuration, [*common, *paths, *here])
-                given = (configuration, trained, collection, networks, scales, missing)
-                entry = train_and_score(*given, others, args.start_seed)
+                arguments = [*experiment.common, *experiment.paths, *here]
+                given = (configuration, training_settings(configuration, arguments), missing)
+                entry = train_and_score(experiment, *given, args.start_seed)
                 for inference in missing:
                     entry["scores"][str(inference)] |= maps if inference.by_saliency else {}
                 scores = {"scores": {**found["scores"], **entry["scores"]}}

@@ -17,9 +17,9 @@ from benchmarks.counts import Counts
 from benchmarks.quality import (
     METHODS,
     Configuration,
+    Experiment,
     Results,
     rows,
-    settings_of,
     training_settings,
 )
 from benchmarks.scoring import PLAIN, THRESHOLDS, Inference
@@ -32,7 +32,6 @@ from utils.inference.collection_cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
 from utils.scores.cam_validation import validate
-from utils.training.classifier import build_networks
 from utils.training.classifier_options import settings_of as classifier_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,7 +63,7 @@ def trainings(monkeypatch):
     """What was trained, with invented scores: 10 times the seed, one more for every inference."""
     trained = []
 
-    def invented(configuration, settings, collection, networks, scales, inferences, scored, start):
+    def invented(_, configuration, settings, inferences, start):
         seed = settings.run.seed
         trained.append((configuration.name, seed) if start is None else (seed, start))
         assert settings.resuming.resume is not None
@@ -84,7 +83,7 @@ def measure(
     common=(),
     seeds=(1, 2, 4),
     start=None,
-    maps=quality.NO_MAPS,
+    maps=None,
 ):
     given = Namespace(
         results=str(path),
@@ -94,7 +93,7 @@ def measure(
         workers=1,
         start_seed=start,
     )
-    quality.run(given, configurations, common, (), None, None, scales=(1.0,), maps=maps)
+    quality.run(given, Experiment(configurations, common, (), None, None, (1.0,), maps=maps or {}))
 
 
 def test_what_is_measured_is_not_measured_again(tmp_path, trainings):
@@ -170,7 +169,8 @@ def test_rows_are_means_over_seeds(tmp_path, trainings, capsys):
     path = tmp_path / "results.json"
     measure(path)
     measure(path, seeds=(3,), common=("--epochs", "3"))  # another budget: not in these means
-    settings = {c.name: settings_of(c, (), scales=(1.0,)) for c in (FIRST, SECOND)}
+    experiment = Experiment((FIRST, SECOND), (), (), None, None, (1.0,))
+    settings = {c.name: experiment.settings(c) for c in (FIRST, SECOND)}
     table = rows((FIRST, SECOND), settings, Results(path))
     deviation = f"{statistics.stdev([10, 20, 40]):.1f}"
     assert table == [
@@ -193,17 +193,9 @@ def small(tmp_path):
     settings = training_settings(configuration, [*arguments.split(), "--resume"])
 
     def measure(*inferences, scored=None):
-        return quality.train_and_score(
-            configuration,
-            settings,
-            open_split(settings.data),
-            lambda settings, photographs: build_networks(
-                settings.networks, tmp_path / "scn.pt", photographs.num_classes
-            ),
-            (1.0,),
-            inferences,
-            scored,
-        )
+        photographs, scn = open_split(settings.data), tmp_path / "scn.pt"
+        experiment = Experiment([configuration], (), (), photographs, scn, (1.0,), scored)
+        return quality.train_and_score(experiment, configuration, settings, inferences)
 
     return settings, measure
 
@@ -319,7 +311,7 @@ def test_halves_are_fixed_by_ids():
 def test_what_is_trained_and_scored(shared, monkeypatch):
     """118 photographs are 14 steps of 8 a pass, so 300 steps are 22 passes."""
     ran = []
-    monkeypatch.setattr(quality, "run", lambda *given, **more: ran.append((given, more)))
+    monkeypatch.setattr(quality, "run", lambda _, experiment, order: ran.append(experiment))
     root = str(shared / "coco_mini_voc")
     given = Namespace(voc_root=root, half="report", test_root=None, steps=300, results=None)
     given = Namespace(**vars(given), scn=checkpoints.SHIPPED, crop=256, scale=0.5, only=["DCR"])
@@ -327,17 +319,18 @@ def test_what_is_trained_and_scored(shared, monkeypatch):
     given.more_scales, given.voc_sal_root, given.by_saliency = (), None, False
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_300.json"
-    (_, _, common, _, trained_on, _), more = ran[0]
-    assert common[-2:] == ["--epochs", "22"] and more["steps"] == 308 and more["budget"] == 300
-    assert len(trained_on.ids) == 118 and more["others"] is None and more["maps"] == {}
+    one = ran[0]
+    assert one.common[-2:] == ["--epochs", "22"]
+    assert (one.about["steps"], one.about["budget"]) == (308, 300)
+    assert len(one.photographs.ids) == 118 and one.scored is None and one.maps == {}
     given.test_root, given.results = root, None
     given.voc_sal_root, given.only = f"{root}/saliency_map", ["saliency method"]
     photographs.main(given)
     assert given.results == "benchmarks/results/photographs_report_tested_300.json"
-    (*_, paths, _, _), more = ran[1]
-    assert len(more["others"].ids) == 234 and more["tested"].startswith("234, ")
-    assert paths[-2:] == ["--voc_sal_root", given.voc_sal_root]
-    assert re.fullmatch(r"\w{16}", more["maps"]["saliency maps"])
+    other = ran[1]
+    assert len(other.scored.ids) == 234 and other.about["tested"].startswith("234, ")
+    assert other.paths[-2:] == ["--voc_sal_root", given.voc_sal_root]
+    assert re.fullmatch(r"\w{16}", other.maps["saliency maps"])
     given.by_saliency = True
     with pytest.raises(InputError, match="--by_saliency: does not go with --test_root"):
         photographs.main(given)

@@ -1,7 +1,9 @@
 """The formats in which cams are written: the project's own, and those that other tools read."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,9 +45,16 @@ def _write_npy(path: Path, content: dict) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+class CamFormat(NamedTuple):
+    """By what cams are written, into which folder, with which ending."""
+
+    write: Callable[[Path, Inferred], None]
+    folder: str
+    ending: str
+
+
 CAM_FORMATS = {
-    "npz": (write_npz, "cams", ".npz"),
-    "irn": (write_irn, "cams_irn", ".npy"),
-    "psa": (write_psa, "cams_psa", ".npy"),
+    "npz": CamFormat(write_npz, "cams", ".npz"),
+    "irn": CamFormat(write_irn, "cams_irn", ".npy"),
+    "psa": CamFormat(write_psa, "cams_psa", ".npy"),
 }
-"""Formats in which cams are written: by what, into which folder, with which ending."""

@@ -99,10 +99,10 @@ class PseudoLabelWriter(PhotographWriter):
 
     def cam_files(self, identifier: str) -> dict[str, Path]:
         """The files of a photograph's cams by their format."""
-        formats = {name: CAM_FORMATS[name][1:] for name in self.settings.save_cams}
+        formats = {name: CAM_FORMATS[name] for name in self.settings.save_cams}
         return {
-            name: self.folder / folder / f"{identifier}{ending}"
-            for name, (folder, ending) in formats.items()
+            name: self.folder / one.folder / f"{identifier}{one.ending}"
+            for name, one in formats.items()
         }
 
     def files(self, identifier: str) -> list[Path]:
@@ -154,7 +154,7 @@ class PseudoLabelWriter(PhotographWriter):
         for path, one in zip(self.label_files(found.id), labels, strict=True):
             write_label_map(path, one)
         for name, path in self.cam_files(found.id).items():
-            CAM_FORMATS[name][0](path, found)
+            CAM_FORMATS[name].write(path, found)
 
 
 def _refine_and_write(
