@@ -154,6 +154,16 @@ def test_the_best_labels_are_found_and_missing_ones_counted(scenes, tmp_path, ca
     assert f"1 of 8 photographs have no label map, such as {first}" in out
 
 
+def test_labels_of_other_classes_are_refused(tmp_path):
+    """Such as after labels.txt was put into another order: every dog would be learnt as a cat."""
+    found = {"best_labels": "pseudo_labels/0.3", "classes": ["background", "dog", "cat"]}
+    (tmp_path / "result.json").write_text(json.dumps(found))
+    assert best_labels(tmp_path, ("dog", "cat")) == tmp_path / "pseudo_labels/0.3"
+    for others in (("cat", "dog"), ("dog",)):
+        with pytest.raises(InputError, match="its labels are of other classes"):
+            best_labels(tmp_path, others)
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", '{"best_labels": 3}'])
 def test_a_result_that_no_evaluator_wrote(tmp_path, content):
     (tmp_path / "result.json").write_text(content)

@@ -182,7 +182,8 @@ class CamEvaluation:
         thresholds, classes = self.settings.outputs.thresholds, self.photographs.classes
         if not self.photographs.has_masks:
             folder = REFINED if self.settings.outputs.crf else PLAIN
-            return {"threshold": thresholds[0]}, Labels(folder, thresholds[0])
+            found = {"threshold": thresholds[0], "classes": ["background", *classes]}
+            return found, Labels(folder, thresholds[0])
         plain = score_table(classes, thresholds, outcome.confusion)
         run.say(plain.table())
         result, folder, best = plain.as_json(), PLAIN, plain

@@ -1,15 +1,30 @@
 """Worker processes that refine label maps by a dense CRF."""
 
 import multiprocessing
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import numpy as np
 
 from datasets.files import InputError
 from datasets.workers import end_with_parent
+
+
+@contextmanager
+def ctrl_c_held_back() -> Iterator[None]:
+    """In the block SIGINT waits; processes that are started in it never get it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class CrfWorkers:
@@ -36,7 +51,8 @@ class CrfWorkers:
         """
         self._room.acquire()
         try:
-            future = self._pool.submit(function, *arguments)
+            with ctrl_c_held_back():  # until they leave it to the parent, it would kill them
+                future = self._pool.submit(function, *arguments)
         except BrokenProcessPool:
             raise self._died() from None
         future.add_done_callback(lambda _: self._room.release())

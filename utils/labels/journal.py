@@ -23,6 +23,9 @@ from utils.runs.run import Run
 
 FILE, RESULT = "evaluation.json", "result.json"
 
+TRAINED = ("last.pt", "best.pt", "training.pt")
+"""What is in the folder of a training, and in none of an evaluation."""
+
 DAMAGE = (LookupError, ValueError, TypeError, ArithmeticError, RecursionError)
 """What reading a damaged line can raise."""
 
@@ -81,8 +84,14 @@ def carry_out(
         show: what to print of the result.
 
     Raises:
-        InputError: see `begun` and `print_result`.
+        InputError: the folder holds a trained network; or see `begun` and `print_result`.
     """
+    trained = [name for name in TRAINED if (settings.folder / name).exists()]
+    if trained:  # which --overwrite would remove, perhaps the very one that is evaluated
+        raise InputError(
+            f"{settings.folder}: holds a training ({trained[0]}), and an evaluation has a folder "
+            "of its own; give it another --tag"
+        )
     goes_on = distributed.broadcast(distributed.is_first() and begun(settings, made_from))
     if goes_on and (settings.folder / RESULT).is_file():
         if distributed.is_first():

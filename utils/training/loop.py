@@ -141,6 +141,11 @@ def train(
         run.say("nothing was saved yet: starting at the beginning")
     first = start * plan.steps_per_epoch + done
     power, warmup = stage.learning.power, stage.learning.warmup
+    if warmup >= plan.steps:
+        run.note(
+            f"--warmup {warmup} is as long as the training, {plan.steps} steps, so --lr is never "
+            "reached; train for more --epochs, or give less"
+        )
     decay = polynomial_decay(stage.optimizer, plan.steps, power, stage.decay_every, first, warmup)
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):

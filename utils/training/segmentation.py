@@ -148,7 +148,8 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
         if not folder.is_dir():
             raise InputError(f"--pseudo_labels {folder}: no such folder; make it with an evaluator")
     else:
-        folder = best_labels(Path(settings.run.experiments) / settings.labels_from)
+        evaluation = Path(settings.run.experiments) / settings.labels_from
+        folder = best_labels(evaluation, photographs.classes)
         words = f"{folder} (the best of {settings.labels_from})"
     labelled = replace(photographs, masks=folder)
     labelled = labelled.subset(with_masks(labelled))

@@ -3,8 +3,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 
+from datasets.files import InputError
+from utils.labels import journal
 from utils.labels.journal import Journal
+from utils.runs.options import RunSettings
 
 SHAPES = {"counts": (3, 2, 4), "regions": (2,)}
 COCO = {"counts": (81, 80, 8)}
@@ -119,3 +123,14 @@ def test_memory_does_not_grow_with_the_photographs(tmp_path):
     assert len(done) == LINES
     assert_same(totals, written)
     assert peak < 4e6
+
+
+def test_the_folder_of_a_training_is_not_evaluated_into(tmp_path):
+    """--overwrite would remove the network, perhaps the one that is evaluated."""
+    network = tmp_path / "seg" / "last.pt"
+    network.parent.mkdir()
+    network.write_bytes(b"weights")
+    settings = RunSettings(str(tmp_path), "seg", overwrite=True)
+    with pytest.raises(InputError, match="holds a training .last.pt.*another --tag"):
+        journal.carry_out(settings, torch.device("cpu"), {}, lambda run: None, str)
+    assert network.read_bytes() == b"weights"

@@ -103,6 +103,20 @@ def test_a_full_gpu_is_answered_with_the_options_that_help(wrapped, monkeypatch,
     assert "--accumulate" in error and "--crop" in error and "--amp" in error
 
 
+def test_a_warm_up_that_never_ends_is_noted(tmp_path, capsys):
+    model = nn.Linear(1, 1)
+
+    def objective(batch):
+        return {"loss": model(batch["x"]).sum()}
+
+    for warmup, noted in ((1, False), (2, True)):
+        stage = stage_of(model, objective, lambda epoch, losses: None)
+        stage.learning = replace(stage.learning, warmup=warmup)
+        batches = [{"x": torch.ones(2, 1)}] * 2
+        train_in(tmp_path / str(warmup), Plan(4, 2, 1), lambda _, b=batches: b, stage)
+        assert ("so --lr is never reached" in capsys.readouterr().out) == noted
+
+
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     model = nn.Linear(1, 1)
     epochs = []
