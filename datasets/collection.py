@@ -140,7 +140,8 @@ def collect(
     """
     if split not in index.lists:
         raise InputError(
-            f"--split {split}: {name} has no such split; it has {', '.join(sorted(index.lists))}"
+            f"--split {split}: {name} has no such split; it has {', '.join(sorted(index.lists))}; "
+            "take one of them with --split"
         )
     ids = index.lists[split]
     absent = [identifier for identifier in ids if identifier not in photographs]

@@ -46,7 +46,8 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
     device = devices.choose(settings.run.device)
     trained = open_segmentation(settings.checkpoint)
     known = KnownClasses(settings.checkpoint, trained.classes, trained.network.num_classes)
-    photographs = open_photographs(settings.photographs, known, settings.inference.restrict)
+    restricted = settings.inference.restrict
+    photographs = open_photographs(settings.photographs, known, restricted, predictable=False)
     if settings.crf is not None:
         require_crf()
     if settings.submission is not None:

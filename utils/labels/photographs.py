@@ -93,7 +93,10 @@ class KnownClasses:
 
 
 def open_photographs(
-    settings: PhotographSettings, known: KnownClasses, needs_labels: bool = True
+    settings: PhotographSettings,
+    known: KnownClasses,
+    needs_labels: bool = True,
+    predictable: bool = True,
 ) -> Collection:
     """The photographs to infer, of the classes that the network was trained on.
 
@@ -101,6 +104,7 @@ def open_photographs(
         settings: which photographs.
         known: the network's classes.
         needs_labels: whether image-level labels must be known (or be `predicted`).
+        predictable: whether they can be.
 
     Raises:
         InputError: there are none, their classes are others, or labels are missing.
@@ -109,14 +113,15 @@ def open_photographs(
         photographs = _split(settings)
     else:
         if needs_labels and settings.labels is None:
+            predicted = " or --labels predicted" if predictable else ""
             raise InputError(
-                f"--images {settings.images}: name their classes with --labels FILE.csv, "
-                '--labels "dog,sofa" (in all of them) or --labels predicted'
+                f"--images {settings.images}: name their classes with --labels FILE.csv, or "
+                f'--labels "dog,sofa" (in all of them){predicted}'
             )
         photographs = _folder(settings, known.names)
     _require_same_classes(photographs, known)
     if needs_labels and settings.labels != PREDICTED:
-        _require_labels(photographs)
+        _require_labels(photographs, predictable)
     return photographs
 
 
@@ -199,13 +204,14 @@ def _require_same_classes(photographs: Collection, known: KnownClasses) -> None:
         )
 
 
-def _require_labels(photographs: Collection) -> None:
+def _require_labels(photographs: Collection, predictable: bool) -> None:
     """Refuse photographs without labels, or labelled with no class, before any is inferred."""
     missing = missing_labels(photographs)
     if missing:
         raise InputError(
             f"{len(missing)} of {len(photographs.ids)} photographs have no image-level labels, "
-            f"such as {', '.join(missing[:5])}; complete them, or give --labels predicted"
+            f"such as {', '.join(missing[:5])}; complete them"
+            f"{', or give --labels predicted' if predictable else ''}"
         )
     if photographs.name != coco.NAME:  # whose photographs may show none of the classes
         require_classes(photographs)
