@@ -12,10 +12,7 @@ from utils.labels.mask_evaluation_options import add_options, settings_of
 from utils.runs.options import new_parser
 from utils.runs.start import start
 
-TRAINED_BY = "seg"
-"""The run whose checkpoint is evaluated unless one is named."""
-
 if __name__ == "__main__":
     parser = new_parser(__doc__)
-    add_options(parser, tag="eval_seg", trained_by=TRAINED_BY)
-    start(lambda args: evaluate(settings_of(args, TRAINED_BY)), parser)
+    add_options(parser)
+    start(lambda args: evaluate(settings_of(args)), parser)

@@ -25,7 +25,7 @@ def coco_classes() -> tuple[str, ...]:
     return _committed_classes(DATA / "coco_classes.csv")
 
 
-FIXED = {"voc12": voc_classes, "coco": coco_classes}
+FIXED_CLASSES = {"voc12": voc_classes, "coco": coco_classes}
 """By the name of the data set; all others name their classes in a labels.txt."""
 
 

@@ -30,7 +30,7 @@ class Backbone(nn.Module):
     def halves(self, images: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The two parts for images that pass both: x4, and the function that makes x5 of it.
 
-        A backbone whose first part computes more than x4 passes the rest on to `stage5` so.
+        This is how a backbone whose first part computes more than x4 passes the rest to `stage5`.
         """
         return self.stem_to_4(images), self.stage5
 

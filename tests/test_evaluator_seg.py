@@ -213,7 +213,7 @@ def test_a_folder_with_named_classes(files, photographs, tmp_path, capsys):
     for options, message in (
         ("--labels zebra", "no class 'zebra'"),
         ("--labels predicted", "finds classes by itself"),
-        ("--restrict", "name their classes with --labels"),
+        ("--restrict", '--labels "dog,sofa" (in all of them)\n'),
         ("--submission s.tar.gz", "give --dataset voc12 --split test"),
     ):
         refused(files, tmp_path, f"--images {photographs} --tag other {options}")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import road
+from benchmarks import ablation, quality, road
+from datasets.demo import generate
 from datasets.files import InputError
 
 
@@ -103,3 +104,32 @@ def test_ratios_are_taken_seed_by_seed(tmp_path):
         ["plain CAM", "30.0 30.0", "40.0 40.0", "0.500 0.800"],
         ["masks", "- -", "80.0 50.0", "1.000 1.000"],
     ]
+
+
+def test_other_photographs_are_other_numbers(voc_root, tmp_path, monkeypatch):
+    """What a results file holds of some photographs is never taken for that of others."""
+    measured = []
+    monkeypatch.setattr(road.Road, "measure", lambda _, one: measured.append(one) or {"miou": 1.0})
+    given = {"voc_root": str(voc_root), "test_root": None, "results": str(tmp_path / "r.json")}
+    given |= {"seeds": [0], "steps": None, "amp": False, "experiments": str(tmp_path)}
+    for _ in range(2):
+        road.main(Namespace(**given, device="cpu"))
+        assert len(measured) == 3
+    lists = voc_root / "ImageSets/Segmentation"
+    first, second, *_ = (lists / "train.txt").read_text().split()
+    (lists / "train.txt").write_text(first)
+    (lists / "val.txt").write_text(second)
+    road.main(Namespace(**given, device="cpu"))
+    assert len(measured) == 6
+
+
+def test_the_ablation_says_on_what_it_was_measured(tmp_path, monkeypatch):
+    compared = []
+    monkeypatch.setattr(ablation, "superpixel_network", lambda *_: tmp_path / "scn.pt")
+    monkeypatch.setattr(quality, "run", lambda _, experiment, order: compared.append(experiment))
+    for images in (3, 4):
+        root = tmp_path / str(images)
+        generate(root, images, 1, 48, 0, progress=False)
+        ablation.main(Namespace(root=str(root), epochs=1, only=["DCR"]))
+    one, other = (experiment.settings(experiment.configurations[0]) for experiment in compared)
+    assert one["photographs"].startswith("3, ") and other["photographs"].startswith("4, ")

@@ -59,8 +59,8 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
     remedy = "train one with train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
     return CamEvaluationSettings(
+        run=run_settings(args),
         photographs=photograph_settings(args),
-        run=run_settings(args),  # keeps the options, which the line before may complete
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
         scn=args.scn,
         inference=InferenceSettings(

@@ -17,6 +17,9 @@ from utils.labels.photographs import (
 from utils.runs import options
 from utils.runs.options import RunSettings, run_settings
 
+TRAINED_BY = "seg"
+"""The run whose checkpoint is evaluated unless one is named."""
+
 
 @dataclass(frozen=True)
 class MaskEvaluationSettings:
@@ -48,8 +51,8 @@ class MaskEvaluationSettings:
         return self.photographs.images is not None
 
 
-def settings_of(args: argparse.Namespace, trained_by: str) -> MaskEvaluationSettings:
-    """What the options of `add_options` say; without --checkpoint, that of the run `trained_by`.
+def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
+    """What the options of `add_options` say; without --checkpoint, that of the run TRAINED_BY.
 
     Raises:
         InputError: the checkpoint is missing, or options do not go together.
@@ -57,10 +60,10 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> MaskEvaluationSett
     if args.labels == PREDICTED:
         raise InputError("--labels predicted: the segmentation network finds classes by itself")
     # Not the best one: that was chosen on val, on which numbers are usually quoted.
-    checkpoint = args.checkpoint or Path(args.experiments) / trained_by / "last.pt"
+    checkpoint = args.checkpoint or Path(args.experiments) / TRAINED_BY / "last.pt"
     return MaskEvaluationSettings(
+        run=run_settings(args),
         photographs=photograph_settings(args),
-        run=run_settings(args),  # keeps the options, which the line before may complete
         checkpoint=options.existing_file(checkpoint, "--checkpoint", "train one with train_seg.py"),
         inference=SegmentationInferenceSettings(
             args.scales,
@@ -75,7 +78,7 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> MaskEvaluationSett
     )
 
 
-def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the segmentation network's evaluator."""
     add_photograph_options(
         parser,
@@ -84,12 +87,12 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         "classes that alone may appear in them: a CSV with lines `id,class,class,..`, or names "
         "such as dog,sofa for all of them",
     )
-    options.add_run_options(parser, tag)
+    options.add_run_options(parser, tag="eval_seg")
     group = parser.add_argument_group("network and inference")
     group.add_argument(
         "--checkpoint",
         metavar="FILE",
-        help=f"segmentation network (default: the last of the run {trained_by}; its best.pt was "
+        help=f"segmentation network (default: the last of the run {TRAINED_BY}; its best.pt was "
         "chosen on val, so its score there is too high)",
     )
     group.add_argument(

@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from datasets import coco
-from datasets.classes import FIXED, read_class_list
+from datasets.classes import FIXED_CLASSES, read_class_list
 from datasets.collection import Collection, missing_labels, missing_masks, require_classes
 from datasets.files import InputError
 from datasets.folder import folder_collection
@@ -169,8 +169,8 @@ def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Co
 
 def _classes_of(data: DataSettings) -> tuple[str, ...]:
     """The classes of the data options, for published checkpoints, which do not name theirs."""
-    if data.dataset in FIXED:
-        return FIXED[data.dataset]()
+    if data.dataset in FIXED_CLASSES:
+        return FIXED_CLASSES[data.dataset]()
     if not data.root:
         raise InputError("--root: the checkpoint does not name its classes; give the data set's")
     return read_class_list(Path(data.root) / "labels.txt")

@@ -45,9 +45,8 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
 def data_settings(args: argparse.Namespace) -> DataSettings:
     """What the options of `add_data_options` say; COCO has no `train_aug`, so `train` is taken."""
     root, saliency = roots.chosen(args)
-    if args.dataset == "coco" and args.split == "train_aug":
-        args.split = "train"  # here: what a run keeps of its options is what it took
-    return DataSettings(args.dataset, args.split, root, saliency, args.labels_file)
+    split = "train" if (args.dataset, args.split) == ("coco", "train_aug") else args.split
+    return DataSettings(args.dataset, split, root, saliency, args.labels_file)
 
 
 def open_split(data: DataSettings) -> Collection:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.classes import FIXED, read_class_list
+from datasets.classes import FIXED_CLASSES, read_class_list
 from datasets.files import InputError, read_id_list, write_json
 from datasets.images import IGNORE, read_label_map
 from utils.runs.options import new_parser
@@ -25,7 +25,7 @@ from utils.scores.tables import score_table
 
 def class_names(name: str) -> tuple[str, ...]:
     """Foreground class names of `voc12`, `coco`, or of a labels.txt."""
-    return FIXED[name]() if name in FIXED else read_class_list(name)
+    return FIXED_CLASSES[name]() if name in FIXED_CLASSES else read_class_list(name)
 
 
 def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> np.ndarray:

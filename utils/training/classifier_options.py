@@ -161,9 +161,9 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
     return taken(
         ClassifierSettings,
         args,
-        data=data_settings(args),
-        run=run_settings(args),  # keeps the options, which the line before may complete
+        run=run_settings(args),
         resuming=taken(ResumeSettings, args),
+        data=data_settings(args),
         schedule=taken(Schedule, args),
         learning=taken(LearningSettings, args),
         networks=taken(NetworkSettings, args),

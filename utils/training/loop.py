@@ -143,8 +143,8 @@ def train(
     power, warmup = stage.learning.power, stage.learning.warmup
     if warmup >= plan.steps:
         run.note(
-            f"--warmup {warmup} is as long as the training, {plan.steps} steps, so --lr is never "
-            "reached; train for more --epochs, or give less"
+            f"--warmup {warmup} does not end within the {plan.steps} steps of the training, so "
+            "--lr is never reached; train for more --epochs, or give less"
         )
     decay = polynomial_decay(stage.optimizer, plan.steps, power, stage.decay_every, first, warmup)
     remaining = iter(batches(first))

@@ -129,8 +129,8 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     return taken(
         SegmentationSettings,
         args,
-        data=data_settings(args),
-        run=run_settings(args),  # keeps the options, which the line before may complete
+        run=run_settings(args),
         resuming=taken(ResumeSettings, args),
+        data=data_settings(args),
         learning=taken(LearningSettings, args),
     )

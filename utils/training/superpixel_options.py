@@ -76,9 +76,9 @@ def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
     return taken(
         SuperpixelSettings,
         args,
-        data=data_settings(args),
-        run=run_settings(args),  # keeps the options, which the line before may complete
+        run=run_settings(args),
         resuming=taken(ResumeSettings, args),
+        data=data_settings(args),
         schedule=taken(Schedule, args),
         learning=LearningSettings(args.lr, args.power),
     )

@@ -1,7 +1,16 @@
+import os
+
 import pytest
+import torch
 
 from datasets.files import InputError
-from utils.runs.options import add_affinity_options, existing_file, new_parser, number
+from utils.runs.options import (
+    RunSettings,
+    add_affinity_options,
+    existing_file,
+    new_parser,
+    number,
+)
 
 
 def help_of(**option):
@@ -47,3 +56,14 @@ def test_affinities_are_cut_in_one_way(capsys):
     kept = parser.parse_args(["--gamma_keep", "0.1"])
     assert (kept.gamma, kept.gamma_keep) == (0.6, 0.1)
     assert parser.parse_args(["--gamma", "0.9"]).gamma_keep is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no such shares here")
+def test_readers_for_a_gpu_keep_to_this_process_s_cores(monkeypatch):
+    """Those that SLURM or a container gives, divided among the processes of the machine."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
+    assert RunSettings().readers(torch.device("cuda")) == 6
+    for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    assert RunSettings().readers(torch.device("cuda")) == 1
+    assert RunSettings(workers=3).readers(torch.device("cuda")) == 3

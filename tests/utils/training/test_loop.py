@@ -114,7 +114,7 @@ def test_a_warm_up_that_never_ends_is_noted(tmp_path, capsys):
         stage.learning = replace(stage.learning, warmup=warmup)
         batches = [{"x": torch.ones(2, 1)}] * 2
         train_in(tmp_path / str(warmup), Plan(4, 2, 1), lambda _, b=batches: b, stage)
-        assert ("so --lr is never reached" in capsys.readouterr().out) == noted
+        assert ("so --lr is never reached;" in capsys.readouterr().out) == noted
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
