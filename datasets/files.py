@@ -106,7 +106,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         return read_bytes(path).decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise InputError(f"{path}: not a text file in UTF-8") from None
+        raise InputError(f"{path}: not a text file in UTF-8; save it as UTF-8") from None
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:

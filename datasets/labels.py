@@ -7,9 +7,10 @@ take memory out of proportion to its size.
 
 import csv
 import io
+import itertools
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from xml.etree import ElementTree
 
 import numpy as np
@@ -26,6 +27,9 @@ from datasets.files import (
 )
 
 MAX_XML_BYTES = 10_000_000
+
+HEADINGS = frozenset({"class", "classes", "label", "labels"})
+"""What may stand above the classes in a CSV file."""
 
 
 def label_vector(indices: Iterable[int], num_foreground: int) -> np.ndarray:
@@ -95,7 +99,8 @@ def read_csv_labels(
     """Labels from lines of `id,class,class,..`.
 
     Ids are file names with or without the ending of a photograph. Lines starting with `#` are
-    comments; a first line whose first field is `id` is a header.
+    comments; a first line whose first field is `id`, or whose second is `class`, `classes`, `label`
+    or `labels`, is a header. A table of 0 and 1 under class names is read too.
 
     Args:
         path: the CSV file in UTF-8.
@@ -107,7 +112,7 @@ def read_csv_labels(
     Raises:
         InputError: unreadable, without a line, an id twice, or a class that is not in `classes`.
     """
-    rows = _csv_rows(path)
+    rows = _csv_rows(path, classes or ())
     if classes is None:
         classes = check_classes(sorted({name for _, _, names in rows for name in names}), path)
     position = {name: index for index, name in enumerate(classes)}
@@ -127,28 +132,59 @@ def read_csv_labels(
     return classes, labels
 
 
-def _csv_rows(path: str | os.PathLike) -> list[tuple[int, str, list[str]]]:
+def write_csv_labels(path: str | os.PathLike, labels: Mapping[str, Iterable[str]]) -> None:
+    """Write class names by id as `read_csv_labels` reads them, in the order of the ids."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("id", "classes"))
+    writer.writerows((identifier, *labels[identifier]) for identifier in sorted(labels))
+    write_text(path, text.getvalue())
+
+
+def _csv_rows(path: str | os.PathLike, classes: Iterable[str]) -> list[tuple[int, str, list[str]]]:
     """(line number, id, class names) of every line but comments and the header."""
-    text = io.StringIO(read_text(path), newline="")
-    reader = csv.reader(text, skipinitialspace=True)
-    rows = []
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+    lines = []
     try:
         for row in reader:
             fields = [field.strip() for field in row]
-            if not any(fields) or fields[0].startswith("#"):
-                continue
-            if not rows and fields[0].lower() == "id":
-                continue
-            identifier = check_id(_without_ending(fields[0]), f"{path}, line {reader.line_num}")
-            rows.append((reader.line_num, identifier, [name for name in fields[1:] if name]))
+            if any(fields) and not fields[0].startswith("#"):
+                lines.append((reader.line_num, fields))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    if any(";" in name for _, name, _ in rows) and not any(names for *_, names in rows):
-        # As spreadsheets write where the comma is the decimal sign.
-        raise InputError(f"{path}: separate by commas, not by semicolons: id,class,class,..")
-    if not rows:
+    lines = _without_header(lines)
+    if not lines:
         raise InputError(f"{path}: no line of the form id,class,class,.. in it")
-    return rows
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
+        if all(_is_separated_by(sign, fields, classes) for _, fields in lines):
+            raise InputError(f"{path}: separate by commas, not by {name}: id,class,class,..")
+    return [
+        (line, check_id(_without_ending(fields[0]), f"{path}, line {line}"), _names(fields[1:]))
+        for line, fields in lines
+    ]
+
+
+def _without_header(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+    """The lines below a header. Those of a table of 0 and 1 get the class names above each 1."""
+    if not lines:
+        return lines
+    (_, (first, *header)), *rest = lines
+    if first.lower() == "id" or (header and header[0].lower() in HEADINGS):
+        lines = rest
+    table = header and rest and not {*header} <= {"0", "1"} and header[0].lower() not in HEADINGS
+    if table and all(len(f) == len(header) + 1 and {*f[1:]} <= {"0", "1"} for _, f in rest):
+        return [(n, [f[0], *itertools.compress(header, map(int, f[1:]))]) for n, f in rest]
+    return lines
+
+
+def _is_separated_by(sign: str, fields: list[str], classes: Iterable[str]) -> bool:
+    """Whether a line that was read as CSV is separated otherwise (an id may hold a semicolon)."""
+    _, found, rest = fields[0].partition(sign)
+    return bool(found) and (len(fields) == 1 or rest.split(sign)[0].strip() in classes)
+
+
+def _names(fields: list[str]) -> list[str]:
+    return [name for name in fields if name]
 
 
 def _without_ending(name: str) -> str:

@@ -13,12 +13,15 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.classes import read_class_list
 from datasets.demo import generate
+from datasets.labels import read_csv_labels
 from datasets.palette import voc_palette
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import REPOSITORY, call
+from utils import checkpoints
 from utils.training.supervision import SupervisedNetwork
 
 SMALL = (
@@ -157,6 +160,13 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
     )
     assert result["labels"] == "predicted" and result["score_threshold"] == 0.4
     assert result["images"] == 16 and "thresholds" not in result
+    written = tmp_path / "eval_image/predicted.csv"
+    _, predicted = read_csv_labels(written, read_class_list(scenes / "labels.txt"))
+    assert len(predicted) == 16 and any(vector.any() for vector in predicted.values())
+    evaluate(trained, tmp_path / "again", f"--images {scenes}/JPEGImages --labels {written}")
+    for path in (tmp_path / "eval_image/pseudo_labels").rglob("*.png"):
+        same = tmp_path / "again" / path.relative_to(tmp_path)
+        assert path.read_bytes() == same.read_bytes()
     names = (scenes / "labels.txt").read_text().split()
     result = evaluate(
         trained,
@@ -166,6 +176,29 @@ def test_predicted_labels_and_named_labels(trained, scenes, tmp_path):
     assert result["labels"] == f"{names[2]},{names[0]}"
     for path in (tmp_path / "eval_image/pseudo_labels/0").iterdir():
         assert set(np.unique(np.asarray(Image.open(path)))) <= {0, 1, 3}
+
+
+@pytest.mark.slow
+def test_thresholds_without_masks(trained, scenes, tmp_path, capsys):
+    """Those that are given are written; pictures show the one nearest to the best in training."""
+    photograph = min((scenes / "JPEGImages").iterdir())
+    images = f"--images {photograph} --labels predicted --max_side 40"
+    evaluate(trained, tmp_path, f"{images} --score_threshold 1")
+    usual = checkpoints.read(trained / "cls_image/best.pt")["threshold"]
+    [folder] = (tmp_path / "eval_image/pseudo_labels").iterdir()
+    assert folder.name == f"{usual:g}"
+    said = capsys.readouterr().out
+    name = photograph.stem
+    assert f"1 photograph inferred as if the longer side had 40 (--max_side) ({name})" in said
+    assert f"1 photograph in which no class reaches --score_threshold ({name})" in said
+    near, far = usual + 0.01, usual + 0.3
+    found = evaluate(trained, tmp_path, f"{images} --thresholds {far} {near} --overwrite")
+    folders = {folder.name for folder in (tmp_path / "eval_image/pseudo_labels").iterdir()}
+    assert folders == {f"{near:g}", f"{far:g}"}
+    assert found["threshold"] == near and found["best_labels"] == f"pseudo_labels/{near:g}"
+    more = f"--thresholds {near} --threshold {far} --overwrite"
+    found = evaluate(trained, tmp_path, f"{images} {more}")
+    assert found["threshold"] == far and found["max_side"] == 40
 
 
 @pytest.mark.slow
@@ -364,6 +397,17 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
             "evaluator_cls_sal.py",
             "--images {root}/JPEGImages --checkpoint {runs}/cls_sal/best.pt --labels ,",
             "names no class",
+        ),
+        (
+            "evaluator_cls_sal.py",
+            "--images {root}/JPEGImages --labels dragon --score_threshold 0.3",
+            "--score_threshold 0.3: needs --labels predicted",
+        ),
+        (
+            "evaluator_cls_sal.py",
+            "--images {root}/JPEGImages --checkpoint {runs}/cls_sal/best.pt --labels predicted "
+            "--labels_file {root}/labels.csv",
+            "labels.csv: is for a split; give --images its labels with --labels",
         ),
         ("evaluator_cls_sal.py", "--images {root} --checkpoint {runs}/cls_sal/best.pt", "--labels"),
         (

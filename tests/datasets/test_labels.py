@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 
 from datasets.classes import coco_classes, read_class_list, voc_classes
 from datasets.files import InputError
-from datasets.labels import read_csv_labels, read_labels_json, write_labels_json, xml_labels
+from datasets.labels import (
+    read_csv_labels,
+    read_labels_json,
+    write_csv_labels,
+    write_labels_json,
+    xml_labels,
+)
 from tests.conftest import annotation
 
 CLASSES = ("cat", "dog", "person")
@@ -105,6 +111,10 @@ def test_damaged_xml_is_read_or_refused(tmp_path, mutated, data):
         assert "a.xml" in str(error)
 
 
+NAMES = st.text("ab ,'\"é", min_size=1).filter(lambda name: name == name.strip())
+"""Of photographs and classes."""
+
+
 # --- CSV ------------------------------------------------------------------------------------------
 
 
@@ -124,6 +134,35 @@ def test_csv(tmp_path):
     assert labels["b, 1"] == [0, 1, 0]
 
 
+@pytest.mark.parametrize("header", ["id", "ID,names", "filename,label", "image,Classes,notes", "#"])
+def test_headers(tmp_path, header):
+    names, labels = from_csv(tmp_path / "l.csv", f"{header}\na,dog\nb,cat\n")
+    assert names == ("cat", "dog") and labels == {"a": [0, 1], "b": [1, 0]}
+
+
+@pytest.mark.parametrize("first", ["id", "image"])
+def test_a_table_of_zeros_and_ones(tmp_path, first):
+    text = f"{first},dog,cat,cow\na.jpg,1,0,0\nb,1,1,0\nc,0,0,0\n"
+    names, labels = from_csv(tmp_path / "l.csv", text, ("cat", "cow", "dog"))
+    assert labels == {"a": [0, 0, 1], "b": [1, 0, 1], "c": [0, 0, 0]}
+    # Classes may be called so: then there is no name above them.
+    names, labels = from_csv(tmp_path / "l.csv", "id,class\na,1\nb,0\n")
+    assert names == ("0", "1") and labels == {"a": [0, 1], "b": [1, 0]}
+    names, labels = from_csv(tmp_path / "l.csv", "a,1\nb,0\n")
+    assert names == ("0", "1")
+
+
+@in_any_folder
+@given(labelled=st.dictionaries(NAMES, st.lists(NAMES, unique=True)))
+def test_what_is_written_is_read(tmp_path, labelled):
+    labelled["photo, 1"] = ["dog"]
+    write_csv_labels(tmp_path / "l.csv", labelled)
+    names, labels = read_csv_labels(tmp_path / "l.csv")
+    assert set(names) == {name for found in labelled.values() for name in found}
+    for identifier, vector in labels.items():
+        assert {names[k] for k in vector.nonzero()[0]} == set(labelled[identifier])
+
+
 def test_ids_may_hold_semicolons(tmp_path):
     _, labels = from_csv(tmp_path / "l.csv", "a;b,cat\nc;d\n")
     assert labels == {"a;b": [1], "c;d": [0]}
@@ -138,6 +177,9 @@ def test_ids_may_hold_semicolons(tmp_path):
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         ("id;class\na.jpg;cat\nb;\n", "separate by commas, not by semicolons: id,class"),
+        ("a;dog,cat\nb.jpg;cat\n", "separate by commas, not by semicolons"),
+        ("id\tclass\na.jpg\tcat\n", "separate by commas, not by tabs"),
+        ("id,cat,dog\na,1,2\n", "unknown class '1'"),
         (",cat\n", "line 1: the id '' is not a plain"),
         ("a,\udcff\n", "not a text file in UTF-8"),
         ("a," + "x" * 200_000, "line 1: not CSV"),

@@ -12,6 +12,11 @@ from networks.superpixel import CELL
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 
+MAX_SIDE = 1024
+"""Longer sides are inferred as if they were so long. Photographs of VOC and COCO have at most 640
+pixels, and in training all are brought to 320 to 640: larger objects than those are new to the
+network, and memory grows with the pixels."""
+
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear, align_corners=False, no antialiasing; (B, D, H, W) to `size` = (height, width)."""
@@ -25,6 +30,11 @@ def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
 def round_up(length: int) -> int:
     """The next multiple of a superpixel cell's side, at least one cell."""
     return max(CELL, -(-length // CELL) * CELL)
+
+
+def shrinking(image: Tensor, max_side: int | None) -> float:
+    """The factor, at most 1, that brings the longer side of an image (.., H, W) to `max_side`."""
+    return 1.0 if max_side is None else min(1.0, max_side / max(image.shape[-2:]))
 
 
 def views(images: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
@@ -159,14 +169,23 @@ def infer(
 
 
 @torch.no_grad()
-def classification_scores(image: Tensor, classifier: nn.Module, scn: nn.Module) -> Tensor:
-    """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored."""
-    for_scn, for_classifier = views(image[None], 1.0, flip=False)
+def classification_scores(
+    image: Tensor, classifier: nn.Module, scn: nn.Module, max_side: int | None = MAX_SIDE
+) -> Tensor:
+    """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored.
+
+    A longer side than `max_side` is brought to that.
+    """
+    for_scn, for_classifier = views(image[None], shrinking(image, max_side), flip=False)
     return classifier(for_classifier, scn(for_scn))[1][0, 1:].float()
 
 
 def predict_labels(
-    image: Tensor, classifier: nn.Module, scn: nn.Module, threshold: float
+    image: Tensor,
+    classifier: nn.Module,
+    scn: nn.Module,
+    threshold: float,
+    max_side: int | None = MAX_SIDE,
 ) -> Tensor:
     """Image-level labels for a photograph that has none.
 
@@ -176,9 +195,10 @@ def predict_labels(
         scn: the superpixel network.
         threshold: a class counts as present if its probability, the sigmoid of its score, reaches
             this.
+        max_side: a longer side is brought to that.
 
     Returns:
         (K,) 0/1; all 0 where no class is probable enough.
     """
-    scores = classification_scores(image, classifier, scn)
+    scores = classification_scores(image, classifier, scn, max_side)
     return (scores.sigmoid() >= threshold).to(torch.uint8)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import SCALES, infer_batch, predict_labels
+from utils.inference.cams import MAX_SIDE, SCALES, infer_batch, predict_labels, shrinking
 from utils.inference.label_maps import label_map
 from utils.inference.photographed import Photographed
 from utils.inference.superpixels import at_size, superpixel_ids
@@ -38,6 +38,7 @@ class InferenceSettings:
         predict_from: None takes the labels that are given; a probability takes the classes that
             reach it instead.
         keep: in place of gamma: the share of affinities that are kept, or None.
+        max_side: a longer side of a photograph is inferred as if it were so long; None for none.
     """
 
     scales: Sequence[float] = SCALES
@@ -46,6 +47,7 @@ class InferenceSettings:
     gamma: float = 0.6
     predict_from: float | None = None
     keep: float | None = None
+    max_side: int | None = MAX_SIDE
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def infer_collection(
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     items = readable(progress(loader, title, "image"), bad)
     infer = partial(infer_group, networks=(classifier, scn), settings=settings, device=device)
-    outline = partial(superpixel_ids, scn=scn)
+    outline = partial(superpixel_ids, scn=scn, max_side=settings.max_side)
     count, pixels = taken_together(device)
     begun = (
         Block(block, pixels, infer, device, outline, with_superpixels)
@@ -245,12 +247,14 @@ def infer_group(
     images = [normalise(item["image"].to(device, non_blocking=True)) for item in items]
     labels = [item["labels"] for item in items]
     if settings.predict_from is not None:
-        labels = [predict_labels(image, *networks, settings.predict_from) for image in images]
+        given = (*networks, settings.predict_from, settings.max_side)
+        labels = [predict_labels(image, *given) for image in images]
+    factor = shrinking(images[0], settings.max_side)
     found = infer_batch(
         torch.stack(images),
         labels,
         *networks,
-        settings.scales,
+        [factor * scale for scale in settings.scales],
         settings.flip,
         settings.beta,
         settings.gamma,

@@ -1,6 +1,7 @@
 """The recipe of the classifier's evaluators. docs/method.md, section 3."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,10 +9,11 @@ import torch
 from datasets.collection import Collection
 from datasets.files import InputError, write_bytes, write_json
 from datasets.images import encode_png, read_label_map
+from datasets.labels import write_csv_labels
 from utils.checkpoints import SHIPPED, Trained, open_trained
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal
-from utils.labels.cam_evaluation_options import CamEvaluationSettings
+from utils.labels.cam_evaluation_options import THRESHOLDS, CamEvaluationSettings
 from utils.labels.crf import require_crf
 from utils.labels.photographs import (
     KnownClasses,
@@ -20,8 +22,12 @@ from utils.labels.photographs import (
     say_what_is_odd,
 )
 from utils.labels.pseudo_labels import (
+    BLANK,
+    ODD,
     PLAIN,
+    PRESENT,
     REFINED,
+    SHRUNK,
     Outcome,
     gallery_of,
     infer_and_write,
@@ -37,8 +43,11 @@ from utils.scores.tables import score_table, table_in
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
 """What is said of the labels in a folder."""
 
+PREDICTED_FILE = "predicted.csv"
+"""The file of a run that holds the classes of --labels predicted."""
+
 DETAILS = (
-    *("checkpoint", "labels", "score_threshold", "scales", "flip"),
+    *("checkpoint", "labels", "score_threshold", "scales", "max_side", "flip"),
     *("beta", "gamma", "gamma_keep"),
 )
 """What the report says of how the cams were inferred."""
@@ -91,19 +100,26 @@ def evaluate(settings: CamEvaluationSettings) -> None:
 def thresholds_to_write(
     settings: CamEvaluationSettings, trained: Trained, scored: bool
 ) -> tuple[float, ...]:
-    """All thresholds where they can be compared; else the one given, or the best in training.
+    """Where labels can be compared, those given or the usual ones.
+
+    Else those given, the one that pictures show first: --threshold, or the one nearest to the best
+    in training. If none is given, that alone.
 
     Raises:
         InputError: two thresholds would share a folder.
     """
-    if not scored:
+    given = {*settings.outputs.thresholds}
+    if settings.threshold is not None:
+        given.add(settings.threshold)
+    if scored:
+        thresholds = sorted(given.union(settings.outputs.thresholds or THRESHOLDS))
+    else:
         choices = (settings.threshold, trained.threshold, USUAL_THRESHOLD)
-        return (next(choice for choice in choices if choice is not None),)
-    extra = () if settings.threshold is None else (settings.threshold,)
-    thresholds = tuple(sorted({*settings.outputs.thresholds, *extra}))
+        best = next(choice for choice in choices if choice is not None)
+        thresholds = sorted(given or {best}, key=lambda threshold: abs(threshold - best))
     if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
         raise InputError("--thresholds: two of them agree in six digits and would share a folder")
-    return thresholds
+    return tuple(thresholds)
 
 
 def tables_in(found: dict) -> str:
@@ -112,6 +128,13 @@ def tables_in(found: dict) -> str:
     if "crf" in found:
         tables.append(f"{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
     return "\n\n".join(tables)
+
+
+def note_some(run: Run, ids: Sequence[str], text: str) -> None:
+    """Note what is odd about some photographs, if there are any, and name one."""
+    if ids:
+        such_as = f"{ids[0]}, .." if len(ids) > 1 else ids[0]
+        run.note(f"{counted(len(ids), 'photograph')} {text} ({such_as})")
 
 
 @dataclass(frozen=True)
@@ -140,6 +163,7 @@ class CamEvaluation:
         skipped = run.list_skipped()
         if not distributed.is_first():
             return
+        self.say_what_was_found(run)
         scores, labels = self.scores(run, outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
         result["best_labels"] = labels.path
@@ -172,6 +196,23 @@ class CamEvaluation:
                 f"written labels are 255 where {low:g} < strongest cam <= {high:g}; "
                 "scores are those of the labels without 255"
             )
+
+    def say_what_was_found(self, run: Run) -> None:
+        """Write the labels that were predicted; note what is odd about single photographs."""
+        inference, classes = self.settings.inference, self.photographs.classes
+        found = journal.Journal(run.folder, {}).places(PRESENT, ODD)
+        for kind, text in (
+            (SHRUNK, f"inferred as if the longer side had {inference.max_side} (--max_side)"),
+            (BLANK, "of which no class is in the pseudo labels: their cams are 0 everywhere"),
+        ):
+            note_some(run, [i for i, (_, odd) in found.items() if kind in odd], text)
+        if inference.predict_from is not None:
+            names = {i: [classes[k] for k in there] for i, (there, _) in found.items()}
+            path = run.folder / PREDICTED_FILE
+            write_csv_labels(path, names)
+            run.say(f"the classes that were found, as --labels takes them: {path}")
+            none = [i for i, there in names.items() if not there]
+            note_some(run, none, "in which no class reaches --score_threshold")
 
     def scores(self, run: Run, outcome: Outcome) -> tuple[dict, Labels]:
         """Print the scores.
@@ -206,6 +247,7 @@ class CamEvaluation:
             "checkpoint": str(self.settings.checkpoint),
             "labels": self.settings.photographs.labels or "given",
             "scales": list(inference.scales),
+            "max_side": inference.max_side,
             "flip": inference.flip,
             "beta": inference.beta,
             **({"gamma": inference.gamma} if kept is None else {"gamma_keep": kept}),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import InputError
-from utils.inference.cams import SCALES
+from utils.inference.cams import MAX_SIDE, SCALES
 from utils.inference.collection_cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels.cam_formats import CAM_FORMATS
@@ -23,6 +23,9 @@ from utils.runs.options import RunSettings, run_settings
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
+SCORE_THRESHOLD = 0.5
+"""The probability from which a class counts as present where labels are predicted."""
+
 
 @dataclass(frozen=True)
 class CamEvaluationSettings:
@@ -34,7 +37,7 @@ class CamEvaluationSettings:
         checkpoint: the classification network.
         scn: the superpixel network, if not the checkpoint's.
         inference: how cams are inferred.
-        outputs: what is written.
+        outputs: what is written, at the thresholds that are asked for, or none.
         threshold: the one that is asked for, or None; see `thresholds_to_write`.
         export_deeplab: a folder for deeplab-pytorch, or None.
     """
@@ -53,8 +56,10 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
     """What the options of `add_options` say; without --checkpoint, that of the run `trained_by`.
 
     Raises:
-        InputError: the checkpoint is missing.
+        InputError: the checkpoint is missing, or options do not go together.
     """
+    if args.labels != PREDICTED and args.score_threshold != SCORE_THRESHOLD:
+        raise InputError(f"--score_threshold {args.score_threshold:g}: needs --labels predicted")
     checkpoint = args.checkpoint or options.checkpoint_of(args.experiments, trained_by)
     remedy = "train one with train_cls_image.py or train_cls_sal.py"
     predict_from = args.score_threshold if args.labels == PREDICTED else None
@@ -64,10 +69,16 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
         scn=args.scn,
         inference=InferenceSettings(
-            args.scales, not args.no_flip, args.beta, args.gamma, predict_from, args.gamma_keep
+            args.scales,
+            not args.no_flip,
+            args.beta,
+            args.gamma,
+            predict_from,
+            args.gamma_keep,
+            args.max_side or None,
         ),
         outputs=OutputSettings(
-            thresholds=tuple(args.thresholds),
+            thresholds=() if args.thresholds is THRESHOLDS else tuple(args.thresholds),
             save_cams=tuple(args.save_cams),
             overlays=args.images is not None,
             uncertain=uncertain_bounds(args.uncertain),
@@ -106,7 +117,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     group.add_argument(
         "--score_threshold",
         type=options.fraction,
-        default=0.5,
+        default=SCORE_THRESHOLD,
         help="with --labels predicted: the probability from which a class counts as present",
     )
     options.add_run_options(parser, tag)
@@ -123,6 +134,13 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     group.add_argument(
         "--scales", type=options.positive, nargs="+", default=SCALES, help="of the photograph"
     )
+    group.add_argument(
+        "--max_side",
+        type=options.natural,
+        default=MAX_SIDE,
+        help="a longer side is inferred as if it had so many pixels; labels keep the photograph's "
+        "size (0: no limit)",
+    )
     group.add_argument("--no_flip", action="store_true", help="leave mirror images out")
     options.add_affinity_options(parser, beta=8)
     add_output_options(parser)
@@ -137,13 +155,14 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         type=options.fraction,
         nargs="+",
         default=THRESHOLDS,
-        help="of background: all are scored and written where there are masks",
+        help="of background, all of which are written, and scored where there are masks; without "
+        "masks only if given",
     )
     group.add_argument(
         "--threshold",
         type=options.fraction,
         help="of background, where there are no masks (default: the best in training, else "
-        f"{USUAL_THRESHOLD}); where there are, one more of --thresholds",
+        f"{USUAL_THRESHOLD}); beside --thresholds, one more of them",
     )
     group.add_argument(
         "--save_cams",

@@ -7,7 +7,7 @@ when all its files are written: its id and its pixel counts. The scores are sums
 import json
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -145,16 +145,28 @@ class Journal:
         """
         done: set[str] = set()
         if distributed.is_first():
-            for path in sorted(self.folder.glob("done-*.jsonl")):
-                with path.open("rb") as lines:
-                    for line in lines:
-                        # A process that was killed may leave a last line that is cut off.
-                        with suppress(*DAMAGE):
-                            found = json.loads(line)
-                            if found["id"] not in done and complete(found["id"]):
-                                self._take(found)
-                                done.add(found["id"])
+            for found in self._lines():
+                with suppress(*DAMAGE):
+                    if found["id"] not in done and complete(found["id"]):
+                        self._take(found)
+                        done.add(found["id"])
         return distributed.broadcast(done)
+
+    def places(self, *names: str) -> dict[str, tuple[list[int], ...]]:
+        """Where the counts of these names are not 0, by the ids of photographs that are done."""
+        found = {}
+        for line in self._lines():
+            with suppress(*DAMAGE):
+                found[line["id"]] = tuple(line[name][0] for name in names)
+        return found
+
+    def _lines(self) -> Iterator[Any]:
+        for path in sorted(self.folder.glob("done-*.jsonl")):
+            with path.open("rb") as lines:
+                for line in lines:
+                    # A process that was killed may leave a last line that is cut off.
+                    with suppress(*DAMAGE):
+                        yield json.loads(line)
 
     def _take(self, found: Mapping[str, Any]) -> None:
         """Add the counts of a line, all of them or none."""

@@ -154,7 +154,11 @@ def _split(settings: PhotographSettings) -> Collection:
 
 def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
     """A folder or a photograph with labels, one set for all, or none."""
-    images, labels = settings.images, settings.labels
+    images, labels, file = settings.images, settings.labels, settings.data.labels_file
+    if file is not None:
+        raise InputError(
+            f"--labels_file {file}: is for a split; give --images its labels with --labels"
+        )
     if not Path(images).exists():
         raise InputError(f"{images}: no such folder or photograph; set --images")
     classes = classes or _classes_of(settings.data)

@@ -14,6 +14,7 @@ import torch
 from datasets.collection import Collection, evenly_spread
 from datasets.images import read_label_map, write_label_map
 from utils.checkpoints import Trained
+from utils.inference.cams import shrinking
 from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignored
@@ -29,6 +30,13 @@ from utils.scores.threshold_sweep import ThresholdSweep
 
 PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
 """Folders of a run that hold pseudo labels."""
+
+PRESENT, ODD = "present", "odd"
+"""What the journal holds of a photograph beside its pixel counts: 1 for the classes in it (K,), and
+1 (2,) for what the user is told of."""
+
+BLANK, SHRUNK = range(2)
+"""What is odd: there are classes but no label of any threshold holds one; larger than max_side."""
 
 
 @dataclass
@@ -80,13 +88,20 @@ class PseudoLabelWriter(PhotographWriter):
         folder: of the run.
         settings: what is written.
         num_classes: C, background included.
+        max_side: photographs whose longer side exceeds this are noted; None for none.
     """
 
-    def __init__(self, folder: Path, settings: OutputSettings, num_classes: int) -> None:
-        self.settings, self.num_classes = settings, num_classes
+    def __init__(
+        self,
+        folder: Path,
+        settings: OutputSettings,
+        num_classes: int,
+        max_side: int | None = None,
+    ) -> None:
+        self.settings, self.num_classes, self.max_side = settings, num_classes, max_side
         self.sweep = ThresholdSweep(num_classes, settings.thresholds)
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
-        shapes = {"counts": self.sweep.counts.shape}
+        shapes = {"counts": self.sweep.counts.shape, PRESENT: (num_classes - 1,), ODD: (2,)}
         if settings.crf is not None:
             shapes["refined"] = (len(settings.thresholds), num_classes, num_classes)
         workers = settings.crf_workers if settings.crf else 0
@@ -137,17 +152,27 @@ class PseudoLabelWriter(PhotographWriter):
         known: tuple[np.ndarray, np.ndarray | None] | None = None,
         refined: "Future[np.ndarray] | None" = None,
     ) -> None:
-        labels = with_ignored(*(known or self._labels(found)))
+        labels, uncertain = known or self._labels(found)
+        counts = self._counts(found, labels)
+        labels = with_ignored(labels, uncertain)
         self.write(found, labels)
         drawn = labels[0]
-        counts = {"counts": np.zeros_like(self.sweep.counts)}
-        if found.mask is not None:
-            counts["counts"] = self.sweep.count(found.classes, found.cams, found.mask)
         if refined is not None:
             counts["refined"] = self.workers.taken(refined)
             drawn = read_label_map(self.label_files(found.id, REFINED)[0])
         self.draw(found.id, found.photograph, drawn)
         self.journal.add(found.id, counts)
+
+    def _counts(self, found: Inferred, labels: np.ndarray) -> dict[str, np.ndarray]:
+        counted = np.zeros_like(self.sweep.counts)
+        if found.mask is not None:
+            counted = self.sweep.count(found.classes, found.cams, found.mask)
+        present = np.zeros(self.num_classes - 1, np.int64)
+        present[found.classes] = 1
+        odd = np.zeros(2, np.int64)
+        odd[BLANK] = len(found.classes) > 0 and not labels.any()
+        odd[SHRUNK] = shrinking(found.image, self.max_side) < 1
+        return {"counts": counted, PRESENT: present, ODD: odd}
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
         """Write the labels (thresholds, H, W) uint8 of one photograph, and its cams."""
@@ -193,7 +218,7 @@ def infer_and_write(
     classifier, scn = (
         devices.parallel(fold(network), device) for network in (trained.classifier, trained.scn)
     )
-    out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes)
+    out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes, inference.max_side)
     done = out.journal.finished(out.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)

@@ -7,6 +7,7 @@ import torch
 
 from datasets.images import IGNORE
 from datasets.palette import voc_palette
+from utils.inference.cams import MAX_SIDE
 from utils.inference.collection_cams import Inferred
 from utils.inference.segmentation import Segmented
 from utils.inference.superpixels import superpixels
@@ -35,7 +36,7 @@ def labelled_sheet(
     rows, maps = [], []
     for found in shown:
         there, drawn = ", ".join(classes[k] for k in found.classes), labels(found)
-        pictures = _pictures(found, superpixels(found.image, scn), drawn)
+        pictures = _pictures(found, superpixels(found.image, scn, MAX_SIDE), drawn)
         rows.append((f"{found.id}: {there}", pictures))
         maps += [drawn, found.mask]
     titles = ("photo", "superpixels", "CAM", title, "ground truth")

@@ -28,6 +28,7 @@ WRITTEN = (
     "*.pt",
     "result.json",
     "done-*.jsonl",
+    "predicted.csv",
     "contact_sheet.png",
     "report.html",
     "report",

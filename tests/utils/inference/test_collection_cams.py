@@ -32,12 +32,13 @@ def small_collection(folder):
     return Collection("custom", "train", ("x", "y", "z"), tuple(images), images, labels)
 
 
-def inferred(collection, device, predict_from=None):
+def inferred(collection, device, predict_from=None, scales=(0.5, 1.0), max_side=None):
     """What is inferred of a collection, and the messages about what cannot be read."""
     torch.manual_seed(0)
     networks = Classifier(build_backbone("resnet18"), 4).eval(), SuperpixelNet().eval()
     networks = (network.to(device) for network in networks)
-    settings, bad = InferenceSettings((0.5, 1.0), predict_from=predict_from), []
+    settings = InferenceSettings(scales, predict_from=predict_from, max_side=max_side)
+    bad = []
     given = settings, torch.device(device), 0, "cams", bad.append
     return list(infer_collection(collection, *networks, *given)), bad
 
@@ -49,6 +50,25 @@ def assert_alike(found, expected, bound):
         assert one.classes.tolist() == other.classes.tolist()
         np.testing.assert_allclose(one.cams, other.cams, rtol=0, atol=bound)
         np.testing.assert_allclose(one.scores, other.scores, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize("predict_from", [None, 0.5])
+def test_larger_photographs_are_inferred_as_if_they_were_smaller(tmp_path, predict_from):
+    """A longer side of 60 at most 30: as at half the scales; one of 47 at 30 / 47 of them."""
+    alike = small_collection(tmp_path).subset("abdfg")
+    found, _ = inferred(alike, "cpu", predict_from, max_side=30)
+    expected, _ = inferred(alike, "cpu", None, scales=(0.25, 0.5))
+    for one, other in zip(found, expected, strict=True):
+        assert one.cams.shape[1:] == one.image.shape[1:]
+        np.testing.assert_array_equal(one.scores, other.scores)
+        if predict_from is None:
+            np.testing.assert_array_equal(one.cams, other.cams)
+    [odd], _ = inferred(alike.subset("e"), "cpu", max_side=30)
+    [same], _ = inferred(alike.subset("e"), "cpu", scales=(0.5 * 30 / 47, 30 / 47))
+    np.testing.assert_array_equal(odd.cams, same.cams)
+    [unchanged], _ = inferred(alike.subset("e"), "cpu", max_side=47)
+    [plain], _ = inferred(alike.subset("e"), "cpu")
+    np.testing.assert_array_equal(unchanged.cams, plain.cams)
 
 
 @pytest.mark.parametrize("predict_from", [None, 0.5])

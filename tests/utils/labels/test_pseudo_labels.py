@@ -40,7 +40,7 @@ def inferred(classes=(2, 14), identifier="a"):
     return Inferred(
         id=identifier,
         image=torch.from_numpy(rng.integers(0, 256, (3, 37, 50), dtype=np.uint8)),
-        classes=np.array(classes),
+        classes=np.array(classes, np.int64),
         cams=rng.random((len(classes), 37, 50), np.float32),
         scores=np.zeros(20, np.float32),
         mask=rng.integers(0, 21, (37, 50), dtype=np.uint8),
