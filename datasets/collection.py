@@ -1,5 +1,6 @@
 """A collection: the photographs of one split and where everything known about them lies."""
 
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -146,9 +147,15 @@ def collect(
     ids = index.lists[split]
     absent = [identifier for identifier in ids if identifier not in photographs]
     if absent:
+        written = {unicodedata.normalize("NFC", known) for known in photographs}
+        accents = any(unicodedata.normalize("NFC", one) in written for one in absent)
         raise InputError(
             f"{name} {split}: no photograph for {_some(absent)} of the list; "
-            "complete the photographs or remove the lines from the list"
+            + (
+                "write names as the files have them (the accents are encoded otherwise)"
+                if accents
+                else "complete the photographs or remove the lines from the list"
+            )
         )
     if masks is not None and png_ids(masks).isdisjoint(ids):
         masks = None
@@ -196,6 +203,22 @@ def without_class(collection: Collection) -> list[str]:
     return [i for i in collection.ids if i in labels and not labels[i].any()]
 
 
+def about_classes(collections: Sequence[Collection]) -> tuple[str, ...]:
+    """A note on classes that no label outside val names, which nothing can learn, if there are any.
+
+    None where there are no labels.
+    """
+    trained = [c.labels[i] for c in collections if c.split != "val" for i in c.ids if i in c.labels]
+    if not trained:
+        return ()
+    names = collections[0].classes
+    unseen = [name for name, there in zip(names, np.any(trained, axis=0), strict=True) if not there]
+    if not unseen:
+        return ()
+    some = ", ".join(unseen[:5]) + (", .." if len(unseen) > 5 else "")
+    return (f"{len(unseen)} of {len(names)} classes have no photograph to train on: {some}",)
+
+
 def require_labels(collection: Collection) -> None:
     """Refuse a collection that cannot be trained on.
 
@@ -225,5 +248,5 @@ def require_classes(collection: Collection) -> None:
         raise InputError(
             f"{collection.name} {collection.split}: no class at all in {_some(empty, 3)} "
             f"({collection.images[empty[0]]}), {len(empty)} of {len(collection.ids)} photographs; "
-            "label them or remove them from the list"
+            "label them or leave them out"
         )

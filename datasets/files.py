@@ -145,6 +145,12 @@ def check_id(identifier: str, source: str | os.PathLike) -> str:
     return identifier
 
 
+def without_ending(name: str) -> str:
+    """A file name without the ending of a photograph, if it has one."""
+    stem, ending = os.path.splitext(name)
+    return stem if ending.lower() in PHOTOGRAPH_ENDINGS else name
+
+
 def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
     """The ids in a list file, one a line.
 

@@ -41,4 +41,7 @@ def folder_collection(
             raise InputError(f"{labels_csv}: it has none of the photographs in {images}")
     index = Index(classes or (), {SPLIT: tuple(photographs)}, labels)
     folder = collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
-    return replace(folder, notes=about_orientation(list(photographs.values())))
+    notes = about_orientation(list(photographs.values()))
+    if path.is_dir() and any(inner.is_dir() for inner in path.iterdir()):
+        notes += (f"the folders inside {path} are not looked into",)
+    return replace(folder, notes=notes)

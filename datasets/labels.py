@@ -17,12 +17,12 @@ import numpy as np
 
 from datasets.classes import check_classes
 from datasets.files import (
-    PHOTOGRAPH_ENDINGS,
     InputError,
     check_id,
     read_bytes,
     read_json,
     read_text,
+    without_ending,
     write_text,
 )
 
@@ -159,7 +159,7 @@ def _csv_rows(path: str | os.PathLike, classes: Iterable[str]) -> list[tuple[int
         if all(_is_separated_by(sign, fields, classes) for _, fields in lines):
             raise InputError(f"{path}: separate by commas, not by {name}: id,class,class,..")
     return [
-        (line, check_id(_without_ending(fields[0]), f"{path}, line {line}"), _names(fields[1:]))
+        (line, check_id(without_ending(fields[0]), f"{path}, line {line}"), _names(fields[1:]))
         for line, fields in lines
     ]
 
@@ -185,11 +185,6 @@ def _is_separated_by(sign: str, fields: list[str], classes: Iterable[str]) -> bo
 
 def _names(fields: list[str]) -> list[str]:
     return [name for name in fields if name]
-
-
-def _without_ending(name: str) -> str:
-    stem, ending = os.path.splitext(name)
-    return stem if ending.lower() in PHOTOGRAPH_ENDINGS else name
 
 
 # --- what prepare writes --------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from datasets.coco_masks import mask_tasks, masks_to_render, render_mask, requir
 from datasets.collection import (
     Collection,
     Index,
+    about_classes,
     missing_labels,
     missing_masks,
     missing_saliency,
@@ -97,15 +98,6 @@ def class_table(collections: list[Collection], in_masks: Counter | None = None) 
     return [f"{name:<20}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
 
 
-def classes_without_photograph(collections: list[Collection]) -> list[str]:
-    """The classes that no label outside val names, which nothing can learn; [] without labels."""
-    trained = [c.labels[i] for c in collections if c.split != "val" for i in c.ids if i in c.labels]
-    if not trained:
-        return []
-    counts = np.sum(trained, axis=0, dtype=int)
-    return [name for name, n in zip(collections[0].classes, counts, strict=True) if not n]
-
-
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """The options of prepare and check: where the data set lies, workers, debug."""
     roots.add_options(parser.add_argument_group("where the data set lies"))
@@ -145,10 +137,7 @@ def _command(args: argparse.Namespace) -> int:
         empty = [] if layout is coco else without_class(c)
         if empty:
             notes.append(f"{len(empty)} photographs of {c.split} have no class, such as {empty[0]}")
-    unseen = classes_without_photograph(collections)
-    if unseen:
-        names = ", ".join(unseen[:5]) + (", .." if len(unseen) > 5 else "")
-        notes.append(f"{len(unseen)} classes have no photograph to train on: {names}")
+    notes += about_classes(collections)
     if saliency is None:
         notes.append(f"no saliency maps; {layout.SALIENCY_OPTION} or {root / 'saliency_map'}")
     print_notes(notes)

@@ -120,10 +120,19 @@ def only_gifs(folder):
         path.rename(path.with_suffix(".gif"))
 
 
-def semicolons(root):
-    csv_labels("scene_0002;box")(root)
+def separated_by(sign):
+    def damage(root):
+        csv_labels(f"scene_0002{sign}box")(root)
+        table = root / "labels.csv"
+        table.write_text(table.read_text().replace(",", sign))
+
+    return damage
+
+
+def latin(root):
+    csv_labels("scene_0002,box")(root)
     table = root / "labels.csv"
-    table.write_text(table.read_text().replace(",", ";"))
+    table.write_bytes(table.read_bytes() + "#é".encode("latin-1"))
 
 
 def background_last(path):
@@ -467,7 +476,9 @@ CASES = [
     Case("photograph of fractions", PHOTO, fractions, PHOTOGRAPHS, PHOTO),
     Case("folder without photographs", "JPEGImages", only_gifs, ("folder",), "JPEGImages"),
     Case("folder without photographs", "JPEGImages", only_gifs, (*LISTS, "check"), "JPEGImages"),
-    Case("semicolons in a CSV", "", semicolons, (*LISTS, "check"), "labels.csv"),
+    Case("semicolons or tabs in a CSV", "", separated_by(";"), (*LISTS, "check"), "labels.csv"),
+    Case("semicolons or tabs in a CSV", "", separated_by("\t"), (*LISTS, "check"), "labels.csv"),
+    Case("CSV in another encoding", "", latin, (*LISTS, "check"), "labels.csv"),
     Case("background among the classes", "labels.txt", background_last, LISTS, "labels.txt"),
     Case("label missing", "", without_labels, TRAIN_CLS, "complete labels.csv"),
     Case("id with a space at an end", PHOTO, space_at_the_end, (*LISTS, "check"), "JPEGImages"),
@@ -795,7 +806,7 @@ ZERO = {
     "--seed", "--workers", "--power", "--position_weight", "--weight_decay", "--momentum", "--beta",
     "--beta_train", "--gamma", "--ipc_weight", "--ipc_threshold", "--score_images",
     "--report_images", "--score_threshold", "--threshold", "--thresholds", "--checkpoint_minutes",
-    "--uncertain", "--warmup",
+    "--uncertain", "--warmup", "--max_side",
 }  # fmt: skip
 """The options that may be 0."""
 SHARES = {

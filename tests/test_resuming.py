@@ -124,7 +124,7 @@ def test_a_finished_run_has_nothing_left_to_do(scenes, whole, capsys):
     call("train_scn.py", f"--dataset custom --root {scenes} --experiments {whole} {SMALL} --resume")
     assert torch.load(whole / "scn/last.pt", weights_only=True)["epoch"] == 3
     assert (whole / "scn/last.pt").read_bytes() == before
-    assert "going on after step 3/3 of epoch 3" in capsys.readouterr().out
+    assert "all steps are done: only what follows" in capsys.readouterr().out
 
 
 def test_changed_options_are_named_and_refused(scenes, whole, tmp_path, capsys):
@@ -141,7 +141,10 @@ def test_changed_options_are_named_and_refused(scenes, whole, tmp_path, capsys):
     generate(few, images=8, validation=2, size=64, seed=2)
     other = f"--dataset custom --root {few} --experiments {tmp_path} {SMALL}"
     assert stopped("train_scn.py", f"{other} --resume {whole}/scn") == 2
-    assert "photographs: the content was another" in capsys.readouterr().err
+    assert (
+        "photographs, or their image-level labels: the content was another"
+        in capsys.readouterr().err
+    )
     call("train_scn.py", f"{data} --resume {whole}/scn --epochs 4 --force")
     assert torch.load(tmp_path / "scn/last.pt", weights_only=True)["epoch"] == 4
 
@@ -398,7 +401,9 @@ def test_a_finished_evaluation_prints_its_result_again(scenes, whole, tmp_path, 
     assert written == sorted((tmp_path / "eval_image").rglob("*"))
     assert times == [path.stat().st_mtime_ns for path in written]
     assert stopped("evaluator_cls_image.py", f"{arguments} --gamma 0.5") == 2
-    assert "already holds a run" in capsys.readouterr().err
+    assert "holds a finished evaluation that was started otherwise: --gamma was 0.6, is 0.5" in (
+        capsys.readouterr().err
+    )
     (tmp_path / "eval_image/result.json").write_text('{"thresholds": [{}]}')
     assert stopped("evaluator_cls_image.py", arguments) == 2
     assert "not what an evaluator wrote" in capsys.readouterr().err

@@ -83,6 +83,22 @@ def test_photographs_that_are_learnt_choose_nothing(scenes, tmp_path):
     assert not (tmp_path / "seg/best.pt").exists()
 
 
+def test_the_next_command_takes_a_split_that_is_there(scenes, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(scenes, own)
+    (own / "ImageSets/Segmentation/val.txt").unlink()
+    call("train_seg.py", arguments(own, tmp_path))
+    [line] = [
+        line
+        for line in (tmp_path / "seg/log.txt").read_text().splitlines()
+        if line.startswith("next: python ")
+    ]
+    script, *options = line.removeprefix("next: python ").split()
+    assert "--split train" in line
+    call(script, " ".join([*options, "--device cpu --workers 0 --report_images 0"]))
+    assert (tmp_path / "eval_seg/result.json").is_file()
+
+
 class Split(torch.nn.Module):
     """As DataParallel does on two GPUs: halves of a batch, results one after the other."""
 
@@ -197,6 +213,7 @@ def test_labels_that_cannot_be(scenes, tmp_path, capsys, labels, message):
     [
         ("", "eval_image: holds no finished evaluation"),
         ("--pseudo_labels none_such", "none_such: no such folder"),
+        ("--pseudo_labels masks --labels_from eval_image", "not allowed with argument --pseudo_l"),
         ("--pseudo_labels .", "holds no label map"),
         ("--pseudo_labels masks --steps 5", "--score_every 2: must divide --steps 5; leave it"),
         ("--pseudo_labels masks --backbone_weights none.pth", "none.pth: no such file"),

@@ -48,6 +48,22 @@ def test_lists(load, custom_root):
         load("train")
 
 
+def test_lists_may_name_files(load, custom_root, write_photograph):
+    write_photograph(custom_root / "JPEGImages" / "q.jpg.png")
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "val.txt", "x.y.webp\na b\nq.jpg\n")
+    assert load("val").ids == ("x.y", "a b", "q.jpg")
+    assert load("train").ids == ("IMG-1", "z")
+
+
+def test_accents_that_are_encoded_otherwise_are_recognised(load, custom_root, write_photograph):
+    """As macOS writes them into file names."""
+    write_photograph(custom_root / "JPEGImages" / "cafe\u0301.png")
+    write_file(custom_root / "ImageSets" / "Segmentation" / "train.txt", "caf\u00e9\n")
+    with pytest.raises(InputError, match="'caf\u00e9' of the list; write names as the files have"):
+        load("train")
+
+
 def test_masks_extend_train(load, custom_root, write_mask):
     lists = custom_root / "ImageSets" / "Segmentation"
     write_file(lists / "train.txt", "z\n")
@@ -150,6 +166,8 @@ def test_folder_of_photographs(custom_root):
     assert labels(folder_collection(images, table, ("stem", "x", "leaf")))["a b"] == [0, 0, 1]
     bare = folder_collection(images, classes=("leaf",))
     assert bare.ids == collection.ids and bare.labels == {} and bare.masks is None
+    (images / "more").mkdir()
+    assert folder_collection(images).notes == (f"the folders inside {images} are not looked into",)
 
 
 def test_one_photograph(custom_root):

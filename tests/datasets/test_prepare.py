@@ -55,7 +55,9 @@ def test_classes_that_nothing_shows_are_noted(prepare, custom_root, capsys):
     write_file(custom_root / "labels.txt", "leaf\nstem\nbark\n")
     write_file(custom_root / "ImageSets" / "Segmentation" / "val.txt", "IMG-1\nx.y\n")
     assert prepare("custom", "--root", custom_root) == 0
-    assert "note: 2 classes have no photograph to train on: stem, bark" in capsys.readouterr().out
+    assert (
+        "note: 2 of 3 classes have no photograph to train on: stem, bark" in capsys.readouterr().out
+    )
     (custom_root / "labels.csv").unlink()  # then no class has any, which is another note
     assert prepare("custom", "--root", custom_root) == 0
     assert "classes have no photograph" not in capsys.readouterr().out

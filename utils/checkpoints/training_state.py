@@ -135,7 +135,8 @@ def changed_options(
             changes.append(f"--{name} was {then.get(name)}, is {now.get(name)}")
     for name, value in fingerprints.items():
         if before["fingerprints"].get(name) != value:
-            changes.append(f"{name}: the content was another")
+            what = "photographs, or their image-level labels" if name == "photographs" else name
+            changes.append(f"{what}: the content was another")
     return changes
 
 

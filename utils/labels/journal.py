@@ -43,8 +43,7 @@ def begun(settings: RunSettings, made_from: Mapping[str, str]) -> bool:
         made_from: fingerprints of photographs and networks.
 
     Raises:
-        InputError: it holds an unfinished one that was started otherwise; names every option that
-            differs.
+        InputError: it holds one that was started otherwise; names every option that differs.
     """
     folder = settings.folder
     started = (folder / FILE).is_file() and any(folder.glob("done-*.jsonl"))
@@ -52,13 +51,14 @@ def begun(settings: RunSettings, made_from: Mapping[str, str]) -> bool:
         return False
     before = read_json(folder / FILE)
     changes = changed_options(before, settings.options, made_from, EVALUATION_HARMLESS)
-    if changes and not (folder / RESULT).exists():
+    if changes:
+        finished = (folder / RESULT).exists()
         raise InputError(
-            f"{folder} holds an evaluation that was not finished and was started otherwise: "
-            f"{'; '.join(changes)}. Give what it was started with to go on, or --overwrite, or "
-            "another --tag"
+            f"{folder} holds {'a finished' if finished else 'an unfinished'} evaluation that was "
+            f"started otherwise: {'; '.join(changes)}. Give this one another --tag, or --overwrite"
+            f"{'' if finished else ', or what that was started with to go on'}"
         )
-    return not changes
+    return True
 
 
 def begin(settings: RunSettings, made_from: Mapping[str, str]) -> None:

@@ -14,7 +14,8 @@ from utils.inference.superpixels import superpixels
 from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
 TILE, GAP = 200, 6
-"""Longer side of a picture in a contact sheet, and the space to its right, pixels."""
+"""Longer side of a picture in a contact sheet, and the space to its right and below its caption,
+pixels."""
 
 
 def labelled_sheet(
@@ -110,7 +111,7 @@ def contact_sheet(
     width = lines[0].shape[1]
     for text, pictures in rows:
         lines.append(np.hstack([_tile(pictures[i]) for i in kept]))
-        lines.append(caption(text, width))
+        lines += [caption(text, width), np.full((GAP, width, 3), 255, np.uint8)]
     return np.vstack([*lines, *_legend(legend or {}, width)])
 
 

@@ -66,6 +66,15 @@ def open_split(data: DataSettings) -> Collection:
         )
 
 
+def is_there(data: DataSettings) -> bool:
+    """Whether the data set has a split."""
+    try:
+        open_split(data)
+    except InputError:
+        return False
+    return True
+
+
 def open_if_there(data: DataSettings, run: Run, without: str) -> Collection | None:
     """A split that data of one's own need not have; None, in all processes, where it has none.
 

@@ -198,9 +198,9 @@ class Run:
         for text in texts:
             self.say(f"note: {text}")
 
-    def say_next(self, script: str, option: str, value: str | Path) -> None:
-        """Say what to run next with which option, on the same data."""
-        command = shlex.join(["python", script, option, str(value)])
+    def say_next(self, script: str, *options: str | Path) -> None:
+        """Say what to run next with which options, on the same data."""
+        command = shlex.join(["python", script, *map(str, options)])
         self.say(f"next: {command}{same_place(self.settings.options)}")
 
     def bad(self, message: str) -> None:

@@ -7,9 +7,16 @@ from pathlib import Path
 
 import torch
 
-from datasets.collection import Collection, evenly_spread, missing_saliency, require_labels
+from datasets.collection import (
+    Collection,
+    about_classes,
+    evenly_spread,
+    missing_saliency,
+    require_labels,
+)
 from datasets.files import InputError
 from datasets.loading import TrainingCrops
+from datasets.prepared import LAYOUTS
 from datasets.saliency import coverage_of, look_at, suspicions
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
@@ -129,7 +136,7 @@ def announce(
         f"steps, on {devices.describe(device)}; {networks.backbone} from "
         f"{networks.backbone_weights}, superpixel network {scn_file}; writing to {run.folder}"
     )
-    run.note(*photographs.notes)
+    run.note(*photographs.notes, *about_classes([photographs]))
     if networks.scn is None:
         about_superpixels(run, scn_file, photographs)
     side = settings.schedule.crop // CELL // settings.patches_a_side
@@ -200,11 +207,11 @@ def require_saliency(photographs: Collection) -> None:
     """
     missing = missing_saliency(photographs)
     if missing:
-        where = (
-            photographs.saliency or "no folder (give --voc_sal_root, --coco_sal_root, --sal_root)"
-        )
+        folder = photographs.saliency
+        option = LAYOUTS[photographs.name].SALIENCY_OPTION
+        where = f" in {folder}" if folder else f" (no folder of them is set; give {option})"
         listed = ", ".join(missing[:20]) + (", .." if len(missing) > 20 else "")
         raise InputError(
-            f"{len(missing)} of {len(photographs.ids)} photographs have no saliency map in "
+            f"{len(missing)} of {len(photographs.ids)} photographs have no saliency map"
             f"{where}: {listed}; add <id>.png for them, or train with train_cls_image.py"
         )

@@ -37,19 +37,20 @@ class Kept:
             self.best = found["miou"]
             checkpoints.save(self.run.folder / "best.pt", {**content, **found})
 
-    def say_which(self, chosen_by: str, next_script: str, take_best: bool) -> None:
+    def say_which(self, chosen_by: str, next_script: str, take_best: bool, *options: str) -> None:
         """Say what the checkpoints are, and what to run next with which.
 
         Args:
             chosen_by: what chose best.pt, a sentence.
             next_script: takes the checkpoint.
             take_best: whether that is best.pt, if there is one.
+            options: what else it needs.
         """
         chosen = self.best > -1
         if chosen:
             self.run.say(f"{chosen_by} last.pt is not chosen by masks.")
         name = "best.pt" if chosen and take_best else "last.pt"
-        self.run.say_next(next_script, "--checkpoint", self.run.folder / name)
+        self.run.say_next(next_script, "--checkpoint", self.run.folder / name, *options)
 
     def _best_so_far(self) -> float:
         path = self.run.folder / "best.pt"

@@ -135,7 +135,9 @@ def train(
     reader = LossReader(run, plan, stage.optimizer, READ_EVERY if device.type == "cuda" else 1)
     state.take_up(run, plan, stage.learner, stage.optimizer, reader)
     start, done = state.place(plan)
-    if state.content is not None:
+    if (start + 1, done) == (plan.epochs, plan.steps_per_epoch):
+        run.say("all steps are done: only what follows the last epoch is done again")
+    elif state.content is not None:
         run.say(f"going on after step {done}/{plan.steps_per_epoch} of epoch {start + 1}")
     elif state.resuming.resume is not None:
         run.say("nothing was saved yet: starting at the beginning")

@@ -8,7 +8,7 @@ from datasets.collection import Collection, evenly_spread, with_masks
 from networks.deeplab import DeepLab
 from utils.pictures.contact_sheet import segmentation_sheet
 from utils.runs import distributed
-from utils.runs.data import open_if_there
+from utils.runs.data import is_there, open_if_there
 from utils.runs.run import Run
 from utils.scores.mask_validation import validate_segmentation
 from utils.training.kept import PANELS, Kept
@@ -89,7 +89,11 @@ class SegmentationEpochs:
             f"best.pt has the best mIoU on {count} photographs of val, so its score on val is too "
             "high."
         )
-        self.kept.say_which(chosen_by, "evaluator_seg.py", take_best=False)
+        # The evaluator takes val, which data of one's own need not have.
+        data = self.settings.data
+        there = is_there(replace(data, split="val"))
+        options = () if there else ("--split", data.split)
+        self.kept.say_which(chosen_by, "evaluator_seg.py", False, *options)
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:

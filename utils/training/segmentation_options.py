@@ -63,7 +63,7 @@ class SegmentationSettings:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of train_seg.py; the defaults are the published ones."""
     add_data_options(parser, split="train_aug")
-    group = parser.add_argument_group("labels")
+    group = parser.add_argument_group("labels").add_mutually_exclusive_group()
     group.add_argument(
         "--pseudo_labels",
         metavar="DIR|masks",

@@ -47,7 +47,7 @@ def test_caption_outside_ascii():
 def test_contact_sheet():
     tall = np.full((100, 50, 3), 10, np.uint8)
     sheet = contact_sheet(("a", "b"), [("first", (tall, None)), ("second", (tall, tall))])
-    assert sheet.shape == (24 + 2 * (TILE + 24), 2 * (TILE + GAP), 3)
+    assert sheet.shape == (24 + 2 * (TILE + 24 + GAP), 2 * (TILE + GAP), 3)
     row = sheet[24 : 24 + TILE]
     assert (row[:, 50:150] == 10).all() and (row[:, :50] == 255).all()
     assert (row[:, TILE : TILE + GAP] == 255).all() and (row[:, TILE + GAP : -GAP] == 235).all()
@@ -94,7 +94,7 @@ def test_the_legend_explains_the_colours_that_occur():
 
 def test_a_sheet_of_background_alone_has_no_legend():
     rows = [("x", np.full((48, 48, 3), 90, np.uint8), [np.zeros((48, 48), np.uint8)])]
-    assert len(label_map_sheet(("a",), rows, ("cat",))) == 24 + TILE + 24
+    assert len(label_map_sheet(("a",), rows, ("cat",))) == 24 + TILE + 24 + GAP
 
 
 def labelled(mask):
