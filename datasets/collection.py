@@ -148,15 +148,13 @@ def collect(
     absent = [identifier for identifier in ids if identifier not in photographs]
     if absent:
         written = {unicodedata.normalize("NFC", known) for known in photographs}
-        accents = any(unicodedata.normalize("NFC", one) in written for one in absent)
-        raise InputError(
-            f"{name} {split}: no photograph for {_some(absent)} of the list; "
-            + (
-                "write names as the files have them (the accents are encoded otherwise)"
-                if accents
-                else "complete the photographs or remove the lines from the list"
-            )
+        accents = [one for one in absent if unicodedata.normalize("NFC", one) in written]
+        remedy = (
+            f"accents of {_some(accents)} are encoded otherwise in the name of the file"
+            if accents
+            else "complete the photographs or remove the lines from the list"
         )
+        raise InputError(f"{name} {split}: no photograph for {_some(absent)} of the list; {remedy}")
     if masks is not None and png_ids(masks).isdisjoint(ids):
         masks = None
     images = {identifier: photographs[identifier] for identifier in ids}
@@ -206,7 +204,7 @@ def without_class(collection: Collection) -> list[str]:
 def about_classes(collections: Sequence[Collection]) -> tuple[str, ...]:
     """A note on classes that no label outside val names, which nothing can learn, if there are any.
 
-    None where there are no labels.
+    No note where there are no labels.
     """
     trained = [c.labels[i] for c in collections if c.split != "val" for i in c.ids if i in c.labels]
     if not trained:
@@ -216,7 +214,7 @@ def about_classes(collections: Sequence[Collection]) -> tuple[str, ...]:
     if not unseen:
         return ()
     some = ", ".join(unseen[:5]) + (", .." if len(unseen) > 5 else "")
-    return (f"{len(unseen)} of {len(names)} classes have no photograph to train on: {some}",)
+    return (f"no photograph to train on for {len(unseen)} of {len(names)} classes: {some}",)
 
 
 def require_labels(collection: Collection) -> None:

@@ -17,13 +17,7 @@ import numpy as np
 from datasets import voc
 from datasets.classes import read_class_list
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import (
-    InputError,
-    list_photographs,
-    read_id_list,
-    some_photographs,
-    without_ending,
-)
+from datasets.files import InputError, list_photographs, read_id_list, some_photographs
 from datasets.labels import read_csv_labels
 from datasets.orientation import about_orientation
 
@@ -62,9 +56,9 @@ def _lists(
 ) -> tuple[dict[str, tuple[str, ...]], list[Note]]:
     """The ids of every split, and notes on what the lists leave open."""
     train_path, val_path = (voc.list_path(root, split) for split in ("train", "val"))
-    val = _read_list(val_path, photographs) if val_path.exists() else ()
+    val = read_id_list(val_path, photographs) if val_path.exists() else ()
     if train_path.exists():
-        train = _read_list(train_path, photographs)
+        train = read_id_list(train_path, photographs)
         # Masks are not what training needs: those who have a few lose no photograph by them.
         masked, notes = voc.augmented_list(root, train, val)
         train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
@@ -76,11 +70,6 @@ def _lists(
             raise InputError(f"{val_path}: it lists every photograph; nothing is left for train")
     lists = {"train": train, "train_aug": train_aug}
     return ({**lists, "val": val} if val else lists), notes
-
-
-def _read_list(path: Path, photographs: Container[str]) -> tuple[str, ...]:
-    """The ids in a list of photographs, which may name them by their files."""
-    return tuple(i if i in photographs else without_ending(i) for i in read_id_list(path))
 
 
 def _labels(

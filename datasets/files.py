@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -151,13 +151,20 @@ def without_ending(name: str) -> str:
     return stem if ending.lower() in PHOTOGRAPH_ENDINGS else name
 
 
-def read_id_list(path: str | os.PathLike) -> tuple[str, ...]:
+def read_id_list(
+    path: str | os.PathLike, photographs: Container[str] | None = None
+) -> tuple[str, ...]:
     """The ids in a list file, one a line.
+
+    Where the ids of all `photographs` are given, lines that are none of them may be file names.
 
     Raises:
         InputError: missing, empty, an id twice, or an id that is not a plain file name.
     """
-    ids = tuple(check_id(line, path) for line in read_lines(path))
+    lines = read_lines(path)
+    if photographs is not None:
+        lines = [line if line in photographs else without_ending(line) for line in lines]
+    ids = tuple(check_id(line, path) for line in lines)
     if not ids:
         raise InputError(f"{path}: the list is empty; write one id a line")
     seen = set()

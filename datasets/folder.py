@@ -1,5 +1,6 @@
 """A folder of photographs, or one, with a CSV of classes or without any label, and no masks."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,8 @@ def folder_collection(
     index = Index(classes or (), {SPLIT: tuple(photographs)}, labels)
     folder = collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
     notes = about_orientation(list(photographs.values()))
-    if path.is_dir() and any(inner.is_dir() for inner in path.iterdir()):
+    if path.is_dir() and any(
+        entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(path)
+    ):
         notes += (f"the folders inside {path} are not looked into",)
     return replace(folder, notes=notes)

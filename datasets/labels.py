@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from xml.etree import ElementTree
 
 import numpy as np
@@ -100,7 +100,7 @@ def read_csv_labels(
 
     Ids are file names with or without the ending of a photograph. Lines starting with `#` are
     comments; a first line whose first field is `id`, or whose second is `class`, `classes`, `label`
-    or `labels`, is a header. A table of 0 and 1 under class names is read too.
+    or `labels` (and no class), is a header. A table of 0 and 1 under class names is read too.
 
     Args:
         path: the CSV file in UTF-8.
@@ -133,7 +133,7 @@ def read_csv_labels(
 
 
 def write_csv_labels(path: str | os.PathLike, labels: Mapping[str, Iterable[str]]) -> None:
-    """Write class names by id as `read_csv_labels` reads them, in the order of the ids."""
+    """Write class names by the names of photographs as `read_csv_labels` reads them, sorted."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("id", "classes"))
@@ -141,7 +141,9 @@ def write_csv_labels(path: str | os.PathLike, labels: Mapping[str, Iterable[str]
     write_text(path, text.getvalue())
 
 
-def _csv_rows(path: str | os.PathLike, classes: Iterable[str]) -> list[tuple[int, str, list[str]]]:
+def _csv_rows(
+    path: str | os.PathLike, classes: Collection[str]
+) -> list[tuple[int, str, list[str]]]:
     """(line number, id, class names) of every line but comments and the header."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     lines = []
@@ -152,39 +154,45 @@ def _csv_rows(path: str | os.PathLike, classes: Iterable[str]) -> list[tuple[int
                 lines.append((reader.line_num, fields))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    lines = _without_header(lines)
+    lines = _without_header(lines, classes)
     if not lines:
         raise InputError(f"{path}: no line of the form id,class,class,.. in it")
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
-        if all(_is_separated_by(sign, fields, classes) for _, fields in lines):
+        if _are_separated_by(sign, [fields for _, fields in lines], classes):
             raise InputError(f"{path}: separate by commas, not by {name}: id,class,class,..")
     return [
-        (line, check_id(without_ending(fields[0]), f"{path}, line {line}"), _names(fields[1:]))
+        (
+            line,
+            check_id(without_ending(fields[0]), f"{path}, line {line}"),
+            [name for name in fields[1:] if name],
+        )
         for line, fields in lines
     ]
 
 
-def _without_header(lines: list[tuple[int, list[str]]]) -> list[tuple[int, list[str]]]:
+def _without_header(
+    lines: list[tuple[int, list[str]]], classes: Collection[str]
+) -> list[tuple[int, list[str]]]:
     """The lines below a header. Those of a table of 0 and 1 get the class names above each 1."""
     if not lines:
         return lines
-    (_, (first, *header)), *rest = lines
-    if first.lower() == "id" or (header and header[0].lower() in HEADINGS):
-        lines = rest
-    table = header and rest and not {*header} <= {"0", "1"} and header[0].lower() not in HEADINGS
-    if table and all(len(f) == len(header) + 1 and {*f[1:]} <= {"0", "1"} for _, f in rest):
-        return [(n, [f[0], *itertools.compress(header, map(int, f[1:]))]) for n, f in rest]
-    return lines
+    (_, (first, *names)), *rest = lines
+    heading = bool(names) and names[0].lower() in HEADINGS.difference(classes)
+    digits = {"0", "1"}
+    cells = [cell for _, fields in rest for cell in fields[1:]]
+    even = len(cells) == len(rest) * len(names) > 0 and len({len(f) for _, f in rest}) == 1
+    if even and not heading and digits.issuperset(cells) and digits.isdisjoint({*classes, *names}):
+        return [(n, [f[0], *itertools.compress(names, map(int, f[1:]))]) for n, f in rest]
+    return rest if heading or first.lower() == "id" else lines
 
 
-def _is_separated_by(sign: str, fields: list[str], classes: Iterable[str]) -> bool:
-    """Whether a line that was read as CSV is separated otherwise (an id may hold a semicolon)."""
-    _, found, rest = fields[0].partition(sign)
-    return bool(found) and (len(fields) == 1 or rest.split(sign)[0].strip() in classes)
-
-
-def _names(fields: list[str]) -> list[str]:
-    return [name for name in fields if name]
+def _are_separated_by(sign: str, lines: list[list[str]], classes: Collection[str]) -> bool:
+    """Whether lines that were read as CSV are separated otherwise; an id may hold a semicolon."""
+    parts = [fields[0].split(sign) for fields in lines]
+    return any(len(part) > 1 for part in parts) and all(
+        len(fields) == 1 or (len(part) > 1 and part[1].strip() in classes)
+        for fields, part in zip(lines, parts, strict=True)
+    )
 
 
 # --- what prepare writes --------------------------------------------------------------------------

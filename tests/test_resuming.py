@@ -142,8 +142,7 @@ def test_changed_options_are_named_and_refused(scenes, whole, tmp_path, capsys):
     other = f"--dataset custom --root {few} --experiments {tmp_path} {SMALL}"
     assert stopped("train_scn.py", f"{other} --resume {whole}/scn") == 2
     assert (
-        "photographs, or their image-level labels: the content was another"
-        in capsys.readouterr().err
+        "photographs, or their image-level labels: the content differs" in capsys.readouterr().err
     )
     call("train_scn.py", f"{data} --resume {whole}/scn --epochs 4 --force")
     assert torch.load(tmp_path / "scn/last.pt", weights_only=True)["epoch"] == 4
@@ -166,7 +165,7 @@ def test_another_superpixel_network_is_refused(scenes, whole, tmp_path, capsys):
     again = classifier_arguments(scenes, whole, whole)
     again = again.replace(f"{whole}/scn/last.pt", str(tmp_path / "other.pt"))
     assert stopped("train_cls_image.py", f"{again} --resume") == 2
-    assert "--scn: the content was another" in capsys.readouterr().err
+    assert "--scn: the content differs" in capsys.readouterr().err
 
 
 def test_what_cannot_be_resumed(scenes, whole, tmp_path, capsys):

@@ -189,7 +189,9 @@ def test_thresholds_without_masks(trained, scenes, tmp_path, capsys):
     assert folder.name == f"{usual:g}"
     said = capsys.readouterr().out
     name = photograph.stem
-    assert f"1 photograph inferred as if the longer side had 40 (--max_side) ({name})" in said
+    assert (
+        f"1 photograph inferred as if the longer side had 40 pixels (--max_side) ({name})" in said
+    )
     assert f"1 photograph in which no class reaches --score_threshold ({name})" in said
     near, far = usual + 0.01, usual + 0.3
     found = evaluate(trained, tmp_path, f"{images} --thresholds {far} {near} --overwrite")

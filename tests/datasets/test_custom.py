@@ -54,13 +54,16 @@ def test_lists_may_name_files(load, custom_root, write_photograph):
     write_file(lists / "val.txt", "x.y.webp\na b\nq.jpg\n")
     assert load("val").ids == ("x.y", "a b", "q.jpg")
     assert load("train").ids == ("IMG-1", "z")
+    write_file(lists / "val.txt", "a b\na b.PNG\n")
+    with pytest.raises(InputError, match="val.txt: the id 'a b' appears twice"):
+        load("val")
 
 
 def test_accents_that_are_encoded_otherwise_are_recognised(load, custom_root, write_photograph):
     """As macOS writes them into file names."""
     write_photograph(custom_root / "JPEGImages" / "cafe\u0301.png")
     write_file(custom_root / "ImageSets" / "Segmentation" / "train.txt", "caf\u00e9\n")
-    with pytest.raises(InputError, match="'caf\u00e9' of the list; write names as the files have"):
+    with pytest.raises(InputError, match="'caf\u00e9' of the list; accents of 'caf\u00e9' are"):
         load("train")
 
 
@@ -166,6 +169,8 @@ def test_folder_of_photographs(custom_root):
     assert labels(folder_collection(images, table, ("stem", "x", "leaf")))["a b"] == [0, 0, 1]
     bare = folder_collection(images, classes=("leaf",))
     assert bare.ids == collection.ids and bare.labels == {} and bare.masks is None
+    (images / ".thumbnails").mkdir()
+    assert folder_collection(images).notes == ()
     (images / "more").mkdir()
     assert folder_collection(images).notes == (f"the folders inside {images} are not looked into",)
 

@@ -152,13 +152,28 @@ def test_a_table_of_zeros_and_ones(tmp_path, first):
     assert names == ("0", "1")
 
 
+def test_classes_may_be_called_as_headings_are(tmp_path):
+    _, labels = from_csv(tmp_path / "l.csv", "a,label\nb,cap\n", ("cap", "label"))
+    assert labels == {"a": [0, 1], "b": [1, 0]}
+    digits = tuple(map(str, range(10)))
+    (tmp_path / "l.csv").write_text("a,7\nb,1\nc,0\n")
+    _, labels = read_csv_labels(tmp_path / "l.csv", digits)
+    assert {key: vector.nonzero()[0].tolist() for key, vector in labels.items()} == {
+        "a": [7],
+        "b": [1],
+        "c": [0],
+    }
+
+
 @in_any_folder
 @given(labelled=st.dictionaries(NAMES, st.lists(NAMES, unique=True)))
 def test_what_is_written_is_read(tmp_path, labelled):
-    labelled["photo, 1"] = ["dog"]
-    write_csv_labels(tmp_path / "l.csv", labelled)
+    """By the names of files, whose endings are no part of ids; those may end so themselves."""
+    labelled |= {"photo, 1": ["dog"], "q.jpg": []}
+    write_csv_labels(tmp_path / "l.csv", {f"{i}.png": labelled[i] for i in labelled})
     names, labels = read_csv_labels(tmp_path / "l.csv")
     assert set(names) == {name for found in labelled.values() for name in found}
+    assert labels.keys() == labelled.keys()
     for identifier, vector in labels.items():
         assert {names[k] for k in vector.nonzero()[0]} == set(labelled[identifier])
 
@@ -178,7 +193,8 @@ def test_ids_may_hold_semicolons(tmp_path):
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         ("id;class\na.jpg;cat\nb;\n", "separate by commas, not by semicolons: id,class"),
         ("a;dog,cat\nb.jpg;cat\n", "separate by commas, not by semicolons"),
-        ("id\tclass\na.jpg\tcat\n", "separate by commas, not by tabs"),
+        ("id;class\na.jpg;cat\nb\n", "separate by commas, not by semicolons"),
+        ("id\tclass\na.jpg\tcat\nb\n", "separate by commas, not by tabs"),
         ("id,cat,dog\na,1,2\n", "unknown class '1'"),
         (",cat\n", "line 1: the id '' is not a plain"),
         ("a,\udcff\n", "not a text file in UTF-8"),

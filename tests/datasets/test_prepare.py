@@ -51,16 +51,16 @@ def test_summary(prepare, voc_root, capsys):
 
 def test_classes_that_nothing_shows_are_noted(prepare, custom_root, capsys):
     assert prepare("custom", "--root", custom_root) == 0
-    assert "classes have no photograph" not in capsys.readouterr().out
+    assert "no photograph to train on" not in capsys.readouterr().out
     write_file(custom_root / "labels.txt", "leaf\nstem\nbark\n")
     write_file(custom_root / "ImageSets" / "Segmentation" / "val.txt", "IMG-1\nx.y\n")
     assert prepare("custom", "--root", custom_root) == 0
     assert (
-        "note: 2 of 3 classes have no photograph to train on: stem, bark" in capsys.readouterr().out
+        "note: no photograph to train on for 2 of 3 classes: stem, bark" in capsys.readouterr().out
     )
     (custom_root / "labels.csv").unlink()  # then no class has any, which is another note
     assert prepare("custom", "--root", custom_root) == 0
-    assert "classes have no photograph" not in capsys.readouterr().out
+    assert "no photograph to train on" not in capsys.readouterr().out
 
 
 def test_command(voc_root, tmp_path):

@@ -136,7 +136,7 @@ def changed_options(
     for name, value in fingerprints.items():
         if before["fingerprints"].get(name) != value:
             what = "photographs, or their image-level labels" if name == "photographs" else name
-            changes.append(f"{what}: the content was another")
+            changes.append(f"{what}: the content differs")
     return changes
 
 

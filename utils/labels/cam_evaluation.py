@@ -36,15 +36,12 @@ from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
-from utils.runs.run import Run
+from utils.runs.run import PREDICTED_FILE, Run
 from utils.runs.wording import counted, source_of
 from utils.scores.tables import score_table, table_in
 
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
 """What is said of the labels in a folder."""
-
-PREDICTED_FILE = "predicted.csv"
-"""The file of a run that holds the classes of --labels predicted."""
 
 DETAILS = (
     *("checkpoint", "labels", "score_threshold", "scales", "max_side", "flip"),
@@ -100,23 +97,22 @@ def evaluate(settings: CamEvaluationSettings) -> None:
 def thresholds_to_write(
     settings: CamEvaluationSettings, trained: Trained, scored: bool
 ) -> tuple[float, ...]:
-    """Where labels can be compared, those given or the usual ones.
+    """The background thresholds at which labels are written.
 
-    Else those given, the one that pictures show first: --threshold, or the one nearest to the best
-    in training. If none is given, that alone.
+    Where they are scored, those that are given, else the usual ones. Where nothing tells which is
+    best, those that are given, else the best in training; the first is the one that pictures show.
 
     Raises:
         InputError: two thresholds would share a folder.
     """
-    given = {*settings.outputs.thresholds}
-    if settings.threshold is not None:
-        given.add(settings.threshold)
+    given, one_more = settings.outputs.thresholds, settings.threshold
+    extra = () if one_more is None else (one_more,)
     if scored:
-        thresholds = sorted(given.union(settings.outputs.thresholds or THRESHOLDS))
+        thresholds = sorted({*(given or THRESHOLDS), *extra})
     else:
-        choices = (settings.threshold, trained.threshold, USUAL_THRESHOLD)
+        choices = (one_more, trained.threshold, USUAL_THRESHOLD)
         best = next(choice for choice in choices if choice is not None)
-        thresholds = sorted(given or {best}, key=lambda threshold: abs(threshold - best))
+        thresholds = sorted({*given, *extra} or {best}, key=lambda one: abs(one - best))
     if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
         raise InputError("--thresholds: two of them agree in six digits and would share a folder")
     return tuple(thresholds)
@@ -163,7 +159,7 @@ class CamEvaluation:
         skipped = run.list_skipped()
         if not distributed.is_first():
             return
-        self.say_what_was_found(run)
+        self.say_what_was_found(run, outcome)
         scores, labels = self.scores(run, outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
         result["best_labels"] = labels.path
@@ -197,21 +193,24 @@ class CamEvaluation:
                 "scores are those of the labels without 255"
             )
 
-    def say_what_was_found(self, run: Run) -> None:
+    def say_what_was_found(self, run: Run, outcome: Outcome) -> None:
         """Write the labels that were predicted; note what is odd about single photographs."""
-        inference, classes = self.settings.inference, self.photographs.classes
-        found = journal.Journal(run.folder, {}).places(PRESENT, ODD)
+        settings, classes, images = self.settings, self.photographs.classes, self.photographs.images
+        side = settings.inference.max_side
         for kind, text in (
-            (SHRUNK, f"inferred as if the longer side had {inference.max_side} (--max_side)"),
-            (BLANK, "of which no class is in the pseudo labels: their cams are 0 everywhere"),
+            (SHRUNK, f"inferred as if the longer side had {side} pixels (--max_side)"),
+            (BLANK, "in which the cams of all their classes are 0 everywhere"),
         ):
-            note_some(run, [i for i, (_, odd) in found.items() if kind in odd], text)
-        if inference.predict_from is not None:
-            names = {i: [classes[k] for k in there] for i, (there, _) in found.items()}
+            note_some(run, [i for i, marks in outcome.marked.items() if kind in marks[ODD]], text)
+        if settings.inference.predict_from is not None:
+            found = {i: marks[PRESENT] for i, marks in outcome.marked.items()}
             path = run.folder / PREDICTED_FILE
-            write_csv_labels(path, names)
-            run.say(f"the classes that were found, as --labels takes them: {path}")
-            none = [i for i, there in names.items() if not there]
+            write_csv_labels(
+                path, {images[i].name: [classes[k] for k in there] for i, there in found.items()}
+            )
+            option = "--labels_file" if settings.photographs.images is None else "--labels"
+            run.say(f"the classes that were found, as {option} takes them: {path}")
+            none = [i for i, there in found.items() if not there]
             note_some(run, none, "in which no class reaches --score_threshold")
 
     def scores(self, run: Run, outcome: Outcome) -> tuple[dict, Labels]:
@@ -247,7 +246,7 @@ class CamEvaluation:
             "checkpoint": str(self.settings.checkpoint),
             "labels": self.settings.photographs.labels or "given",
             "scales": list(inference.scales),
-            "max_side": inference.max_side,
+            "max_side": inference.max_side or 0,
             "flip": inference.flip,
             "beta": inference.beta,
             **({"gamma": inference.gamma} if kept is None else {"gamma_keep": kept}),
@@ -267,7 +266,6 @@ class CamEvaluation:
         sheet = run.folder / "contact_sheet.png"
         pictures = labelled_sheet(
             outcome.shown,
-            self.trained.scn,
             lambda found: read_label_map(folder / f"{found.id}.png"),
             f"{NAMES[labels.folder]} ({labels.threshold:g})",
             self.photographs.classes,

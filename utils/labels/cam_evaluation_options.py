@@ -78,7 +78,7 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
             args.max_side or None,
         ),
         outputs=OutputSettings(
-            thresholds=() if args.thresholds is THRESHOLDS else tuple(args.thresholds),
+            thresholds=tuple(args.thresholds or ()),
             save_cams=tuple(args.save_cams),
             overlays=args.images is not None,
             uncertain=uncertain_bounds(args.uncertain),
@@ -138,8 +138,8 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
         "--max_side",
         type=options.natural,
         default=MAX_SIDE,
-        help="a longer side is inferred as if it had so many pixels; labels keep the photograph's "
-        "size (0: no limit)",
+        help="pixels: a longer side is scaled down to this for inference (0: never); "
+        "labels keep the photograph's size",
     )
     group.add_argument("--no_flip", action="store_true", help="leave mirror images out")
     options.add_affinity_options(parser, beta=8)
@@ -154,9 +154,8 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
         "--thresholds",
         type=options.fraction,
         nargs="+",
-        default=THRESHOLDS,
-        help="of background, all of which are written, and scored where there are masks; without "
-        "masks only if given",
+        help="of background: labels are written, and scored where there are masks, at all of these "
+        f"(default, where there are masks: {' '.join(map(str, THRESHOLDS))})",
     )
     group.add_argument(
         "--threshold",

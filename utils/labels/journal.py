@@ -1,13 +1,14 @@
 """What an evaluation has finished, so that one that was stopped goes on where it was.
 
 `evaluation.json` says what was evaluated; `done-<process>.jsonl` gets one line for each photograph
-when all its files are written: its id and its pixel counts. The scores are sums over these lines.
+when all its files are written: its id, its pixel counts, and marks such as its classes. The scores
+are sums over these lines.
 """
 
 import json
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,27 @@ def carry_out(
         if distributed.is_first():
             print_result(settings.folder, show)
         return
+    _keep_labels(settings)
     with Run(settings, device, continues=goes_on) as run:
         if distributed.is_first() and not goes_on:
             begin(settings, made_from)
         work(run)
+
+
+def _keep_labels(settings: RunSettings) -> None:
+    """Refuse to empty a folder that holds the labels which are to be read, such as predicted.csv.
+
+    Raises:
+        InputError: --overwrite would.
+    """
+    for name in ("labels", "labels_file"):
+        file = settings.options.get(name)
+        inside = file and settings.folder.resolve() in Path(file).resolve().parents
+        if settings.overwrite and inside:
+            raise InputError(
+                f"--{name} {file}: lies in the folder that --overwrite empties; give this run "
+                "another --tag"
+            )
 
 
 def print_result(folder: Path, show: Callable[[Any], str]) -> None:
@@ -122,18 +140,24 @@ def print_result(folder: Path, show: Callable[[Any], str]) -> None:
 class Journal:
     """The lines of finished photographs; a context manager that this process adds lines to.
 
-    Memory does not grow with the counts of photographs done, only with their ids.
+    Memory does not grow with the counts of photographs done, only with their ids and marks.
 
     Args:
         folder: of the run.
         shapes: of the counts of a photograph by name, such as {"counts": (C, C - 1, T + 1)}.
+        marks: the names of those few counts whose places are kept for every photograph.
 
     Attributes:
         added: photographs that this process has added.
+        marked: the places where marks are not 0, by id and name, of the photographs that this
+            process has added or found finished.
     """
 
-    def __init__(self, folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, shapes: Mapping[str, tuple[int, ...]], marks: Sequence[str] = ()
+    ) -> None:
+        self.folder, self._marks = folder, marks
+        self.marked: dict[str, dict[str, list[int]]] = {}
         self._lock, self._stack = threading.Lock(), ExitStack()
         self._sums = {name: np.zeros(shape, np.int64) for name, shape in shapes.items()}
         self.added = 0
@@ -145,34 +169,23 @@ class Journal:
         """
         done: set[str] = set()
         if distributed.is_first():
-            for found in self._lines():
-                with suppress(*DAMAGE):
-                    if found["id"] not in done and complete(found["id"]):
-                        self._take(found)
-                        done.add(found["id"])
+            for path in sorted(self.folder.glob("done-*.jsonl")):
+                with path.open("rb") as lines:
+                    for line in lines:
+                        # A process that was killed may leave a last line that is cut off.
+                        with suppress(*DAMAGE):
+                            found = json.loads(line)
+                            if found["id"] not in done and complete(found["id"]):
+                                self._take(found)
+                                done.add(found["id"])
         return distributed.broadcast(done)
-
-    def places(self, *names: str) -> dict[str, tuple[list[int], ...]]:
-        """Where the counts of these names are not 0, by the ids of photographs that are done."""
-        found = {}
-        for line in self._lines():
-            with suppress(*DAMAGE):
-                found[line["id"]] = tuple(line[name][0] for name in names)
-        return found
-
-    def _lines(self) -> Iterator[Any]:
-        for path in sorted(self.folder.glob("done-*.jsonl")):
-            with path.open("rb") as lines:
-                for line in lines:
-                    # A process that was killed may leave a last line that is cut off.
-                    with suppress(*DAMAGE):
-                        yield json.loads(line)
 
     def _take(self, found: Mapping[str, Any]) -> None:
         """Add the counts of a line, all of them or none."""
         counts = {name: _checked(*found[name], total) for name, total in self._sums.items()}
         for name, (places, values) in counts.items():
             self._sums[name].ravel()[places] += values
+        self.marked[found["id"]] = {name: counts[name][0].tolist() for name in self._marks}
 
     def add(self, identifier: str, counts: Mapping[str, np.ndarray]) -> None:
         """Write down that all files of a photograph are written; from any thread.
@@ -184,6 +197,7 @@ class Journal:
         line = json.dumps({"id": identifier, **sparse}).encode() + b"\n"
         with self._lock:
             self.added += 1
+            self.marked[identifier] = {name: sparse[name][0] for name in self._marks}
             for name, count in counts.items():
                 self._sums[name] += count
             try:

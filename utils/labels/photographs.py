@@ -9,16 +9,24 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from datasets import coco
+from datasets import coco, folder
 from datasets.classes import FIXED_CLASSES, read_class_list
-from datasets.collection import Collection, missing_labels, missing_masks, require_classes
+from datasets.collection import (
+    Collection,
+    missing_labels,
+    missing_masks,
+    require_classes,
+    without_class,
+)
 from datasets.files import InputError
-from datasets.folder import folder_collection
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
 from utils.runs.run import Run
 from utils.runs.wording import counted
+
+MAY_BE_EMPTY = (coco.NAME, folder.NAME)
+"""Collections whose photographs may show none of the classes."""
 
 PREDICTED = "predicted"
 """The value of --labels that takes the classes the network itself finds."""
@@ -162,13 +170,33 @@ def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Co
     if not Path(images).exists():
         raise InputError(f"{images}: no such folder or photograph; set --images")
     classes = classes or _classes_of(settings.data)
-    if labels is not None and (labels.lower().endswith(".csv") or os.path.isfile(labels)):
-        return folder_collection(images, labels, classes)
-    photographs = folder_collection(images, None, classes)
+    if labels is not None and _is_file(labels, classes):
+        return _those_in(labels, folder.folder_collection(images, labels, classes))
+    photographs = folder.folder_collection(images, None, classes)
     if labels in (None, PREDICTED):
         return photographs
     vector = _named_labels(labels, classes)
     return replace(photographs, labels=dict.fromkeys(photographs.ids, vector))
+
+
+def _is_file(labels: str, classes: tuple[str, ...]) -> bool:
+    """Whether --labels names a CSV file, and not a class whose name a file happens to have."""
+    return labels.lower().endswith(".csv") or (labels not in classes and os.path.isfile(labels))
+
+
+def _those_in(file: str, photographs: Collection) -> Collection:
+    """The photographs for which a CSV has a line; notes say for which it has none, or no class."""
+    missing, empty, notes = missing_labels(photographs), without_class(photographs), ()
+    if missing:
+        notes += (f"left out, as {file} has no line for them: {_counted_ids(missing)}",)
+    if empty:
+        notes += (f"all background, as {file} names no class: {_counted_ids(empty)}",)
+    photographs = photographs.subset(i for i in photographs.ids if i in photographs.labels)
+    return replace(photographs, notes=(*photographs.notes, *notes))
+
+
+def _counted_ids(ids: list[str]) -> str:
+    return f"{counted(len(ids), 'photograph')} ({ids[0]}{', ..' if len(ids) > 1 else ''})"
 
 
 def _classes_of(data: DataSettings) -> tuple[str, ...]:
@@ -217,5 +245,5 @@ def _require_labels(photographs: Collection, predictable: bool) -> None:
             f"such as {', '.join(missing[:5])}; complete them"
             f"{', or give --labels predicted' if predictable else ''}"
         )
-    if photographs.name != coco.NAME:  # whose photographs may show none of the classes
+    if photographs.name not in MAY_BE_EMPTY:
         require_classes(photographs)

@@ -36,7 +36,7 @@ PRESENT, ODD = "present", "odd"
 1 (2,) for what the user is told of."""
 
 BLANK, SHRUNK = range(2)
-"""What is odd: there are classes but no label of any threshold holds one; larger than max_side."""
+"""What is odd: there are classes but their cams are 0 everywhere; larger than max_side."""
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Outcome:
         confusion: of the pseudo labels, (thresholds, C, C).
         refined: of the refined ones, or None.
         shown: in the first process: a few photographs, evenly spread, for the contact sheet.
+        marked: by id the places in PRESENT and in ODD of photographs; in the first process only.
         images: how many photographs have their pseudo labels.
         inferred: how many were inferred just now.
     """
@@ -54,6 +55,7 @@ class Outcome:
     confusion: np.ndarray
     refined: np.ndarray | None
     shown: list[Inferred]
+    marked: dict[str, dict[str, list[int]]]
     images: int
     inferred: int
 
@@ -105,7 +107,7 @@ class PseudoLabelWriter(PhotographWriter):
         if settings.crf is not None:
             shapes["refined"] = (len(settings.thresholds), num_classes, num_classes)
         workers = settings.crf_workers if settings.crf else 0
-        super().__init__(folder, shapes, settings.overlays, workers)
+        super().__init__(folder, shapes, settings.overlays, workers, marks=(PRESENT, ODD))
 
     def label_files(self, identifier: str, kind: str = PLAIN) -> list[Path]:
         """The label maps of a photograph, one a threshold; `kind` is PLAIN or REFINED."""
@@ -152,25 +154,23 @@ class PseudoLabelWriter(PhotographWriter):
         known: tuple[np.ndarray, np.ndarray | None] | None = None,
         refined: "Future[np.ndarray] | None" = None,
     ) -> None:
-        labels, uncertain = known or self._labels(found)
-        counts = self._counts(found, labels)
-        labels = with_ignored(labels, uncertain)
+        labels = with_ignored(*(known or self._labels(found)))
         self.write(found, labels)
-        drawn = labels[0]
+        drawn, counts = labels[0], self._counts(found)
         if refined is not None:
             counts["refined"] = self.workers.taken(refined)
             drawn = read_label_map(self.label_files(found.id, REFINED)[0])
         self.draw(found.id, found.photograph, drawn)
         self.journal.add(found.id, counts)
 
-    def _counts(self, found: Inferred, labels: np.ndarray) -> dict[str, np.ndarray]:
+    def _counts(self, found: Inferred) -> dict[str, np.ndarray]:
         counted = np.zeros_like(self.sweep.counts)
         if found.mask is not None:
             counted = self.sweep.count(found.classes, found.cams, found.mask)
         present = np.zeros(self.num_classes - 1, np.int64)
         present[found.classes] = 1
         odd = np.zeros(2, np.int64)
-        odd[BLANK] = len(found.classes) > 0 and not labels.any()
+        odd[BLANK] = len(found.classes) > 0 and not found.cams.any()
         odd[SHRUNK] = shrinking(found.image, self.max_side) < 1
         return {"counts": counted, PRESENT: present, ODD: odd}
 
@@ -222,16 +222,20 @@ def infer_and_write(
     done = out.journal.finished(out.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)
-    mine = share_out(run, photographs, done, lambda i: i in rows or gallery.lacks(i))
+
+    def pictured(identifier: str) -> bool:
+        return identifier in rows or gallery.lacks(identifier)
+
+    mine = share_out(run, photographs, done, pictured)
     readers = run.settings.readers(device)
     shown: dict[str, Inferred] = {}
     count = 0
     with out:
         for found in infer_collection(
-            mine, classifier, scn, inference, device, readers, "cams", run.bad, gallery.lacks
+            mine, classifier, scn, inference, device, readers, "cams", run.bad, pictured
         ):
             count += 1
-            if found.superpixels is not None:
+            if gallery.lacks(found.id):
                 out.writer.submit(gallery.add, found, found.superpixels)
             if found.id not in done:
                 out.take(found)
@@ -256,13 +260,16 @@ def outcome_of(
     """What all processes did together."""
     totals = out.journal.totals()
     out.sweep.counts = totals["counts"]
-    gathered = {i: one for part in distributed.gather(shown) for i, one in part.items()}
-    ordered = [gathered[i] for i in photographs.ids if i in gathered]
+    shown, marked = (
+        {i: part[i] for part in distributed.gather(mine) for i in part}
+        for mine in (shown, out.journal.marked)
+    )
     counts = distributed.all_reduce_counts(np.array([inferred, out.journal.added]))
     return Outcome(
         out.sweep.result(),
         totals.get("refined"),
-        ordered,
+        [shown[i] for i in photographs.ids if i in shown],
+        {i: marked[i] for i in photographs.ids if i in marked},
         images=done + int(counts[1]),
         inferred=int(counts[0]),
     )

@@ -1,6 +1,6 @@
 """What the evaluators' writers share: files, counts and refinement, behind the inference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,6 +22,7 @@ class PhotographWriter:
         shapes: of a photograph's counts, by name; see Journal.
         overlays: labels are drawn on the photographs too, `overlays/<id>.jpg`.
         crf_workers: processes that refine labels by a dense CRF; 0 for none.
+        marks: the counts whose places are kept for every photograph; see Journal.
 
     Attributes:
         journal: of what is done.
@@ -30,10 +31,15 @@ class PhotographWriter:
     """
 
     def __init__(
-        self, folder: Path, shapes: Mapping[str, tuple[int, ...]], overlays: bool, crf_workers: int
+        self,
+        folder: Path,
+        shapes: Mapping[str, tuple[int, ...]],
+        overlays: bool,
+        crf_workers: int,
+        marks: Sequence[str] = (),
     ) -> None:
         self.folder, self.overlays = folder, overlays
-        self.journal, self.writer = Journal(folder, shapes), BackgroundWriter()
+        self.journal, self.writer = Journal(folder, shapes, marks), BackgroundWriter()
         self.workers = CrfWorkers(crf_workers) if crf_workers else None
         self._stack = ExitStack()
 

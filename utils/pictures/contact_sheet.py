@@ -3,14 +3,11 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-import torch
 
 from datasets.images import IGNORE
 from datasets.palette import voc_palette
-from utils.inference.cams import MAX_SIDE
 from utils.inference.collection_cams import Inferred
 from utils.inference.segmentation import Segmented
-from utils.inference.superpixels import superpixels
 from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
 TILE, GAP = 200, 6
@@ -20,7 +17,6 @@ pixels."""
 
 def labelled_sheet(
     shown: Sequence[Inferred],
-    scn: torch.nn.Module,
     labels: Callable[[Inferred], np.ndarray],
     title: str,
     classes: Sequence[str],
@@ -28,8 +24,7 @@ def labelled_sheet(
     """Some photographs and what was inferred for them as one picture, (H, W, 3) uint8.
 
     Args:
-        shown: the photographs.
-        scn: draws their superpixels.
+        shown: the photographs, with their superpixels.
         labels: gives their pseudo labels (H, W).
         title: of the pseudo labels.
         classes: names of the foreground classes.
@@ -37,21 +32,18 @@ def labelled_sheet(
     rows, maps = [], []
     for found in shown:
         there, drawn = ", ".join(classes[k] for k in found.classes), labels(found)
-        pictures = _pictures(found, superpixels(found.image, scn, MAX_SIDE), drawn)
-        rows.append((f"{found.id}: {there}", pictures))
+        rows.append((f"{found.id}: {there}", _pictures(found, drawn)))
         maps += [drawn, found.mask]
     titles = ("photo", "superpixels", "CAM", title, "ground truth")
     return contact_sheet(titles, rows, occurring(maps, classes))
 
 
-def _pictures(
-    found: Inferred, superpixel_ids: np.ndarray, labels: np.ndarray
-) -> list[np.ndarray | None]:
+def _pictures(found: Inferred, labels: np.ndarray) -> list[np.ndarray | None]:
     """Photo, superpixels, CAM, pseudo label and ground truth, None where there is no mask."""
     image = found.photograph
     return [
         image,
-        with_boundaries(image, superpixel_ids),
+        with_boundaries(image, found.superpixels),
         heat_map(image, found.cams.max(0, initial=0)),
         overlay(image, labels),
         None if found.mask is None else overlay(image, found.mask),

@@ -24,11 +24,14 @@ from utils.runs.events import open_events
 from utils.runs.interruption import Interruption
 from utils.runs.options import RunSettings
 
+PREDICTED_FILE = "predicted.csv"
+"""The classes that --labels predicted has found."""
+
 WRITTEN = (
     "*.pt",
     "result.json",
     "done-*.jsonl",
-    "predicted.csv",
+    PREDICTED_FILE,
     "contact_sheet.png",
     "report.html",
     "report",

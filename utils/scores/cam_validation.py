@@ -52,7 +52,7 @@ def validate(
     """Score the cams of a collection; photographs without a mask do not count in the mIoU.
 
     Several processes share the photographs; all get the scores of the whole, digit for digit.
-    What was inferred for the ids in `show` is handed out too.
+    What was inferred for the ids in `show`, superpixels too, is handed out as well.
     """
     mine = collection.subset(distributed.share(collection.ids))
     sweep = ThresholdSweep(collection.num_classes, thresholds)
@@ -60,7 +60,9 @@ def validate(
     shown: list[Inferred] = []
     means: list[float] = []
     classifier.eval()
-    for found in infer_collection(mine, classifier, scn, settings, device, workers, "scoring", bad):
+    for found in infer_collection(
+        mine, classifier, scn, settings, device, workers, "scoring", bad, lambda i: i in show
+    ):
         if found.mask is not None:
             sweep.add_present(found.classes, found.cams, found.mask)
         ranking[found.id] = found.scores

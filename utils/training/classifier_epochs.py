@@ -157,6 +157,7 @@ class ClassifierEpochs:
             self.readers,
             "pictures",
             self.run.bad,
+            with_superpixels=lambda _: True,
         )
         return list(inferred)
 
@@ -165,7 +166,7 @@ class ClassifierEpochs:
         if distributed.is_first():
             title, classes = f"pseudo label ({threshold:g})", self.scored.classes
             labels = labels_at(threshold)
-            sheet = labelled_sheet(photographs, self.networks[1], labels, title, classes)
+            sheet = labelled_sheet(photographs, labels, title, classes)
             self.run.picture("panels", sheet, epoch)
 
     def _checkpoint(self, epoch: int) -> dict:

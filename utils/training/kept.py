@@ -37,14 +37,14 @@ class Kept:
             self.best = found["miou"]
             checkpoints.save(self.run.folder / "best.pt", {**content, **found})
 
-    def say_which(self, chosen_by: str, next_script: str, take_best: bool, *options: str) -> None:
+    def say_which(self, chosen_by: str, next_script: str, *options: str, take_best: bool) -> None:
         """Say what the checkpoints are, and what to run next with which.
 
         Args:
             chosen_by: what chose best.pt, a sentence.
             next_script: takes the checkpoint.
-            take_best: whether that is best.pt, if there is one.
             options: what else it needs.
+            take_best: whether that is best.pt, if there is one.
         """
         chosen = self.best > -1
         if chosen:

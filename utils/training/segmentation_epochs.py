@@ -93,7 +93,7 @@ class SegmentationEpochs:
         data = self.settings.data
         there = is_there(replace(data, split="val"))
         options = () if there else ("--split", data.split)
-        self.kept.say_which(chosen_by, "evaluator_seg.py", False, *options)
+        self.kept.say_which(chosen_by, "evaluator_seg.py", *options, take_best=False)
 
 
 def photographs_to_score(run: Run, settings: SegmentationSettings) -> Collection | None:

@@ -68,6 +68,35 @@ def test_a_later_start_goes_on(tmp_path):
     assert_same(totals, {name: a[name] + b[name] for name in SHAPES})
 
 
+def test_marks_are_kept_for_every_photograph(tmp_path):
+    a, b = counts_of(0), counts_of(1)
+    a["regions"][:], b["regions"][:] = (0, 5), (0, 0)
+    write(tmp_path, SHAPES, [("a", a)])
+    with (tmp_path / "done-0.jsonl").open("ab") as file:
+        file.write(b'{"id": "c", "counts": [[], []], "regions": [[9], [1]]}\n')
+    with Journal(tmp_path, SHAPES, marks=("regions",)) as journal:
+        assert journal.finished(lambda _: True) == {"a"}  # c is in a region that is not there
+        journal.add("b", b)
+    assert journal.marked == {"a": {"regions": [1]}, "b": {"regions": []}}
+
+
+@pytest.mark.parametrize("option", ["labels", "labels_file"])
+def test_labels_are_not_overwritten_by_what_reads_them(tmp_path, option):
+    """As with predicted.csv, corrected and given back under the same tag."""
+    file = tmp_path / "a" / "predicted.csv"
+    file.parent.mkdir()
+    file.write_text("x,dog\n")
+    options = {option: str(file)}
+    settings = RunSettings(str(tmp_path), "a", overwrite=True, options=options)
+    with pytest.raises(InputError, match=f"--{option} .*predicted.csv: lies in the folder"):
+        journal.carry_out(settings, torch.device("cpu"), {}, print, print)
+    assert file.read_text() == "x,dog\n"
+    elsewhere = RunSettings(str(tmp_path), "b", overwrite=True, options=options)
+    done = []
+    journal.carry_out(elsewhere, torch.device("cpu"), {}, done.append, print)
+    assert done
+
+
 GOOD = {"id": "x", "counts": [[0, 23], [5, 7]], "regions": [[1], [9]]}
 
 

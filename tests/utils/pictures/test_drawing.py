@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from datasets.palette import voc_palette
-from tests.middle_cell import MiddleCell
 from utils.inference.collection_cams import Inferred
 from utils.pictures.contact_sheet import (
     GAP,
@@ -101,9 +100,10 @@ def labelled(mask):
     """The contact sheet of a grey photograph labelled 1, of class `cat`."""
     image = torch.from_numpy(GREY).permute(2, 0, 1)
     nothing = np.zeros((0, 32, 48), np.float32)
-    found = Inferred("x", image, np.zeros(0, int), nothing, np.zeros(2), mask)
+    cells = np.arange(32 * 48, dtype=np.int32).reshape(32, 48)  # boundaries everywhere
+    found = Inferred("x", image, np.zeros(0, int), nothing, np.zeros(2), mask, cells)
     labels = np.full((32, 48), 1, np.uint8)
-    return labelled_sheet([found], MiddleCell(), lambda _: labels, "labels", ("cat", "dog"))
+    return labelled_sheet([found], lambda _: labels, "labels", ("cat", "dog"))
 
 
 def test_labelled_sheet_of_a_photograph_without_class_or_mask():
@@ -115,11 +115,11 @@ def test_labelled_sheet_of_a_photograph_without_class_or_mask():
     assert np.abs(tiles[3] - expected).max() <= 1
     assert np.abs(tiles[2] - (0.45 * 90 + 0.55 * heat(np.zeros((1, 1)))[0, 0])).max() <= 1
     assert (sheet[24 : 24 + TILE, TILE + GAP : 2 * TILE + GAP] == BOUNDARY).all(-1).any()
-    assert squares(sheet[48 + TILE :]) == [[tuple(voc_palette()[1])]]
+    assert squares(sheet[48 + TILE + GAP :]) == [[tuple(voc_palette()[1])]]
 
 
 def test_labelled_sheet_shows_and_explains_a_mask():
     sheet = labelled(np.full((32, 48), 2, np.uint8))
     truth = sheet[24 + TILE // 2, 4 * (TILE + GAP) + TILE // 2]
     assert np.abs(truth - (0.35 * 90 + 0.65 * voc_palette()[2])).max() <= 1
-    assert squares(sheet[48 + TILE :]) == [[tuple(voc_palette()[k]) for k in (1, 2)]]
+    assert squares(sheet[48 + TILE + GAP :]) == [[tuple(voc_palette()[k]) for k in (1, 2)]]
