@@ -35,9 +35,8 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
-from utils.inference.cams import SCALES, infer_batch, resize, round_up, views
+from utils.inference.cams import SCALES, InferenceSettings, infer_batch, resize, round_up, views
 from utils.inference.collection_cams import (
-    InferenceSettings,
     Inferred,
     infer_collection,
     taken_together,
@@ -117,7 +116,7 @@ class Workload:
         """The cams of a photograph that is on the device."""
         labels = torch.from_numpy(self.labels)
         networks = self.classifier, self.scn
-        return infer_batch(self.image[None], [labels], *networks, self.scales)[0]
+        return infer_batch(self.image[None], [labels], *networks, InferenceSettings(self.scales))[0]
 
     def inferred(self) -> Inferred:
         """The same as the evaluator takes it, on the CPU."""

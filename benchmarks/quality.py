@@ -130,11 +130,10 @@ def train_and_score(
     with state.open_run(device) as run:
         started = time.monotonic()
         both = (classifier, scn)
-        kept = train_networks(run, state, settings, supervision, collection, both, device)
+        kept = train_networks(run, state, settings, supervision, collection, both)
         seconds = round(time.monotonic() - started)
-        readers = settings.run.readers(device)
         networks = kept.networks
-        scorer = Scorer(scored, *networks, experiment.scales, device, readers, run.bad)
+        scorer = Scorer(scored, *networks, experiment.scales, device, run.readers, run.bad)
         scores = {str(inference): scorer.score(inference) for inference in inferences}
     return {
         "seconds": seconds,

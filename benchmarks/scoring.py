@@ -12,7 +12,8 @@ from benchmarks.counts import Counts
 from datasets.collection import Collection
 from datasets.images import read_saliency
 from datasets.workers import cores
-from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
+from utils.inference.cams import InferenceSettings
+from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.label_maps import label_maps
 from utils.labels.crf import CrfConstants, refine, require_crf
 from utils.labels.crf_workers import CrfWorkers

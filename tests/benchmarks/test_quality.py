@@ -28,7 +28,7 @@ from datasets.files import InputError
 from networks.association import upsample
 from networks.superpixel import SuperpixelNet
 from utils import checkpoints
-from utils.inference.collection_cams import InferenceSettings
+from utils.inference.cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
 from utils.scores.cam_validation import validate

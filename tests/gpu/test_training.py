@@ -104,7 +104,7 @@ class Training:
     def run(self):
         """Train; the weights on the CPU."""
         with self.state.open_run(self.device) as run:
-            train(run, self.state, self.plan, self.batches, self.stage, self.device)
+            train(run, self.state, self.plan, self.batches, self.stage)
         return self.weights()
 
     def weights(self):

@@ -1,6 +1,7 @@
 """Multi-scale, mirrored inference of class activation maps. docs/method.md, section 3."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,33 @@ from networks.superpixel import CELL
 SCALES = (0.5, 1.0, 1.5, 2.0)
 
 MAX_SIDE = 1024
-"""Longer sides are inferred as if they were so long. Photographs of VOC and COCO have at most 640
-pixels, and in training all are brought to 320 to 640: larger objects than those are new to the
+"""A longer side is scaled down to this for inference, pixels. Photographs of VOC and COCO have at
+most 640, and in training all are brought to 320 to 640: larger objects than those are new to the
 network, and memory grows with the pixels."""
+
+
+@dataclass(frozen=True)
+class InferenceSettings:
+    """How cams are inferred.
+
+    Attributes:
+        scales: of the sides.
+        flip: mirror images too.
+        beta: steps of affinity propagation.
+        gamma: affinities below this are cut.
+        predict_from: None takes the labels that are given; a probability takes the classes that
+            reach it instead.
+        keep: in place of gamma: the share of affinities that are kept, or None.
+        max_side: a longer side of a photograph is scaled down to this; None for never.
+    """
+
+    scales: Sequence[float] = SCALES
+    flip: bool = True
+    beta: int = 8
+    gamma: float = 0.6
+    predict_from: float | None = None
+    keep: float | None = None
+    max_side: int | None = MAX_SIDE
 
 
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
@@ -32,7 +57,7 @@ def round_up(length: int) -> int:
     return max(CELL, -(-length // CELL) * CELL)
 
 
-def shrinking(image: Tensor, max_side: int | None) -> float:
+def shrink_factor(image: Tensor, max_side: int | None) -> float:
     """The factor, at most 1, that brings the longer side of an image (.., H, W) to `max_side`."""
     return 1.0 if max_side is None else min(1.0, max_side / max(image.shape[-2:]))
 
@@ -63,11 +88,7 @@ def infer_batch(
     labels: Sequence[Tensor | None],
     classifier: nn.Module,
     scn: nn.Module,
-    scales: Sequence[float] = SCALES,
-    flip: bool = True,
-    beta: int = 8,
-    gamma: float = 0.6,
-    keep: float | None = None,
+    settings: InferenceSettings,
 ) -> list[tuple[Tensor, Tensor, Tensor]]:
     """`infer` for photographs of one size, with what else it computes.
 
@@ -76,11 +97,7 @@ def infer_batch(
         labels: of each, (K,) 1 where the class is in the photograph; None for all classes.
         classifier: the classification network.
         scn: the superpixel network.
-        scales: of the sides.
-        flip: mirror images too.
-        beta: steps of affinity propagation.
-        gamma: affinities below this are cut.
-        keep: in place of gamma: the share of affinities that are kept; see `propagate`.
+        settings: but for `predict_from`.
 
     Returns:
         Of each (classes, cams, scores): indices of the classes in the photograph (n,), their cams
@@ -88,15 +105,16 @@ def infer_batch(
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-    if not len(scales):
+    if not len(settings.scales):
         raise ValueError("at least one scale is needed")
+    flip, factor = settings.flip, shrink_factor(images, settings.max_side)
     count, (height, width) = len(images), images.shape[2:]
     full = (round_up(height), round_up(width))
     classes, totals, total_scores = None, [0] * count, 0
-    for scale in scales:
-        for_scn, for_classifier = views(images, scale, flip)
+    for scale in settings.scales:
+        for_scn, for_classifier = views(images, factor * scale, flip)
         q = scn(for_scn)
-        logits, scores = classifier(for_classifier, q, beta, gamma, keep)
+        logits, scores = classifier(for_classifier, q, settings.beta, settings.gamma, settings.keep)
         if classes is None:
             classes = [_present(one, logits.shape[1] - 1, logits.device) for one in labels]
         total_scores = total_scores + scores[:, 1:].unflatten(0, (-1, count)).mean(0)
@@ -108,7 +126,8 @@ def infer_batch(
                 mine = resize(mine, full)
                 totals[i] = totals[i] + mine[0] + (mine[1].flip(2) if flip else 0)
     found = []
-    for chosen, total, mean in zip(classes, totals, total_scores / len(scales), strict=True):
+    means = total_scores / len(settings.scales)
+    for chosen, total, mean in zip(classes, totals, means, strict=True):
         if len(chosen):
             cams = resize(cam(total[None]), (height, width))[0]
         else:
@@ -160,9 +179,8 @@ def infer(
     """
     if image.ndim != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
-    [(classes, present, _)] = infer_batch(
-        image[None], [labels], classifier, scn, scales, flip, beta, gamma, keep
-    )
+    settings = InferenceSettings(scales, flip, beta, gamma, keep=keep, max_side=None)
+    [(classes, present, _)] = infer_batch(image[None], [labels], classifier, scn, settings)
     cams = present.new_zeros(len(labels), *present.shape[1:])
     cams[classes] = present
     return cams
@@ -176,7 +194,7 @@ def classification_scores(
 
     A longer side than `max_side` is brought to that.
     """
-    for_scn, for_classifier = views(image[None], shrinking(image, max_side), flip=False)
+    for_scn, for_classifier = views(image[None], shrink_factor(image, max_side), flip=False)
     return classifier(for_classifier, scn(for_scn))[1][0, 1:].float()
 
 

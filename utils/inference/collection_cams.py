@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import MAX_SIDE, SCALES, infer_batch, predict_labels, shrinking
-from utils.inference.label_maps import label_map
+from utils.inference.cams import InferenceSettings, infer_batch, predict_labels
 from utils.inference.photographed import Photographed
 from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
@@ -24,30 +23,6 @@ from utils.runs.progress import progress
 BATCHES_AHEAD = 4
 """Photographs are read until they fill about so many batches, and then inferred as a block. The
 cams of a whole block are held in memory; on a GPU those of the block before too."""
-
-
-@dataclass(frozen=True)
-class InferenceSettings:
-    """How cams are inferred.
-
-    Attributes:
-        scales: of the sides.
-        flip: mirror images too.
-        beta: steps of affinity propagation.
-        gamma: affinities below this are cut.
-        predict_from: None takes the labels that are given; a probability takes the classes that
-            reach it instead.
-        keep: in place of gamma: the share of affinities that are kept, or None.
-        max_side: a longer side of a photograph is inferred as if it were so long; None for none.
-    """
-
-    scales: Sequence[float] = SCALES
-    flip: bool = True
-    beta: int = 8
-    gamma: float = 0.6
-    predict_from: float | None = None
-    keep: float | None = None
-    max_side: int | None = MAX_SIDE
 
 
 @dataclass(frozen=True)
@@ -72,9 +47,6 @@ class Inferred(Photographed):
 Found = tuple[Tensor, Tensor, Tensor]
 """Classes (n,), cams (n, H, W) and scores (K,) of a photograph, on the device."""
 
-Infer = Callable[[list[dict]], list[Found]]
-"""Infers photographs of one size, items of the loader."""
-
 
 def infer_collection(
     collection: Collection,
@@ -96,11 +68,9 @@ def infer_collection(
     """
     loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
     items = readable(progress(loader, title, "image"), bad)
-    infer = partial(infer_group, networks=(classifier, scn), settings=settings, device=device)
-    outline = partial(superpixel_ids, scn=scn, max_side=settings.max_side)
     count, pixels = taken_together(device)
     begun = (
-        Block(block, pixels, infer, device, outline, with_superpixels)
+        Block(block, pixels, (classifier, scn), settings, device, with_superpixels)
         for block in read_ahead(items, count, BATCHES_AHEAD * pixels)
     )
     # A GPU infers a block while the photographs of the one before are labelled and written; where
@@ -175,9 +145,9 @@ class Block:
     Args:
         items: of the loader.
         pixels: of photographs of one size that are inferred together.
-        infer: infers such photographs.
+        networks: the classifier and the SCN.
+        settings: how cams are inferred.
         device: where.
-        outline: from a photograph (3, H, W), its superpixels' ids.
         with_superpixels: whether they are wanted, by id.
     """
 
@@ -185,17 +155,18 @@ class Block:
         self,
         items: list[dict],
         pixels: int,
-        infer: Infer,
+        networks: tuple[nn.Module, nn.Module],
+        settings: InferenceSettings,
         device: torch.device,
-        outline: Callable[[Tensor], Tensor],
         with_superpixels: Callable[[str], bool],
     ) -> None:
         self.items = items
         self.found: dict[str, list[Tensor]] = {}
+        infer = partial(infer_group, networks=networks, settings=settings, device=device)
         for group in of_one_size(items, pixels):
             for item, found in zip(group, in_halves(group, infer), strict=True):
                 if with_superpixels(item["id"]):
-                    found = (*found, outline(item["image"]))
+                    found = (*found, superpixel_ids(item["image"], networks[1], settings.max_side))
                 self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
         self.done = torch.cuda.Event() if device.type == "cuda" else None
         if self.done is not None:
@@ -221,7 +192,7 @@ class Block:
             )
 
 
-def in_halves(items: list[dict], infer: Infer) -> list[Found]:
+def in_halves(items: list[dict], infer: Callable[[list[dict]], list[Found]]) -> list[Found]:
     """`infer(items)`, in halves where a GPU's memory does not hold the whole."""
     try:
         return infer(items)
@@ -249,20 +220,5 @@ def infer_group(
     if settings.predict_from is not None:
         given = (*networks, settings.predict_from, settings.max_side)
         labels = [predict_labels(image, *given) for image in images]
-    factor = shrinking(images[0], settings.max_side)
-    found = infer_batch(
-        torch.stack(images),
-        labels,
-        *networks,
-        [factor * scale for scale in settings.scales],
-        settings.flip,
-        settings.beta,
-        settings.gamma,
-        settings.keep,
-    )
+    found = infer_batch(torch.stack(images), labels, *networks, settings)
     return [(classes, cams.float(), scores.float()) for classes, cams, scores in found]
-
-
-def labels_at(threshold: float) -> Callable[[Inferred], np.ndarray]:
-    """The pseudo labels (H, W) of what was inferred, at a background threshold."""
-    return lambda found: label_map(found.classes, found.cams, threshold)

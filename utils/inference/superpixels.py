@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from networks.association import hard_labels, pool, upsample
 from networks.normalisation import normalise
-from utils.inference.cams import resize, round_up, shrinking
+from utils.inference.cams import resize, round_up, shrink_factor
 
 
 @torch.no_grad()
@@ -22,7 +22,7 @@ def superpixels(image: Tensor, scn: nn.Module, max_side: int | None = None) -> n
 @torch.no_grad()
 def superpixel_ids(image: Tensor, scn: nn.Module, max_side: int | None = None) -> Tensor:
     """`superpixels` where the network is, at the size it sees: multiples of a cell's side."""
-    factor = shrinking(image, max_side)
+    factor = shrink_factor(image, max_side)
     full = (round_up(round(image.shape[1] * factor)), round_up(round(image.shape[2] * factor)))
     images = normalise(_beside(scn, image))[None]
     return hard_labels(scn(resize(images, full)))[0]

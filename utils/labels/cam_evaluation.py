@@ -4,8 +4,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from datasets.collection import Collection
 from datasets.files import InputError, write_bytes, write_json
 from datasets.images import encode_png, read_label_map
@@ -36,7 +34,7 @@ from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
-from utils.runs.run import PREDICTED_FILE, Run
+from utils.runs.run import PREDICTED_FILE, RESULT, Run
 from utils.runs.wording import counted, source_of
 from utils.scores.tables import score_table, table_in
 
@@ -84,7 +82,7 @@ def evaluate(settings: CamEvaluationSettings) -> None:
         require_crf()
     if settings.export_deeplab is not None:
         export_deeplab.check(settings.export_deeplab, photographs)
-    evaluation = CamEvaluation(settings, photographs, trained, device)
+    evaluation = CamEvaluation(settings, photographs, trained)
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
     made_from = fingerprints(photographs, networks)
     journal.carry_out(settings.run, device, made_from, evaluation.work, tables_in)
@@ -141,20 +139,20 @@ class CamEvaluation:
         settings: what the evaluator is told; its thresholds are those that are written.
         photographs: to infer; scored if they have masks.
         trained: the networks.
-        device: to infer on.
     """
 
     settings: CamEvaluationSettings
     photographs: Collection
     trained: Trained
-    device: torch.device
 
     def work(self, run: Run) -> None:
         """Infer and write, then score and show; result.json comes last."""
         self.announce(run)
         started = time.monotonic()
-        settings, given = self.settings, (self.photographs, self.trained)
-        outcome = infer_and_write(run, *given, settings.inference, settings.outputs, self.device)
+        settings = self.settings
+        outcome = infer_and_write(
+            run, self.photographs, self.trained, settings.inference, settings.outputs
+        )
         seconds = time.monotonic() - started
         skipped = run.list_skipped()
         if not distributed.is_first():
@@ -165,7 +163,7 @@ class CamEvaluation:
         result["best_labels"] = labels.path
         self.draw(run, outcome, result, labels)
         # Written last: with it the evaluation counts as finished.
-        write_json(run.folder / journal.RESULT, result)
+        write_json(run.folder / RESULT, result)
         run.say(f"pseudo labels: {run.folder / labels.path}")
         if settings.photographs.images is None:
             run.say_next("train_seg.py", "--labels_from", settings.run.tag)
@@ -177,7 +175,7 @@ class CamEvaluation:
         run.say(
             f"pseudo labels for {counted(len(self.photographs.ids), 'photograph')} of "
             f"{source_of(self.photographs, settings.photographs.images)} from "
-            f"{settings.checkpoint}, on {devices.describe(self.device)}; {scored}; "
+            f"{settings.checkpoint}, on {devices.describe(run.device)}; {scored}; "
             f"writing to {run.folder}"
         )
         say_what_is_odd(run, self.photographs)

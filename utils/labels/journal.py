@@ -20,9 +20,10 @@ from datasets.files import InputError, read_json, write_json
 from utils.checkpoints.training_state import HARMLESS, changed_options
 from utils.runs import distributed
 from utils.runs.options import RunSettings
-from utils.runs.run import Run
+from utils.runs.run import RESULT, Run
 
-FILE, RESULT = "evaluation.json", "result.json"
+FILE = "evaluation.json"
+"""What is evaluated."""
 
 TRAINED = ("last.pt", "best.pt", "training.pt")
 """What is in the folder of a training, and in none of an evaluation."""

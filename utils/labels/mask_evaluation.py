@@ -4,8 +4,6 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 from datasets.collection import Collection, evenly_spread, missing_masks
 from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map, read_photograph
@@ -21,13 +19,12 @@ from utils.labels.photographs import (
     open_photographs,
     say_what_is_odd,
 )
-from utils.labels.sharing import SHEET_ROWS
-from utils.pictures.contact_sheet import label_map_sheet
+from utils.pictures.contact_sheet import SHEET_ROWS, label_map_sheet
 from utils.pictures.gallery import Gallery
 from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
-from utils.runs.run import Run
+from utils.runs.run import RESULT, Run
 from utils.runs.wording import counted, source_of
 from utils.scores.tables import percent, score_table, table_in
 
@@ -52,7 +49,7 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         require_crf()
     if settings.submission is not None:
         submission.check(photographs)
-    evaluation = MaskEvaluation(settings, photographs, trained, device)
+    evaluation = MaskEvaluation(settings, photographs, trained)
     made_from = fingerprints(photographs, {"--checkpoint": trained.network})
     journal.carry_out(settings.run, device, made_from, evaluation.work, show=scores_in)
     if settings.submission is not None and distributed.is_first():
@@ -92,20 +89,17 @@ class MaskEvaluation:
         settings: what the evaluator is told.
         photographs: to segment; scored if they have masks.
         trained: the network.
-        device: to segment on.
     """
 
     settings: MaskEvaluationSettings
     photographs: Collection
     trained: TrainedSegmentation
-    device: torch.device
 
     def work(self, run: Run) -> None:
         """Segment and write, then score and show; result.json comes last."""
         self.announce(run)
         started = time.monotonic()
-        given = (self.photographs, self.trained.network, self.settings, self.device)
-        outcome = segment_and_write(run, *given)
+        outcome = segment_and_write(run, self.photographs, self.trained.network, self.settings)
         seconds = time.monotonic() - started
         skipped = run.list_skipped()
         if not distributed.is_first():
@@ -117,7 +111,7 @@ class MaskEvaluation:
             run.say(scores_in(result))
         self.draw(run, outcome, result, shown)
         # Written last: with it the evaluation counts as finished.
-        write_json(run.folder / journal.RESULT, result)
+        write_json(run.folder / RESULT, result)
         run.say(f"masks: {run.folder / shown}")
 
     def announce(self, run: Run) -> None:
@@ -127,7 +121,7 @@ class MaskEvaluation:
             f"masks for {counted(len(self.photographs.ids), 'photograph')} of "
             f"{source_of(self.photographs, settings.photographs.images)} from "
             f"{settings.checkpoint} ({self.trained.backbone}), on "
-            f"{devices.describe(self.device)}; "
+            f"{devices.describe(run.device)}; "
             f"{'scored' if self.photographs.has_masks else 'no ground truth, so not scored'}; "
             f"writing to {run.folder}"
         )

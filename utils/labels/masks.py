@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from datasets.collection import Collection
 from datasets.images import read_label_map, write_label_map
@@ -128,16 +127,16 @@ def segment_and_write(
     photographs: Collection,
     network: DeepLab,
     settings: MaskEvaluationSettings,
-    device: torch.device,
 ) -> Outcome:
     """Segment every photograph that is not done, write its files, count it where it has a mask."""
-    folded = devices.parallel(fold(network), device)
+    folded = devices.parallel(fold(network), run.device)
     out = MaskWriter(run.folder, settings, photographs.num_classes)
     done = out.journal.finished(out.complete)
     mine = share_out(run, photographs, done)
-    readers = run.settings.readers(device)
     with out:
-        for found in segment_collection(mine, folded, settings.inference, device, readers, run.bad):
+        for found in segment_collection(
+            mine, folded, settings.inference, run.device, run.readers, run.bad
+        ):
             out.take(found)
     totals = out.journal.totals()
     added = int(distributed.all_reduce_counts(np.array([out.journal.added]))[0])

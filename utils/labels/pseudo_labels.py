@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from datasets.collection import Collection, evenly_spread
 from datasets.images import read_label_map, write_label_map
 from utils.checkpoints import Trained
-from utils.inference.cams import shrinking
-from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
+from utils.inference.cams import InferenceSettings, shrink_factor
+from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignored
 from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import CrfConstants, refine
-from utils.labels.sharing import SHEET_ROWS, share_out
+from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
+from utils.pictures.contact_sheet import SHEET_ROWS
 from utils.pictures.gallery import Gallery
 from utils.runs import devices, distributed
 from utils.runs.run import Run
@@ -171,7 +171,7 @@ class PseudoLabelWriter(PhotographWriter):
         present[found.classes] = 1
         odd = np.zeros(2, np.int64)
         odd[BLANK] = len(found.classes) > 0 and not found.cams.any()
-        odd[SHRUNK] = shrinking(found.image, self.max_side) < 1
+        odd[SHRUNK] = shrink_factor(found.image, self.max_side) < 1
         return {"counts": counted, PRESENT: present, ODD: odd}
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
@@ -212,11 +212,10 @@ def infer_and_write(
     trained: Trained,
     inference: InferenceSettings,
     outputs: OutputSettings,
-    device: torch.device,
 ) -> Outcome:
     """Infer every photograph that is not done, write its files, count it where it has a mask."""
     classifier, scn = (
-        devices.parallel(fold(network), device) for network in (trained.classifier, trained.scn)
+        devices.parallel(fold(network), run.device) for network in (trained.classifier, trained.scn)
     )
     out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes, inference.max_side)
     done = out.journal.finished(out.complete)
@@ -227,12 +226,11 @@ def infer_and_write(
         return identifier in rows or gallery.lacks(identifier)
 
     mine = share_out(run, photographs, done, pictured)
-    readers = run.settings.readers(device)
     shown: dict[str, Inferred] = {}
     count = 0
     with out:
         for found in infer_collection(
-            mine, classifier, scn, inference, device, readers, "cams", run.bad, pictured
+            mine, classifier, scn, inference, run.device, run.readers, "cams", run.bad, pictured
         ):
             count += 1
             if gallery.lacks(found.id):

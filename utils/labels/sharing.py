@@ -7,9 +7,6 @@ from datasets.collection import Collection
 from utils.runs import distributed
 from utils.runs.run import Run
 
-SHEET_ROWS = 8
-"""Photographs in the contact sheet."""
-
 
 def share_out(
     run: Run,

@@ -10,6 +10,9 @@ from utils.inference.collection_cams import Inferred
 from utils.inference.segmentation import Segmented
 from utils.pictures.drawing import caption, heat_map, overlay, resized, size_within, with_boundaries
 
+SHEET_ROWS = 8
+"""Photographs in an evaluation's contact sheet."""
+
 TILE, GAP = 200, 6
 """Longer side of a picture in a contact sheet, and the space to its right and below its caption,
 pixels."""

@@ -13,6 +13,7 @@ from datasets.files import InputError, read_json, write_bytes
 from datasets.images import encode_png, read_photograph
 from utils.pictures.drawing import caption
 from utils.runs.options import new_parser
+from utils.runs.run import RESULT
 from utils.runs.start import start
 
 
@@ -69,7 +70,7 @@ def read_result(folder: str) -> dict:
     Raises:
         InputError: there are none, or it is no evaluator's.
     """
-    found = read_json(Path(folder) / "result.json")
+    found = read_json(Path(folder) / RESULT)
     try:
         if "thresholds" not in found:
             raise InputError(f"{folder}: its photographs had no masks, so it has no scores")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.files import InputError, read_json
+from utils.runs.run import RESULT
 
 
 def best_labels(folder: Path, classes: Sequence[str] | None = None) -> Path:
@@ -16,12 +17,12 @@ def best_labels(folder: Path, classes: Sequence[str] | None = None) -> Path:
     Raises:
         InputError: it holds no finished evaluation, or one of other classes.
     """
-    if not (folder / "result.json").is_file():
+    if not (folder / RESULT).is_file():
         raise InputError(
             f"{folder}: holds no finished evaluation; run evaluator_cls_image.py on the training "
             "split, or name labels with --labels_from RUN or --pseudo_labels DIR"
         )
-    found = read_json(folder / "result.json")
+    found = read_json(folder / RESULT)
     name = found.get("best_labels") if isinstance(found, dict) else None
     if not isinstance(name, str):
         raise InputError(f"{folder}: its result.json is not what an evaluator wrote; run it again")

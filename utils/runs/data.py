@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datasets import roots
 from datasets.collection import Collection
 from datasets.files import InputError
-from datasets.prepared import load_collection
+from datasets.prepared import LAYOUTS, load_collection
 from utils.runs import distributed
 from utils.runs.run import Run
 
@@ -33,9 +33,7 @@ class DataSettings:
 def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     """Which photographs, and where they lie."""
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--dataset", choices=("voc12", "coco", "custom"), default="voc12", help="layout of the data"
-    )
+    group.add_argument("--dataset", choices=LAYOUTS, default="voc12", help="layout of the data")
     group.add_argument(
         "--split", default=split, help="train, train_aug (of coco: train), val, or test of voc12"
     )

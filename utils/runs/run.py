@@ -24,12 +24,15 @@ from utils.runs.events import open_events
 from utils.runs.interruption import Interruption
 from utils.runs.options import RunSettings
 
+RESULT = "result.json"
+"""What an evaluation found; written last."""
+
 PREDICTED_FILE = "predicted.csv"
 """The classes that --labels predicted has found."""
 
 WRITTEN = (
     "*.pt",
-    "result.json",
+    RESULT,
     "done-*.jsonl",
     PREDICTED_FILE,
     "contact_sheet.png",
@@ -64,6 +67,8 @@ class Run:
         first_step: of a training that continues: what events say of later steps is hidden.
 
     Attributes:
+        settings, device: see Args.
+        folder: of the run.
         skipped: messages about photographs that were left out (--skip_bad), each once.
         interruption: the signals that were heard.
 
@@ -88,6 +93,11 @@ class Run:
         self._log = self._events = None
         if distributed.is_first():
             self._open(continues, first_step)
+
+    @property
+    def readers(self) -> int:
+        """How many processes read photographs."""
+        return self.settings.readers(self.device)
 
     def _open(self, continues: bool, first_step: int | None) -> None:
         values = dict(self.settings.options)

@@ -10,8 +10,8 @@ from torch import nn
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import classification_scores
-from utils.inference.collection_cams import InferenceSettings, Inferred, infer_collection
+from utils.inference.cams import InferenceSettings, classification_scores
+from utils.inference.collection_cams import Inferred, infer_collection
 from utils.runs import distributed
 from utils.runs.progress import progress
 from utils.scores.average_precision import average_precision

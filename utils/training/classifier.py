@@ -5,8 +5,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from datasets.collection import (
     Collection,
     about_classes,
@@ -62,10 +60,10 @@ def train_classifier(settings: ClassifierSettings, supervision: Supervision) -> 
         networks = build_networks(settings.networks, scn_file, photographs.num_classes)
     state.also_made_from({"--scn": fingerprint(networks[1].state_dict())})
     with state.open_run(device) as run:
-        announce(run, settings, photographs, scn_file, device)
+        announce(run, settings, photographs, scn_file)
         if "saliency" in supervision.layers:
             about_saliency(run, photographs)
-        kept = train_networks(run, state, settings, supervision, photographs, networks, device)
+        kept = train_networks(run, state, settings, supervision, photographs, networks)
         kept.say_which()
 
 
@@ -76,7 +74,6 @@ def train_networks(
     supervision: Supervision,
     photographs: Collection,
     networks: tuple[Classifier, SuperpixelNet],
-    device: torch.device,
 ) -> ClassifierEpochs:
     """The recipe: network, crops, loss, optimiser, loop, and what is kept after an epoch."""
     classifier, scn = networks
@@ -85,7 +82,7 @@ def train_networks(
     frozen = frozen_copy(scn)
     affinity = (settings.beta_train, settings.gamma, settings.gamma_keep)
     network = SupervisedNetwork(classifier, frozen, *affinity, settings.amp)
-    network = devices.parallel_training(network, device)
+    network = devices.parallel_training(network, run.device)
     layers = ("labels", *supervision.layers)
     crops = TrainingCrops(
         photographs,
@@ -112,11 +109,10 @@ def train_networks(
         scn.state_dict(),
         photographs,
         photographs_held_back(run, settings),
-        device,
     )
     stage = Stage(network, classifier, loss, optimizer, kept.after_epoch, settings.learning)
-    batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
-    train(run, state, plan, batches, stage, device)
+    batches = batches_of(crops, plan, run.readers, run.device.type == "cuda")
+    train(run, state, plan, batches, stage)
     return kept
 
 
@@ -125,7 +121,6 @@ def announce(
     settings: ClassifierSettings,
     photographs: Collection,
     scn_file: Path,
-    device: torch.device,
 ) -> None:
     """Say what is trained on what, and what may be unwanted about it."""
     plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
@@ -133,7 +128,7 @@ def announce(
     run.say(
         f"training on {plan.images} photographs of {photographs.name} {photographs.split}, "
         f"{len(photographs.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
-        f"steps, on {devices.describe(device)}; {networks.backbone} from "
+        f"steps, on {devices.describe(run.device)}; {networks.backbone} from "
         f"{networks.backbone_weights}, superpixel network {scn_file}; writing to {run.folder}"
     )
     run.note(*photographs.notes, *about_classes([photographs]))

@@ -5,19 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from datasets.collection import Collection, evenly_spread, with_masks
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
-from utils.inference.collection_cams import (
-    InferenceSettings,
-    Inferred,
-    infer_collection,
-    labels_at,
-)
-from utils.inference.label_maps import USUAL_THRESHOLD
+from utils.inference.cams import InferenceSettings
+from utils.inference.collection_cams import Inferred, infer_collection
+from utils.inference.label_maps import USUAL_THRESHOLD, label_map
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
 from utils.runs.data import open_if_there
@@ -25,7 +20,7 @@ from utils.runs.run import Run
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import PANELS, Kept
-from utils.training.losses import shown
+from utils.training.losses import in_words
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
 
@@ -54,7 +49,6 @@ class ClassifierEpochs:
         photographs: the first of them are scored; without masks only the last checkpoint is kept,
             and a few photographs are shown without scores.
         held_back: photographs that are not trained on, for the mAP of the classification.
-        device: what to score on.
 
     Attributes:
         networks: see Args.
@@ -71,11 +65,9 @@ class ClassifierEpochs:
         scn_state: dict[str, Tensor],
         photographs: Collection,
         held_back: Collection | None,
-        device: torch.device,
     ) -> None:
         self.run, self.settings, self.supervision = run, settings, supervision
-        self.networks, self.scn_state, self.device = networks, scn_state, device
-        self.readers = settings.run.readers(device)
+        self.networks, self.scn_state = networks, scn_state
         self.held_back = held_back
         self.idle_loss = loss_of_frequencies([photographs.labels[i] for i in photographs.ids])
         self.inference = InferenceSettings(
@@ -91,7 +83,7 @@ class ClassifierEpochs:
         """Score, log and save."""
         distributed.broadcast_buffers(self.networks[0])
         found = self._validate() if self.scored.ids else None
-        line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {shown(losses)}"
+        line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {in_words(losses)}"
         scores, means = {}, []
         if found is not None:
             line += (
@@ -107,7 +99,7 @@ class ClassifierEpochs:
             self._show(pictured, USUAL_THRESHOLD, epoch)
         if self.held_back is not None:
             ap = classification_map(
-                self.held_back, *self.networks, self.device, self.readers, self.run.bad
+                self.held_back, *self.networks, self.run.device, self.run.readers, self.run.bad
             )
             line += f"; on photographs held back {100 * ap:.2f}"
             scores["score/map_held_back"] = ap
@@ -138,8 +130,8 @@ class ClassifierEpochs:
             *self.networks,
             self.inference,
             VALIDATION_THRESHOLDS,
-            self.device,
-            self.readers,
+            self.run.device,
+            self.run.readers,
             self.run.bad,
             show=evenly_spread(self.scored.ids, PANELS),
         )
@@ -153,8 +145,8 @@ class ClassifierEpochs:
             self.pictured,
             *self.networks,
             self.inference,
-            self.device,
-            self.readers,
+            self.run.device,
+            self.run.readers,
             "pictures",
             self.run.bad,
             with_superpixels=lambda _: True,
@@ -165,8 +157,12 @@ class ClassifierEpochs:
         """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
         if distributed.is_first():
             title, classes = f"pseudo label ({threshold:g})", self.scored.classes
-            labels = labels_at(threshold)
-            sheet = labelled_sheet(photographs, labels, title, classes)
+            sheet = labelled_sheet(
+                photographs,
+                lambda found: label_map(found.classes, found.cams, threshold),
+                title,
+                classes,
+            )
             self.run.picture("panels", sheet, epoch)
 
     def _checkpoint(self, epoch: int) -> dict:

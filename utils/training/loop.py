@@ -17,7 +17,7 @@ from utils.checkpoints.training_state import GO_ON, TrainingState
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import Run
-from utils.training.losses import READ_EVERY, Losses, LossReader, shown
+from utils.training.losses import READ_EVERY, Losses, LossReader, in_words
 from utils.training.optimisers import polynomial_decay, trainable
 from utils.training.schedule import LearningSettings
 
@@ -60,8 +60,8 @@ def plan_of(images: int, batch: int, epochs: int, length: int | None = None) -> 
     return Plan(images, min(batch, images // count * count), epochs, length)
 
 
-def to_device(run: Run, batch: dict[str, Any], device: torch.device) -> dict[str, Tensor]:
-    """A batch on the device, copied without waiting where its memory is pinned.
+def to_device(run: Run, batch: dict[str, Any]) -> dict[str, Tensor]:
+    """A batch on the run's device, copied without waiting where its memory is pinned.
 
     Raises:
         InputError: a photograph in it cannot be read, and is not to be skipped.
@@ -70,7 +70,7 @@ def to_device(run: Run, batch: dict[str, Any], device: torch.device) -> dict[str
         raise InputError(batch["error"])
     for message in batch.pop("skipped", ()):
         run.bad(message)
-    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    return {name: value.to(run.device, non_blocking=True) for name, value in batch.items()}
 
 
 def backward(stage: Stage, batch: dict[str, Tensor]) -> Losses:
@@ -116,23 +116,22 @@ def train(
     plan: Plan,
     batches: Batches,
     stage: Stage,
-    device: torch.device,
 ) -> None:
     """Train a stage, from its beginning or from the state that was found.
 
     Args:
-        run: logs go here.
+        run: logs go here, batches to its device.
         state: saved on the way.
         plan: how long.
         batches: from a step on.
         stage: what is trained and how.
-        device: batches are moved there.
 
     Raises:
         InputError: a loss is not finite, or an image cannot be read.
         Stopped: by a signal, after the state was saved.
     """
-    reader = LossReader(run, plan, stage.optimizer, READ_EVERY if device.type == "cuda" else 1)
+    every = READ_EVERY if run.device.type == "cuda" else 1
+    reader = LossReader(run, plan, stage.optimizer, every)
     state.take_up(run, plan, stage.learner, stage.optimizer, reader)
     start, done = state.place(plan)
     if (start + 1, done) == (plan.epochs, plan.steps_per_epoch):
@@ -152,7 +151,7 @@ def train(
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
         run.interruption.wait()
-        train_epoch(state, epoch, done, remaining, stage, decay, reader, device)
+        train_epoch(state, epoch, done, remaining, stage, decay, reader)
         if done < plan.steps_per_epoch:
             state.save(epoch, plan.steps_per_epoch)
         # Scoring takes long, and is done again after --resume.
@@ -170,7 +169,6 @@ def train_epoch(
     stage: Stage,
     decay: LRScheduler,
     reader: LossReader,
-    device: torch.device,
 ) -> None:
     """Train the rest of an epoch of which `done` steps are done."""
     run, plan = state.run, state.plan
@@ -183,7 +181,7 @@ def train_epoch(
     with progress(range(done, count), title, "step", count, done) as bar:
         for position in bar:
             stage.optimizer.zero_grad(set_to_none=True)
-            losses = backward(stage, to_device(run, next(batches), device))
+            losses = backward(stage, to_device(run, next(batches)))
             norm = losses["gradient"] = nn.utils.clip_grad_norm_(parameters, limit)
             # What is not finite stops the run at the next reading, and reaches no weight before.
             reader.add(first + position, losses)
@@ -191,6 +189,6 @@ def train_epoch(
                 drop_gradients(parameters, torch.isfinite(norm))
             stage.optimizer.step()
             decay.step()
-            bar.set_postfix_str(shown(reader.last), refresh=False)
+            bar.set_postfix_str(in_words(reader.last), refresh=False)
             state.after_step(epoch, position + 1)
     reader.read(first + count - 1)

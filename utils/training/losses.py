@@ -97,11 +97,11 @@ class LossReader:
         epoch, position = divmod(step, self.plan.steps_per_epoch)
         return InputError(
             f"loss or gradient is not finite at step {position + 1} of epoch {epoch + 1} "
-            f"({shown(values)}); last finite: {shown(self.last) or 'none'}; the checkpoints in "
-            f"{self.run.folder} are from before; try a lower --lr"
+            f"({in_words(values)}); last finite: {in_words(self.last) or 'none'}; the checkpoints "
+            f"in {self.run.folder} are from before; try a lower --lr"
         )
 
 
-def shown(losses: dict[str, float]) -> str:
+def in_words(losses: dict[str, float]) -> str:
     """Losses in words."""
     return ", ".join(f"{name} {value:.4g}" for name, value in losses.items())

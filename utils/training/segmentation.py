@@ -69,13 +69,13 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         groups = segmentation_groups(network, settings.learning.lr, settings.learning.weight_decay)
         optimizer = sgd(groups, settings.learning.momentum)
         scored = photographs_to_score(run, settings)
-        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, device)
+        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored)
         objective = mean_over_pixels(model, loss.names)
         stage = Stage(
             model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY
         )
-        batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
-        train(run, state, plan, batches, stage, device)
+        batches = batches_of(crops, plan, run.readers, device.type == "cuda")
+        train(run, state, plan, batches, stage)
         kept.say_which()
 
 

@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import torch
-
 from datasets.collection import Collection, evenly_spread, with_masks
 from networks.deeplab import DeepLab
 from utils.pictures.contact_sheet import segmentation_sheet
@@ -12,7 +10,7 @@ from utils.runs.data import is_there, open_if_there
 from utils.runs.run import Run
 from utils.scores.mask_validation import validate_segmentation
 from utils.training.kept import PANELS, Kept
-from utils.training.losses import shown
+from utils.training.losses import in_words
 from utils.training.segmentation_options import SegmentationSettings
 
 
@@ -25,7 +23,6 @@ class SegmentationEpochs:
         network: learns; on the device.
         classes: foreground class names, kept in checkpoints.
         scored: photographs with masks, or None.
-        device: of the network.
 
     Attributes:
         kept: the checkpoints.
@@ -38,17 +35,16 @@ class SegmentationEpochs:
         network: DeepLab,
         classes: tuple[str, ...],
         scored: Collection | None,
-        device: torch.device,
     ) -> None:
         self.run, self.settings, self.network = run, settings, network
-        self.classes, self.scored, self.device = classes, scored, device
+        self.classes, self.scored = classes, scored
         self.kept = Kept(run, settings.resuming.resume is not None)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, show, log and save."""
         distributed.broadcast_buffers(self.network)
         done = (epoch + 1) * self.settings.score_every
-        line, miou = f"step {done}/{self.settings.steps}: {shown(losses)}", None
+        line, miou = f"step {done}/{self.settings.steps}: {in_words(losses)}", None
         if self.scored is not None:
             miou = self._score(done)
             line += (
@@ -61,10 +57,9 @@ class SegmentationEpochs:
             self.kept.save(self._checkpoint(done), None if miou is None else {"miou": miou})
 
     def _score(self, step: int) -> float:
-        readers = self.settings.run.readers(self.device)
         pictured = evenly_spread(self.scored.ids, PANELS)
         found = validate_segmentation(
-            self.scored, self.network, self.device, readers, self.run.bad, pictured
+            self.scored, self.network, self.run.device, self.run.readers, self.run.bad, pictured
         )
         if distributed.is_first():
             self.run.picture("panels", segmentation_sheet(found.shown, self.classes), step)

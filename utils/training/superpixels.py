@@ -23,7 +23,7 @@ from utils.runs.distributed import is_first
 from utils.runs.run import Run
 from utils.scores.superpixel_validation import validate_superpixels
 from utils.training.loop import Stage, batches_of, plan_of, train
-from utils.training.losses import Losses, shown
+from utils.training.losses import Losses, in_words
 from utils.training.optimisers import trainable
 from utils.training.superpixel_options import TERMS, SuperpixelSettings
 
@@ -66,8 +66,8 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
         objective = mean_over_images(network, TERMS[settings.objective])
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.learning)
-        batches = batches_of(crops, plan, settings.run.readers(device), device.type == "cuda")
-        train(run, state, plan, batches, stage, device)
+        batches = batches_of(crops, plan, run.readers, device.type == "cuda")
+        train(run, state, plan, batches, stage)
         run.say_next("train_cls_image.py", "--scn", run.folder / "last.pt")
 
 
@@ -169,7 +169,7 @@ class SuperpixelEpochs:
         scn = self.scn.eval()
         scores = validate_superpixels(self.masked, scn, self._left_out)
         self.run.scalars({f"score/{name}": value for name, value in scores.items()}, epoch)
-        self.run.say(f"epoch {epoch + 1}/{self.epochs}: {shown({**losses, **scores})}")
+        self.run.say(f"epoch {epoch + 1}/{self.epochs}: {in_words({**losses, **scores})}")
         image = self.sample.permute(2, 0, 1)
         outlined = with_boundaries(self.sample.numpy(), superpixels(image, scn))
         pictures = np.hstack([outlined, reconstruction(image, scn)])

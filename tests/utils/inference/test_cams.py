@@ -9,6 +9,7 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.golden_files import filled_classifier_state, golden, published_scn_state
 from utils.inference.cams import (
+    InferenceSettings,
     classification_scores,
     infer,
     infer_batch,
@@ -69,7 +70,9 @@ def test_cams_do_not_depend_on_the_other_labels(small_networks):
 
 def test_without_labels_every_class_is_inferred(small_networks):
     image = torch.randn(1, 3, 32, 32)
-    [(classes, cams, scores)] = infer_batch(image, [None], *small_networks, scales=(1.0,))
+    [(classes, cams, scores)] = infer_batch(
+        image, [None], *small_networks, InferenceSettings((1.0,))
+    )
     assert classes.tolist() == [0, 1, 2] and cams.shape == (3, 32, 32) and scores.shape == (3,)
 
 
@@ -109,9 +112,9 @@ def test_several_photographs_at_a_time(small_networks, flip):
     """With other classes each, or none."""
     images = torch.randn(3, 3, 40, 60)
     labels = [torch.tensor([1, 0, 1]), torch.zeros(3), None]
-    together = infer_batch(images, labels, *small_networks, flip=flip)
+    together = infer_batch(images, labels, *small_networks, InferenceSettings(flip=flip))
     for image, one, found in zip(images, labels, together, strict=True):
-        [alone] = infer_batch(image[None], [one], *small_networks, flip=flip)
+        [alone] = infer_batch(image[None], [one], *small_networks, InferenceSettings(flip=flip))
         assert torch.equal(found[0], alone[0])
         torch.testing.assert_close(found[1:], alone[1:], rtol=1e-5, atol=1e-5)
 

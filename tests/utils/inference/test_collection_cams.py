@@ -8,8 +8,8 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.inference import collection_cams
+from utils.inference.cams import InferenceSettings
 from utils.inference.collection_cams import (
-    InferenceSettings,
     infer_collection,
     kept_behind,
     of_one_size,

@@ -114,6 +114,8 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     notes, lines = [], []
     run = SimpleNamespace(
         folder=tmp_path,
+        device=torch.device("cpu"),
+        readers=0,
         note=lambda *texts: notes.extend(texts),
         say=lines.append,
         scalars=lambda *_: None,
@@ -123,9 +125,7 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     scn = SuperpixelNet().eval()
     checkpoints.load_scn(scn, checkpoints.SHIPPED)
     networks = (classifier, scn)
-    kept = ClassifierEpochs(
-        run, settings, "image", networks, {}, photographs, None, torch.device("cpu")
-    )
+    kept = ClassifierEpochs(run, settings, "image", networks, {}, photographs, None)
     kept.after_epoch(0, {"loss": 1.0})
     assert notes == []
     kept.after_epoch(1, {"loss": 1.0})

@@ -31,7 +31,7 @@ def train_in(folder: Path, plan: Plan, batches, stage: Stage) -> None:
     settings = RunSettings(experiments=str(folder))
     state = TrainingState(settings, ResumeSettings(checkpoint_minutes=0.0), {})
     device = torch.device("cpu")
-    train(state.open_run(device), state, plan, batches, stage, device)
+    train(state.open_run(device), state, plan, batches, stage)
 
 
 def stage_of(model, objective, after_epoch):
