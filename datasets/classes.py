@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,18 @@ def read_class_list(path: str | Path) -> tuple[str, ...]:
                 "there, with index 0)"
             )
     return check_classes(names, path)
+
+
+def some_classes(names: Sequence[str]) -> str:
+    """The first 25 names, separated by commas."""
+    return ", ".join(names[:25]) + (", .." if len(names) > 25 else "")
+
+
+def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Where two different lists of foreground classes part, in words."""
+    pairs = itertools.zip_longest(theirs, ours, fillvalue="nothing")
+    number, (one, other) = next((i, pair) for i, pair in enumerate(pairs, 1) if len({*pair}) == 2)
+    return f"class {number} is {one} there and {other} here"
 
 
 def check_classes(names: Sequence[str], source: str | Path) -> tuple[str, ...]:

@@ -140,10 +140,9 @@ def collect(
         InputError: no such split, or an id without photograph.
     """
     if split not in index.lists:
-        raise InputError(
-            f"--split {split}: {name} has no such split; it has {', '.join(sorted(index.lists))}; "
-            "take one of them with --split"
-        )
+        why = "".join(f" ({note.text})" for note in index.notes if note.split == split)
+        there = ", ".join(sorted(index.lists))
+        raise InputError(f"--split {split}: {name} has no such split{why}; it has {there}")
     ids = index.lists[split]
     absent = [identifier for identifier in ids if identifier not in photographs]
     if absent:

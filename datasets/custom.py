@@ -17,7 +17,13 @@ import numpy as np
 from datasets import voc
 from datasets.classes import read_class_list
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import InputError, list_photographs, read_id_list, some_photographs
+from datasets.files import (
+    InputError,
+    about_others,
+    list_photographs,
+    read_id_list,
+    some_photographs,
+)
 from datasets.labels import read_csv_labels
 from datasets.orientation import about_orientation
 
@@ -48,7 +54,8 @@ def build_collection(root: Path, split: str, index: Index, saliency: Path | None
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
     own = collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
-    return replace(own, notes=(*own.notes, *about_orientation(list(own.images.values()))))
+    turned = about_orientation(list(own.images.values()))
+    return replace(own, notes=(*own.notes, *turned, *about_others(root / "JPEGImages")))
 
 
 def _lists(
@@ -63,6 +70,12 @@ def _lists(
         masked, notes = voc.augmented_list(root, train, val)
         train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
         notes = notes if masked == train else []  # on photographs that VOC would leave out
+        for ids, where in (
+            ({*train} & {*val}, "train.txt and in val.txt, on which scores are then too high"),
+            ({*photographs} - {*train_aug, *val}, f"no list in {train_path.parent}"),
+        ):
+            if ids:
+                notes.append(Note(f"{len(ids)} photographs, such as {min(ids)}, are in {where}"))
     else:
         train = train_aug = tuple(i for i in photographs if i not in set(val))
         notes = [Note(f"no {train_path}: train is all {len(train)} photographs outside val")]

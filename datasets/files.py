@@ -14,6 +14,13 @@ PHOTOGRAPH_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 """The endings under which a folder's photographs are found, in lower or upper case."""
 
 
+OTHER_PICTURES = (
+    *(".heic", ".heif", ".avif", ".jxl", ".jp2", ".gif"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2"),
+)
+"""The endings, in lower case, of pictures that are not read."""
+
+
 class InputError(Exception):
     """Bad input from the user. The message names the file or option, what is wrong, what to do."""
 
@@ -214,6 +221,26 @@ def list_photographs(folder: str | os.PathLike) -> dict[str, Path]:
             )
         photographs[identifier] = folder / name
     return photographs
+
+
+def about_others(folder: str | os.PathLike) -> tuple[str, ...]:
+    """Notes on what lies beside the photographs in a folder and is not read: folders, pictures."""
+    folders, pictures = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(OTHER_PICTURES):
+                pictures.append(entry.name)
+            elif not entry.name.startswith(".") and entry.is_dir():
+                folders.append(entry.name)
+    notes = []
+    if folders:
+        notes.append(f"folders inside {folder} are not looked into, such as {min(folders)}")
+    if pictures:
+        notes.append(
+            f"{len(pictures)} pictures in {folder} are of kinds that are not read, such as "
+            f"{min(pictures)}; convert them to JPEG or PNG"
+        )
+    return tuple(notes)
 
 
 def some_photographs(folder: str | os.PathLike) -> dict[str, Path]:

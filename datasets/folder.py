@@ -1,11 +1,10 @@
 """A folder of photographs, or one, with a CSV of classes or without any label, and no masks."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
 from datasets.collection import Collection, Index, collect
-from datasets.files import InputError, check_id, some_photographs
+from datasets.files import InputError, about_others, check_id, some_photographs
 from datasets.labels import read_csv_labels
 from datasets.orientation import about_orientation
 
@@ -42,9 +41,5 @@ def folder_collection(
             raise InputError(f"{labels_csv}: it has none of the photographs in {images}")
     index = Index(classes or (), {SPLIT: tuple(photographs)}, labels)
     folder = collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
-    notes = about_orientation(list(photographs.values()))
-    if path.is_dir() and any(
-        entry.is_dir() and not entry.name.startswith(".") for entry in os.scandir(path)
-    ):
-        notes += (f"the folders inside {path} are not looked into",)
-    return replace(folder, notes=notes)
+    others = about_others(path) if path.is_dir() else ()
+    return replace(folder, notes=(*about_orientation(list(photographs.values())), *others))

@@ -182,6 +182,12 @@ def read_label_map(path: str | os.PathLike) -> np.ndarray:
     return _decode(path, picture).astype(np.uint8)
 
 
+def first_colour(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """The colour (r, g, b) of index 0 in a picture with a palette; None without a palette."""
+    _, picture = _open(path)
+    return tuple(picture.getpalette("RGB")[:3]) if picture.mode == "P" else None
+
+
 def read_saliency(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
     """A saliency map, resized bilinearly to `size` = (height, width) where it differs.
 

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from datasets.classes import check_classes
+from datasets.classes import check_classes, some_classes
 from datasets.files import (
     InputError,
     check_id,
@@ -59,8 +59,7 @@ def xml_labels(path: str | os.PathLike, classes: tuple[str, ...]) -> np.ndarray:
     for name in sorted(names):
         if name not in position:
             raise InputError(
-                f"{path}: unknown class {name[:80]!r}; the classes are {', '.join(classes[:25])}"
-                f"{', ..' if len(classes) > 25 else ''}"
+                f"{path}: unknown class {name[:80]!r}; the classes are {some_classes(classes)}"
             )
     return label_vector((position[name] for name in names), len(classes))
 
@@ -120,13 +119,14 @@ def read_csv_labels(
     for line, identifier, names in rows:
         if identifier in labels:
             raise InputError(
-                f"{path}, line {line}: the id {identifier!r} appears twice; remove one"
+                f"{path}, line {line}: the id {identifier!r} appears twice; write all classes of "
+                "a photograph on one line"
             )
         unknown = [name for name in names if name not in position]
         if unknown:
             raise InputError(
                 f"{path}, line {line}: unknown class {unknown[0][:80]!r}; correct the line, or "
-                "the list of classes"
+                f"the list of classes ({some_classes(classes)})"
             )
         labels[identifier] = label_vector((position[name] for name in names), len(classes))
     return classes, labels

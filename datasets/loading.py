@@ -22,7 +22,7 @@ from datasets.collection import Collection, missing_masks
 from datasets.files import InputError
 from datasets.images import LabelMapError, read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment, augment_labelled
-from datasets.workers import outlive_signals
+from datasets.workers import end_with_parent
 
 LOADER_TIMEOUT = 600
 """Seconds after which a worker that delivers nothing counts as hung."""
@@ -262,9 +262,7 @@ def _read(read: Callable[..., np.ndarray], path: Path, *arguments: tuple[int, in
     except LabelMapError:  # says so itself
         raise
     except InputError as error:
-        raise InputError(
-            f"{error}; replace the file or take the photograph off the list"
-        ) from error
+        raise InputError(f"{error}; replace the file or leave the photograph out") from error
 
 
 def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, int]) -> np.ndarray:
@@ -293,10 +291,11 @@ def _start_worker(_: int) -> None:
     """Workers already use every core; OpenCV's own threads would only get in their way.
 
     Ctrl-C and SIGTERM can reach all processes at once: the first one decides what they mean, and
-    needs its workers alive while it keeps a training's state.
+    needs its workers alive while it keeps a training's state. PyTorch's workers look whether their
+    parent is alive, but not while they wait for a pipe that nobody empties any more.
     """
     cv2.setNumThreads(0)
-    outlive_signals()
+    end_with_parent()
 
 
 def _batch(items: list[dict]) -> dict[str, Any]:

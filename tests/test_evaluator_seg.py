@@ -203,6 +203,35 @@ def test_one_photograph(files, photographs, tmp_path, capsys):
     assert "p7.jpg: no such folder or photograph; set --images" in capsys.readouterr().err
 
 
+def test_larger_photographs_are_scaled_down(files, photographs, tmp_path, capsys):
+    """Of 64 pixels, at most 32: as at half the scale, and noted."""
+    folder = evaluate(files, tmp_path, f"--images {photographs} --max_side 32")
+    mask = read_label_map(folder / "masks/p1.png")
+    assert (mask == labels_of(files, val_ids(files)[1], scales=(0.5,))).mean() > 0.999
+    assert (mask != labels_of(files, val_ids(files)[1])).mean() > 0.01
+    said = capsys.readouterr().out
+    assert (
+        "note: scaled down to 32 pixels for inference (--max_side): 2 photographs (p0, ..)" in said
+    )
+    assert json.loads((folder / "result.json").read_text())["max_side"] == 32
+    content = torch.load(files / "seg.pt", weights_only=True)
+    save(tmp_path / "own.pt", {**content, "max_side": 32})
+    own = f"--checkpoint {tmp_path}/own.pt --images {photographs}"
+    folder = evaluate(files, tmp_path, f"{own} --overwrite")
+    assert (read_label_map(folder / "masks/p1.png") == mask).all()
+    folder = evaluate(files, tmp_path, f"{own} --max_side 0 --overwrite")
+    mask = read_label_map(folder / "masks/p1.png")
+    assert (mask == labels_of(files, val_ids(files)[1])).mean() > 0.999
+
+
+def test_nothing_to_segment_is_no_success(files, photographs, tmp_path, capsys):
+    for path in photographs.iterdir():
+        path.write_bytes(b"")
+    refused(files, tmp_path, f"--images {photographs} --skip_bad")
+    assert "error: no photograph could be read" in capsys.readouterr().err
+    assert not (tmp_path / "eval_seg/result.json").exists()
+
+
 def test_a_folder_with_named_classes(files, photographs, tmp_path, capsys):
     first, second, *_ = (files / "scenes/labels.txt").read_text().split()
     folder = evaluate(files, tmp_path, f"--images {photographs} --labels {second}")

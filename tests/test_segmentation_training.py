@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datasets.demo import generate
 from datasets.files import InputError
@@ -25,7 +26,7 @@ from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
-from utils.runs.best_labels import best_labels
+from utils.runs.best_labels import best_labels, require_same_classes
 from utils.training.segmentation import SummedLoss, mean_over_pixels
 from utils.training.segmentation_options import add_options, settings_of
 
@@ -97,6 +98,24 @@ def test_the_next_command_takes_a_split_that_is_there(scenes, tmp_path):
     assert "--split train" in line
     call(script, " ".join([*options, "--device cpu --workers 0 --report_images 0"]))
     assert (tmp_path / "eval_seg/result.json").is_file()
+
+
+def test_label_maps_that_teach_something_else_are_noted(scenes, tmp_path, capsys):
+    empty = damaged(scenes, tmp_path / "empty", lambda truth: np.where(truth, 255, 0).astype("u1"))
+    first = min(empty.iterdir())
+    with Image.open(first) as picture:
+        picture.putpalette([200, 0, 0, *[0] * 765])
+        picture.save(first)
+    call("train_seg.py", arguments(scenes, tmp_path, f"--pseudo_labels {empty}"))
+    said = capsys.readouterr().out
+    assert "note: most label maps hold no object: 8 photographs (" in said
+    assert "note: index 0 is background, and its colour is not black" in said
+    assert f"order: 1 photograph ({first.stem}) of 8 looked at" in said
+
+
+def test_the_longest_side_in_training_is_kept(scenes, whole):
+    """Photographs of 64 pixels, scaled by 1.5 at most."""
+    assert torch.load(whole / "last.pt", weights_only=True)["max_side"] == 96
 
 
 class Split(torch.nn.Module):
@@ -174,10 +193,16 @@ def test_labels_of_other_classes_are_refused(tmp_path):
     """Such as after labels.txt was put into another order: every dog would be learnt as a cat."""
     found = {"best_labels": "pseudo_labels/0.3", "classes": ["background", "dog", "cat"]}
     (tmp_path / "result.json").write_text(json.dumps(found))
-    assert best_labels(tmp_path, ("dog", "cat")) == tmp_path / "pseudo_labels/0.3"
-    for others in (("cat", "dog"), ("dog",)):
-        with pytest.raises(InputError, match="its labels are of other classes"):
-            best_labels(tmp_path, others)
+    assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.3"
+    require_same_classes(tmp_path, ("dog", "cat"))
+    require_same_classes(tmp_path / "pseudo_labels", ("cow",))  # no evaluation
+    for others, differ in (
+        (("cat", "dog"), "class 1 is dog there and cat here"),
+        (("dog",), "class 2 is cat there and nothing here"),
+        (("dog", "cat", "cow"), "class 3 is nothing there and cow here"),
+    ):
+        with pytest.raises(InputError, match=f"other classes than the data set's .{differ}"):
+            require_same_classes(tmp_path, others)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"best_labels": 3}'])

@@ -59,6 +59,19 @@ def test_lists_may_name_files(load, custom_root, write_photograph):
         load("val")
 
 
+def test_lists_that_overlap_or_leave_out_are_noted(load, custom_root):
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "train.txt", "IMG-1\na b\n")
+    write_file(lists / "val.txt", "a b\nx.y\n")
+    assert load("val").notes == (
+        "1 photographs, such as a b, are in train.txt and in val.txt, on which scores are then too "
+        "high",
+        f"1 photographs, such as z, are in no list in {lists.resolve()}",
+    )
+    write_file(lists / "val.txt", "x.y\nz\n")
+    assert load("train").notes == ()
+
+
 def test_accents_that_are_encoded_otherwise_are_recognised(load, custom_root, write_photograph):
     """As macOS writes them into file names."""
     write_photograph(custom_root / "JPEGImages" / "cafe\u0301.png")
@@ -172,7 +185,12 @@ def test_folder_of_photographs(custom_root):
     (images / ".thumbnails").mkdir()
     assert folder_collection(images).notes == ()
     (images / "more").mkdir()
-    assert folder_collection(images).notes == (f"the folders inside {images} are not looked into",)
+    (images / "x.HEIC").touch()
+    assert folder_collection(images).notes == (
+        f"folders inside {images} are not looked into, such as more",
+        f"1 pictures in {images} are of kinds that are not read, such as x.HEIC; convert them to "
+        "JPEG or PNG",
+    )
 
 
 def test_one_photograph(custom_root):

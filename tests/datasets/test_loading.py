@@ -1,3 +1,11 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -15,6 +23,7 @@ from datasets.loading import (
     read_ground_truth,
     training_loader,
 )
+from tests.calling import REPOSITORY
 
 
 @pytest.fixture
@@ -87,6 +96,51 @@ def test_photographs(collection):
     assert [item["id"] for item in items] == list(collection.ids)
     assert items[2]["image"].shape == (3, 40, 52) and items[2]["mask"].shape == (40, 52)
     assert items[1]["labels"].tolist() == [1, 1]
+
+
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+from datasets.collection import Collection
+from datasets.loading import Photographs, photograph_loader
+folder = Path(sys.argv[1])
+images = {f"p{i}": folder / "p.png" for i in range(20)}
+for i in images:
+    (folder / f"{i}.png").symlink_to(folder / "mask.png")
+photographs = Collection("custom", "train", ("cat",), tuple(images), images, {}, folder)
+reading = iter(photograph_loader(Photographs(photographs), 1, pin=False))
+next(reading)
+time.sleep(1)  # the worker has filled the pipe, and waits
+print(reading._workers[0].pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_readers_end_with_a_parent_that_is_killed(tmp_path):
+    """Even one that is just handing over a mask larger than a pipe holds."""
+    write_bytes(tmp_path / "p.png", encode_png(np.zeros((600, 600, 3), np.uint8)))
+    write_label_map(tmp_path / "mask.png", np.zeros((600, 600), np.uint8))
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    parent = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    reader = int(parent.stdout.readline())
+    parent.wait()
+    deadline = time.monotonic() + 30
+    try:
+        while is_running(reader) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not is_running(reader)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(reader, signal.SIGKILL)
+
+
+def is_running(process):
+    """Not if it is gone, or a zombie that nobody collects."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("workers", [0, 1])

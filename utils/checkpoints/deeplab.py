@@ -64,12 +64,15 @@ class TrainedSegmentation:
         classes: foreground class names, or None where the file does not say.
         backbone: its name.
         trunk: torchvision or caffe, the kind of ResNet; torchvision for other backbones.
+        max_side: the longest side of photographs in training as they were scaled, pixels; None
+            where the file does not say.
     """
 
     network: DeepLab
     classes: tuple[str, ...] | None
     backbone: str
     trunk: str
+    max_side: int | None
 
 
 def open_deeplab(path: str | os.PathLike) -> DeepLab:
@@ -107,7 +110,9 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
     network = DeepLab(trunk, len(last))
     fill(network, held.weights, path, _kind_of(held.backbone, held.trunk))
     network.trunk.freeze_statistics()
-    return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk)
+    return TrainedSegmentation(
+        network.eval(), held.classes, held.backbone, held.trunk, held.max_side
+    )
 
 
 def trunk_kind(path: str | os.PathLike) -> str:
@@ -172,6 +177,7 @@ class _Held:
     trunk: str
     classes: tuple[str, ...] | None = None
     stride: int = 8
+    max_side: int | None = None
     by_others: bool = False
 
 
@@ -211,8 +217,8 @@ def _read(path: str | os.PathLike) -> _Held:
 
 def _described(
     content: Mapping[str, Any], path: str | os.PathLike
-) -> tuple[str, str, tuple[str, ...] | None, int]:
-    """What a file of ours says of its network: backbone, trunk, classes and stride.
+) -> tuple[str, str, tuple[str, ...] | None, int, int | None]:
+    """What a file of ours says of its network: backbone, trunk, classes, stride and longest side.
 
     Raises:
         InputError: one of them is something else.
@@ -227,7 +233,10 @@ def _described(
         raise InputError(f"{path}: 'backbone' is not one of {NAMES}")
     if type(stride) is not int or stride not in strides_of(backbone, trunk):
         raise InputError(f"{path}: 'stride' is not one that {backbone[:80]} has")
-    return backbone, trunk, classes_of(content, path), stride
+    max_side = content.get("max_side")
+    if max_side is not None and (type(max_side) is not int or max_side < 1):
+        raise InputError(f"{path}: 'max_side' is not a number of pixels")
+    return backbone, trunk, classes_of(content, path), stride, max_side
 
 
 def _our_name(published: str) -> str:

@@ -18,7 +18,7 @@ from datasets.collection import Collection
 from datasets.images import read_photograph
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import resize
+from utils.inference.cams import resize, shrink_factor
 from utils.inference.photographed import Photographed
 from utils.runs.progress import progress
 
@@ -35,12 +35,14 @@ class SegmentationInferenceSettings:
         flip: mirror images too.
         restrict: allow only background and the classes in a photograph's image-level labels.
         probabilities: hand on the probabilities, which are large, and not the labels alone.
+        max_side: a longer side of a photograph is scaled down to this; None for never.
     """
 
     scales: Sequence[float] = SCALES
     flip: bool = False
     restrict: bool = False
     probabilities: bool = False
+    max_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ def segment_collection(
             bad(item["error"])
             continue
         image = normalise(item["image"].to(device, non_blocking=True))
-        found = segment(image, network, settings.scales, settings.flip)
+        factor = shrink_factor(image, settings.max_side)
+        scales = [factor * scale for scale in settings.scales]
+        found = segment(image, network, scales, settings.flip)
         labels = item["labels"] if settings.restrict else None
         classes = allowed_classes(labels, len(found))
         if len(classes) < len(found):

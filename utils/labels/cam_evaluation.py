@@ -1,7 +1,6 @@
 """The recipe of the classifier's evaluators. docs/method.md, section 3."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from datasets.collection import Collection
@@ -13,19 +12,18 @@ from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab, journal
 from utils.labels.cam_evaluation_options import THRESHOLDS, CamEvaluationSettings
 from utils.labels.crf import require_crf
+from utils.labels.marks import BLANK, about_scaling, odd_ids
 from utils.labels.photographs import (
     KnownClasses,
     fingerprints,
     open_photographs,
+    require_some,
     say_what_is_odd,
 )
 from utils.labels.pseudo_labels import (
-    BLANK,
-    ODD,
     PLAIN,
     PRESENT,
     REFINED,
-    SHRUNK,
     Outcome,
     gallery_of,
     infer_and_write,
@@ -35,7 +33,7 @@ from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
 from utils.runs.run import PREDICTED_FILE, RESULT, Run
-from utils.runs.wording import counted, source_of
+from utils.runs.wording import counted, counted_ids, source_of
 from utils.scores.tables import score_table, table_in
 
 NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
@@ -124,13 +122,6 @@ def tables_in(found: dict) -> str:
     return "\n\n".join(tables)
 
 
-def note_some(run: Run, ids: Sequence[str], text: str) -> None:
-    """Note what is odd about some photographs, if there are any, and name one."""
-    if ids:
-        such_as = f"{ids[0]}, .." if len(ids) > 1 else ids[0]
-        run.note(f"{counted(len(ids), 'photograph')} {text} ({such_as})")
-
-
 @dataclass(frozen=True)
 class CamEvaluation:
     """What a run of an evaluator does.
@@ -157,6 +148,7 @@ class CamEvaluation:
         skipped = run.list_skipped()
         if not distributed.is_first():
             return
+        require_some(outcome.images)
         self.say_what_was_found(run, outcome)
         scores, labels = self.scores(run, outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
@@ -194,12 +186,10 @@ class CamEvaluation:
     def say_what_was_found(self, run: Run, outcome: Outcome) -> None:
         """Write the labels that were predicted; note what is odd about single photographs."""
         settings, classes, images = self.settings, self.photographs.classes, self.photographs.images
-        side = settings.inference.max_side
-        for kind, text in (
-            (SHRUNK, f"inferred as if the longer side had {side} pixels (--max_side)"),
-            (BLANK, "in which the cams of all their classes are 0 everywhere"),
-        ):
-            note_some(run, [i for i, marks in outcome.marked.items() if kind in marks[ODD]], text)
+        run.note(*about_scaling(outcome.marked, settings.inference.max_side))
+        blank = odd_ids(outcome.marked, BLANK)
+        if blank:
+            run.note(f"the cams of all classes are 0 everywhere: {counted_ids(blank)}")
         if settings.inference.predict_from is not None:
             found = {i: marks[PRESENT] for i, marks in outcome.marked.items()}
             path = run.folder / PREDICTED_FILE
@@ -209,7 +199,8 @@ class CamEvaluation:
             option = "--labels_file" if settings.photographs.images is None else "--labels"
             run.say(f"the classes that were found, as {option} takes them: {path}")
             none = [i for i, there in found.items() if not there]
-            note_some(run, none, "in which no class reaches --score_threshold")
+            if none:
+                run.note(f"no class reaches --score_threshold: {counted_ids(none)}")
 
     def scores(self, run: Run, outcome: Outcome) -> tuple[dict, Labels]:
         """Print the scores.

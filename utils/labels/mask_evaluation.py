@@ -1,7 +1,7 @@
 """The recipe of the segmentation network's evaluator. docs/method.md, section 5."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from datasets.collection import Collection, evenly_spread, missing_masks
@@ -9,14 +9,17 @@ from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map, read_photograph
 from datasets.loading import read_ground_truth
 from utils.checkpoints import TrainedSegmentation, open_segmentation
+from utils.inference.cams import MAX_SIDE
 from utils.labels import journal, submission
 from utils.labels.crf import require_crf
+from utils.labels.marks import BLANK, about_scaling, odd_ids
 from utils.labels.mask_evaluation_options import MaskEvaluationSettings
 from utils.labels.masks import PLAIN, REFINED, Outcome, mask_path, segment_and_write
 from utils.labels.photographs import (
     KnownClasses,
     fingerprints,
     open_photographs,
+    require_some,
     say_what_is_odd,
 )
 from utils.pictures.contact_sheet import SHEET_ROWS, label_map_sheet
@@ -25,13 +28,13 @@ from utils.pictures.report import Evaluation, write_report
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import RESULT, Run
-from utils.runs.wording import counted, source_of
+from utils.runs.wording import counted, counted_ids, source_of
 from utils.scores.tables import percent, score_table, table_in
 
 NAMES = {PLAIN: "predictions", REFINED: "refined by the dense CRF"}
 """What is said of the masks in a folder."""
 
-DETAILS = ("checkpoint", "scales", "flip", "restrict", "crf_constants")
+DETAILS = ("checkpoint", "scales", "max_side", "flip", "restrict", "crf_constants")
 """What the report says of how the masks were made."""
 
 
@@ -49,6 +52,8 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         require_crf()
     if settings.submission is not None:
         submission.check(photographs)
+    inference = replace(settings.inference, max_side=side_limit(settings, trained))
+    settings = replace(settings, inference=inference)
     evaluation = MaskEvaluation(settings, photographs, trained)
     made_from = fingerprints(photographs, {"--checkpoint": trained.network})
     journal.carry_out(settings.run, device, made_from, evaluation.work, show=scores_in)
@@ -56,6 +61,13 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         folder = settings.run.folder / (PLAIN if settings.crf is None else REFINED)
         count = submission.write(settings.submission, photographs, folder)
         print(f"for VOC's test server: {count} masks of {folder} in {settings.submission}")
+
+
+def side_limit(settings: MaskEvaluationSettings, trained: TrainedSegmentation) -> int | None:
+    """The side to which larger photographs are scaled down; None for never."""
+    if settings.inference.max_side is None:
+        return trained.max_side or MAX_SIDE
+    return settings.inference.max_side or None
 
 
 def scores_in(result: dict) -> str:
@@ -104,6 +116,11 @@ class MaskEvaluation:
         skipped = run.list_skipped()
         if not distributed.is_first():
             return
+        require_some(outcome.images)
+        run.note(*about_scaling(outcome.marked, self.settings.inference.max_side))
+        blank = odd_ids(outcome.marked, BLANK)
+        if 2 * len(blank) > outcome.images:
+            run.note(f"all background: {counted_ids(blank)}")
         scores, shown = self.scores(outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
         result["best_labels"] = shown
@@ -153,6 +170,7 @@ class MaskEvaluation:
             "scored_images": outcome.scored,
             "checkpoint": str(self.settings.checkpoint),
             "scales": list(inference.scales),
+            "max_side": inference.max_side or 0,
             "flip": inference.flip,
             "restrict": inference.restrict,
             "segmented": outcome.segmented,

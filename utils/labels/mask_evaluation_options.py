@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import InputError
+from utils.inference.cams import MAX_SIDE
 from utils.inference.segmentation import SCALES, SegmentationInferenceSettings
 from utils.labels.crf import FOR_PROBABILITIES, CrfConstants, add_crf_options, crf_constants
 from utils.labels.photographs import (
@@ -70,6 +71,7 @@ def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
             args.flip,
             restrict=args.restrict or args.labels is not None,
             probabilities=args.crf,
+            max_side=args.max_side,
         ),
         crf=crf_constants(args),
         crf_workers=args.crf_workers,
@@ -101,6 +103,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=SCALES,
         help="of the photograph, on top of the three that the network itself looks at",
+    )
+    group.add_argument(
+        "--max_side",
+        type=options.natural,
+        help="pixels: a longer side is scaled down to this for inference (0: never); masks keep "
+        "the photograph's size (default: the longest in training, as it was scaled there; "
+        f"{MAX_SIDE} where the file does not say)",
     )
     group.add_argument("--flip", action="store_true", help="average over mirror images too")
     group.add_argument(

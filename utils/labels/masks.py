@@ -13,9 +13,11 @@ import numpy as np
 from datasets.collection import Collection
 from datasets.images import read_label_map, write_label_map
 from networks.deeplab import DeepLab
+from utils.inference.cams import shrink_factor
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
 from utils.labels.crf import CrfConstants, refine_probabilities
+from utils.labels.marks import ODD, Marked, gathered, odd_mark
 from utils.labels.mask_evaluation_options import MaskEvaluationSettings
 from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
@@ -33,12 +35,14 @@ class Outcome:
 
     Attributes:
         confusion: of the masks by their folder, (C, C), rows ground truth.
+        marked: the marks of photographs by id, in the first process only.
         images: how many photographs have their masks.
         scored: how many of them have a ground truth.
         segmented: how many were segmented just now.
     """
 
     confusion: dict[str, np.ndarray]
+    marked: Marked
     images: int
     scored: int
     segmented: int
@@ -76,10 +80,12 @@ class MaskWriter(PhotographWriter):
 
     def __init__(self, folder: Path, settings: MaskEvaluationSettings, num_classes: int) -> None:
         self.num_classes, self.crf = num_classes, settings.crf
+        self.max_side = settings.inference.max_side
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         counts = dict.fromkeys(self.kinds, (num_classes, num_classes))
         workers = settings.crf_workers if settings.crf else 0
-        super().__init__(folder, {**counts, "scored": (1,)}, settings.overlays, workers)
+        shapes = {**counts, "scored": (1,), ODD: (2,)}
+        super().__init__(folder, shapes, settings.overlays, workers, marks=(ODD,))
 
     def files(self, identifier: str) -> list[Path]:
         """All files of a photograph."""
@@ -94,7 +100,13 @@ class MaskWriter(PhotographWriter):
             known = (found.classes, found.probabilities, found.mask, self.num_classes)
             refined = self.workers.run(_refine_and_write, path, photograph, *known, self.crf)
         self.writer.submit(
-            self._finish, found.id, photograph, found.labels, found.mask, refined
+            self._finish,
+            found.id,
+            photograph,
+            found.labels,
+            found.mask,
+            odd_mark(not found.labels.any(), shrink_factor(found.image, self.max_side) < 1),
+            refined,
         )  # without the probabilities, which are large
 
     def _finish(
@@ -103,12 +115,14 @@ class MaskWriter(PhotographWriter):
         photograph: np.ndarray,
         labels: np.ndarray,
         mask: np.ndarray | None,
+        odd: np.ndarray,
         refined: "Future[np.ndarray] | None",
     ) -> None:
         write_label_map(mask_path(self.folder, PLAIN, identifier), labels)
         counts = {
             PLAIN: _counted(mask, labels, self.num_classes),
             "scored": np.array([mask is not None], np.int64),
+            ODD: odd,
         }
         if refined is not None:
             counts[REFINED] = self.workers.taken(refined)
@@ -142,6 +156,7 @@ def segment_and_write(
     added = int(distributed.all_reduce_counts(np.array([out.journal.added]))[0])
     return Outcome(
         confusion={kind: totals[kind] for kind in out.kinds},
+        marked=gathered(out.journal.marked, photographs.ids),
         images=len(done) + added,
         scored=int(totals["scored"][0]),
         segmented=added,

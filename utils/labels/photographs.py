@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from datasets import coco, folder
-from datasets.classes import FIXED_CLASSES, read_class_list
+from datasets.classes import FIXED_CLASSES, first_difference, read_class_list
 from datasets.collection import (
     Collection,
     missing_labels,
@@ -23,7 +23,7 @@ from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
 from utils.runs.run import Run
-from utils.runs.wording import counted
+from utils.runs.wording import counted, counted_ids
 
 MAY_BE_EMPTY = (coco.NAME, folder.NAME)
 """Collections whose photographs may show none of the classes."""
@@ -142,6 +142,16 @@ def say_what_is_odd(run: Run, photographs: Collection) -> None:
         run.say(f"{without} no mask, such as {unmasked[0]}: not scored")
 
 
+def require_some(count: int) -> None:
+    """Refuse to call an evaluation done in which no photograph could be read.
+
+    Raises:
+        InputError: the count of those that could is 0.
+    """
+    if not count:
+        raise InputError("no photograph could be read: nothing is written")
+
+
 def fingerprints(photographs: Collection, networks: Mapping[str, nn.Module]) -> dict[str, str]:
     """Of what an evaluation is made from, by name; networks by the options that name them."""
     found = {"photographs": fingerprint(photographs)}
@@ -188,15 +198,11 @@ def _those_in(file: str, photographs: Collection) -> Collection:
     """The photographs for which a CSV has a line; notes say for which it has none, or no class."""
     missing, empty, notes = missing_labels(photographs), without_class(photographs), ()
     if missing:
-        notes += (f"left out, as {file} has no line for them: {_counted_ids(missing)}",)
+        notes += (f"left out, as {file} has no line for them: {counted_ids(missing)}",)
     if empty:
-        notes += (f"all background, as {file} names no class: {_counted_ids(empty)}",)
+        notes += (f"all background, as {file} names no class: {counted_ids(empty)}",)
     photographs = photographs.subset(i for i in photographs.ids if i in photographs.labels)
     return replace(photographs, notes=(*photographs.notes, *notes))
-
-
-def _counted_ids(ids: list[str]) -> str:
-    return f"{counted(len(ids), 'photograph')} ({ids[0]}{', ..' if len(ids) > 1 else ''})"
 
 
 def _classes_of(data: DataSettings) -> tuple[str, ...]:
@@ -230,8 +236,8 @@ def _require_same_classes(photographs: Collection, known: KnownClasses) -> None:
         )
     if known.names is not None and known.names != photographs.classes:
         raise InputError(
-            f"{path}: trained on other classes ({', '.join(known.names[:3])}, ..) than those "
-            f"of {photographs.name} ({', '.join(photographs.classes[:3])}, ..); "
+            f"{path}: trained on other classes than those of {photographs.name} "
+            f"({first_difference(known.names, photographs.classes)}); "
             "name the data set it was trained on"
         )
 

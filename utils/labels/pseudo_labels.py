@@ -19,6 +19,7 @@ from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignored
 from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import CrfConstants, refine
+from utils.labels.marks import ODD, Marked, gathered, odd_mark
 from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
 from utils.pictures.contact_sheet import SHEET_ROWS
@@ -31,12 +32,8 @@ from utils.scores.threshold_sweep import ThresholdSweep
 PLAIN, REFINED = "pseudo_labels", "pseudo_labels_crf"
 """Folders of a run that hold pseudo labels."""
 
-PRESENT, ODD = "present", "odd"
-"""What the journal holds of a photograph beside its pixel counts: 1 for the classes in it (K,), and
-1 (2,) for what the user is told of."""
-
-BLANK, SHRUNK = range(2)
-"""What is odd: there are classes but their cams are 0 everywhere; larger than max_side."""
+PRESENT = "present"
+"""A mark of the journal (K,): the classes in the photograph."""
 
 
 @dataclass
@@ -55,7 +52,7 @@ class Outcome:
     confusion: np.ndarray
     refined: np.ndarray | None
     shown: list[Inferred]
-    marked: dict[str, dict[str, list[int]]]
+    marked: Marked
     images: int
     inferred: int
 
@@ -169,9 +166,8 @@ class PseudoLabelWriter(PhotographWriter):
             counted = self.sweep.count(found.classes, found.cams, found.mask)
         present = np.zeros(self.num_classes - 1, np.int64)
         present[found.classes] = 1
-        odd = np.zeros(2, np.int64)
-        odd[BLANK] = len(found.classes) > 0 and not found.cams.any()
-        odd[SHRUNK] = shrink_factor(found.image, self.max_side) < 1
+        blank = len(found.classes) > 0 and not found.cams.any()
+        odd = odd_mark(blank, shrink_factor(found.image, self.max_side) < 1)
         return {"counts": counted, PRESENT: present, ODD: odd}
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
@@ -258,16 +254,13 @@ def outcome_of(
     """What all processes did together."""
     totals = out.journal.totals()
     out.sweep.counts = totals["counts"]
-    shown, marked = (
-        {i: part[i] for part in distributed.gather(mine) for i in part}
-        for mine in (shown, out.journal.marked)
-    )
+    shown = {i: one for part in distributed.gather(shown) for i, one in part.items()}
     counts = distributed.all_reduce_counts(np.array([inferred, out.journal.added]))
     return Outcome(
         out.sweep.result(),
         totals.get("refined"),
         [shown[i] for i in photographs.ids if i in shown],
-        {i: marked[i] for i in photographs.ids if i in marked},
+        gathered(out.journal.marked, photographs.ids),
         images=done + int(counts[1]),
         inferred=int(counts[0]),
     )

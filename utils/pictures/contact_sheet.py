@@ -35,7 +35,7 @@ def labelled_sheet(
     rows, maps = [], []
     for found in shown:
         there, drawn = ", ".join(classes[k] for k in found.classes), labels(found)
-        rows.append((f"{found.id}: {there}", _pictures(found, drawn)))
+        rows.append((described(found.id, there), _pictures(found, drawn)))
         maps += [drawn, found.mask]
     titles = ("photo", "superpixels", "CAM", title, "ground truth")
     return contact_sheet(titles, rows, occurring(maps, classes))
@@ -53,6 +53,11 @@ def _pictures(found: Inferred, labels: np.ndarray) -> list[np.ndarray | None]:
     ]
 
 
+def described(identifier: str, classes: str) -> str:
+    """A caption: the photograph, and its classes if it has any."""
+    return f"{identifier}: {classes}" if classes else identifier
+
+
 def segmentation_sheet(shown: Sequence[Segmented], classes: Sequence[str]) -> np.ndarray:
     """Some photographs, their predicted and true labels as one picture, (H, W, 3) uint8.
 
@@ -64,7 +69,7 @@ def segmentation_sheet(shown: Sequence[Segmented], classes: Sequence[str]) -> np
     rows = []
     for found in shown:
         there = ", ".join(names[k] for k in np.unique(found.labels) if k)
-        rows.append((f"{found.id}: {there}", found.photograph, [found.labels, found.mask]))
+        rows.append((described(found.id, there), found.photograph, [found.labels, found.mask]))
     return label_map_sheet(("prediction", "ground truth"), rows, classes)
 
 

@@ -1,21 +1,21 @@
-"""Where the best labels of an evaluation are."""
+"""Where the best labels of an evaluation are, and of which classes."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.classes import first_difference
 from datasets.files import InputError, read_json
 from utils.runs.run import RESULT
 
 
-def best_labels(folder: Path, classes: Sequence[str] | None = None) -> Path:
+def best_labels(folder: Path) -> Path:
     """The folder of an evaluation's best pseudo labels, as its result.json says.
 
     Args:
         folder: of the evaluation.
-        classes: foreground classes that the labels must be of, or None for any.
 
     Raises:
-        InputError: it holds no finished evaluation, or one of other classes.
+        InputError: it holds no finished evaluation.
     """
     if not (folder / RESULT).is_file():
         raise InputError(
@@ -26,10 +26,24 @@ def best_labels(folder: Path, classes: Sequence[str] | None = None) -> Path:
     name = found.get("best_labels") if isinstance(found, dict) else None
     if not isinstance(name, str):
         raise InputError(f"{folder}: its result.json is not what an evaluator wrote; run it again")
-    theirs = found.get("classes")  # with background; not in results of earlier versions
-    if classes is not None and isinstance(theirs, list) and theirs[1:] != list(classes):
-        raise InputError(
-            f"{folder}: its labels are of other classes ({', '.join(map(str, theirs[1:4]))}, ..) "
-            f"than the data set's ({', '.join(classes[:3])}, ..); order counts too: evaluate again"
-        )
     return folder / name
+
+
+def require_same_classes(folder: Path, classes: Sequence[str]) -> None:
+    """Refuse the labels of an evaluation of other foreground classes, or in another order.
+
+    Args:
+        folder: of the evaluation; any other folder says nothing of classes.
+        classes: of the data set.
+
+    Raises:
+        InputError: its result.json names others.
+    """
+    found = read_json(folder / RESULT) if (folder / RESULT).is_file() else None
+    theirs = found.get("classes") if isinstance(found, dict) else None
+    # With background; not in results of earlier versions.
+    if isinstance(theirs, list) and theirs[1:] != list(classes):
+        raise InputError(
+            f"{folder}: its labels are of other classes than the data set's "
+            f"({first_difference(theirs[1:], classes)}); evaluate again"
+        )

@@ -23,6 +23,7 @@ from utils.runs.devices import peak_memory
 from utils.runs.events import open_events
 from utils.runs.interruption import Interruption
 from utils.runs.options import RunSettings
+from utils.runs.wording import counted
 
 RESULT = "result.json"
 """What an evaluation found; written last."""
@@ -233,7 +234,8 @@ class Run:
         found = distributed.gather(list(self.skipped))
         messages = sorted({message for part in found for message in part})
         if messages:
-            self.say(f"{len(messages)} photographs were skipped because they cannot be read:")
+            skipped = counted(len(messages), "photograph was", "photographs were")
+            self.say(f"{skipped} skipped because they cannot be read:")
             for message in messages:
                 self.say(f"  {message}")
         return messages

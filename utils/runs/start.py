@@ -59,7 +59,7 @@ def _answer(error: BaseException) -> tuple[int, str | None]:
         reason = str(error).strip().rpartition("\n")[2].split(". ")[0]
         return 2, f"error: the GPU's memory is full ({reason}); {LESS_MEMORY}"
     if isinstance(error, KeyboardInterrupt):
-        return 130, "stopped by Ctrl-C"
+        return 130, f"stopped by Ctrl-C; {AGAIN}"
     if isinstance(error, Stopped):
         return 128 + error.number, str(error)
     text = str(error)

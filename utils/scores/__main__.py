@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.classes import FIXED_CLASSES, read_class_list
+from datasets.collection import png_ids
 from datasets.files import InputError, read_id_list, write_json
 from datasets.images import IGNORE, read_label_map
 from utils.runs.options import new_parser
@@ -55,7 +56,7 @@ def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> np.nda
 def score(args: argparse.Namespace) -> None:
     """Score the list and print the table."""
     classes = class_names(args.classes)
-    ids = read_id_list(args.list)
+    ids = read_id_list(args.list, png_ids(Path(args.pred)))
     one = partial(score_one, pred=Path(args.pred), gt=Path(args.gt), num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
         counts = progress(pool.map(one, ids), "scoring", "image", len(ids))
@@ -74,7 +75,9 @@ if __name__ == "__main__":
     options = new_parser(__doc__)
     options.add_argument("--pred", required=True, metavar="DIR", help="<id>.png to be scored")
     options.add_argument("--gt", required=True, metavar="DIR", help="<id>.png of ground truth")
-    options.add_argument("--list", required=True, metavar="FILE", help="ids, one a line")
+    options.add_argument(
+        "--list", required=True, metavar="FILE", help="ids or names of photographs, one a line"
+    )
     options.add_argument(
         "--classes", default="voc12", metavar="NAMES", help="voc12, coco, or a labels.txt"
     )

@@ -1,6 +1,7 @@
 """Step 6, the recipe of the segmentation network. docs/method.md, section 5."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datasets.collection import Collection, with_masks
+from datasets.collection import Collection, evenly_spread, with_masks
 from datasets.files import InputError
+from datasets.images import IGNORE, first_colour, image_header, read_label_map
 from datasets.loading import SegmentationCrops
 from networks.deeplab import DeepLab, cross_entropy_sums
 from networks.dilated import build_trunk
@@ -18,9 +20,10 @@ from utils.checkpoints import built, fetched, load_trunk, trunk_kind
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
-from utils.runs.best_labels import best_labels
+from utils.runs.best_labels import best_labels, require_same_classes
 from utils.runs.data import open_split
 from utils.runs.run import Run
+from utils.runs.wording import counted_ids
 from utils.training.loop import Stage, batches_of, plan_of, train
 from utils.training.losses import Losses
 from utils.training.optimisers import segmentation_groups, sgd
@@ -29,6 +32,11 @@ from utils.training.segmentation_options import MASKS, SegmentationSettings
 
 DECAY_EVERY = 10
 """Steps between two decays of the learning rate."""
+
+BLACK = (0, 0, 0)
+
+LOOKED_AT = 200
+"""Photographs and label maps read at the start, evenly spread."""
 
 TRAINING_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)
 """Of a photograph's sides before it is cropped; one is drawn each time."""
@@ -69,7 +77,9 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         groups = segmentation_groups(network, settings.learning.lr, settings.learning.weight_decay)
         optimizer = sgd(groups, settings.learning.momentum)
         scored = photographs_to_score(run, settings)
-        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored)
+        kept = SegmentationEpochs(
+            run, settings, network, labelled.classes, scored, max_side_of(labelled)
+        )
         objective = mean_over_pixels(model, loss.names)
         stage = Stage(
             model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY
@@ -147,9 +157,11 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
         words = str(folder)
         if not folder.is_dir():
             raise InputError(f"--pseudo_labels {folder}: no such folder; make it with an evaluator")
+        require_same_classes(folder.resolve().parent.parent, photographs.classes)
     else:
         evaluation = Path(settings.run.experiments) / settings.labels_from
-        folder = best_labels(evaluation, photographs.classes)
+        folder = best_labels(evaluation)
+        require_same_classes(evaluation, photographs.classes)
         words = f"{folder} (the best of {settings.labels_from})"
     labelled = replace(photographs, masks=folder)
     labelled = labelled.subset(with_masks(labelled))
@@ -161,9 +173,46 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
     return labelled, words
 
 
+def max_side_of(photographs: Collection) -> int | None:
+    """The longest side that photographs may have when they are scaled in training, in pixels.
+
+    Of those looked at; None where none can be read.
+    """
+    sides = []
+    for identifier in evenly_spread(photographs.ids, LOOKED_AT):
+        with suppress(InputError):  # the loader says so when the photograph's turn comes
+            sides += image_header(photographs.images[identifier])[1]
+    return round(max(TRAINING_SCALES) * max(sides)) if sides else None
+
+
+def about_label_maps(labelled: Collection) -> list[str]:
+    """Notes on label maps that teach nothing, or something else than they seem to."""
+    empty, odd = [], []
+    looked_at = evenly_spread(labelled.ids, LOOKED_AT)
+    for identifier in looked_at:
+        path = labelled.mask_path(identifier)
+        with suppress(InputError):  # the loader says so when the photograph's turn comes
+            labels = read_label_map(path)
+            if not ((labels > 0) & (labels < IGNORE)).any():
+                empty.append(identifier)
+            if first_colour(path) not in (None, BLACK):
+                odd.append(identifier)
+    notes = []
+    if 2 * len(empty) > len(looked_at):
+        notes.append(
+            f"most label maps hold no object: {counted_ids(empty)} of {len(looked_at)} looked at"
+        )
+    if odd:
+        notes.append(
+            "index 0 is background, and its colour is not black; a paint program may have put the "
+            f"palette into another order: {counted_ids(odd)} of {len(looked_at)} looked at"
+        )
+    return notes
+
+
 def say_what_is_missing(run: Run, photographs: Collection, labelled: Collection) -> None:
     """Say how many photographs are left out for want of a label map, and what else to know."""
-    run.note(*photographs.notes)
+    run.note(*photographs.notes, *about_label_maps(labelled))
     there = set(labelled.ids)
     missing = [identifier for identifier in photographs.ids if identifier not in there]
     if missing:
