@@ -283,8 +283,8 @@ CASES = [
     Case("truncated XML", XML, cut, LISTS, XML),
     Case("unknown class in a CSV", "", csv_labels("scene_0002,zebra"), LISTS, "labels.csv, line "),
     Case("empty list", LIST, text("\n"), (*LISTS, "check"), LIST),
-    Case("id twice", LIST, text("scene_0001\nscene_0001\n"), (*LISTS, "check"), LIST),
-    Case("id twice", "", csv_labels("a,box", "a"), (*LISTS, "check"), "labels.csv, line "),
+    Case("id twice in a list", LIST, text("scene_0001\nscene_0001\n"), (*LISTS, "check"), LIST),
+    Case("id twice in a CSV", "", csv_labels("a,box", "a"), (*LISTS, "check"), "labels.csv, line "),
     Case("two photographs of one id", PHOTO, same_id, (*LISTS, "check"), "JPEGImages"),
     Case(
         "label file of other classes",

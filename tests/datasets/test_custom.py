@@ -96,6 +96,7 @@ def test_photographs_without_masks_are_trained_on(load, custom_root, write_mask)
     write_file(lists / "train.txt", "z\na b\nx.y\n")
     write_mask(custom_root / "SegmentationClassAug" / "z.png", (1,))
     assert load("train_aug").ids == load("train").ids == ("z", "a b", "x.y")
+    write_file(lists / "val.txt", "IMG-1\n")
     assert load("train_aug").notes == ()  # nobody was left out
 
 

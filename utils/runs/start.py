@@ -15,8 +15,7 @@ from utils.runs.run import AGAIN
 
 LESS_MEMORY = (
     "a smaller --batch or --crop needs less, in trainings --amp and (not in train_scn.py) a "
-    "greater --accumulate with the same --batch too, in evaluators smaller --scales, and (not in "
-    "evaluator_seg.py) a smaller --max_side"
+    "greater --accumulate with the same --batch too, in evaluators smaller --scales or --max_side"
 )
 
 

@@ -33,6 +33,9 @@ from utils.training.segmentation_options import MASKS, SegmentationSettings
 DECAY_EVERY = 10
 """Steps between two decays of the learning rate."""
 
+LARGE = 8
+"""Photographs of so many crops a side are warned of; the largest of VOC and COCO have three."""
+
 BLACK = (0, 0, 0)
 
 LOOKED_AT = 200
@@ -76,10 +79,13 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         model = devices.parallel_training(loss, device)
         groups = segmentation_groups(network, settings.learning.lr, settings.learning.weight_decay)
         optimizer = sgd(groups, settings.learning.momentum)
-        scored = photographs_to_score(run, settings)
-        kept = SegmentationEpochs(
-            run, settings, network, labelled.classes, scored, max_side_of(labelled)
-        )
+        scored, max_side = photographs_to_score(run, settings), max_side_of(labelled)
+        if max_side is not None and max_side > LARGE * settings.crop:
+            run.note(
+                f"photographs have up to {max_side} pixels in training, and crops {settings.crop}; "
+                "objects should fit into a crop: scale photographs and label maps down first"
+            )
+        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, max_side)
         objective = mean_over_pixels(model, loss.names)
         stage = Stage(
             model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY
