@@ -188,11 +188,9 @@ def test_thresholds_without_masks(trained, scenes, tmp_path, capsys):
     [folder] = (tmp_path / "eval_image/pseudo_labels").iterdir()
     assert folder.name == f"{usual:g}"
     said = capsys.readouterr().out
-    name = photograph.stem
-    assert (
-        f"1 photograph inferred as if the longer side had 40 pixels (--max_side) ({name})" in said
-    )
-    assert f"1 photograph in which no class reaches --score_threshold ({name})" in said
+    one = f"1 photograph ({photograph.stem})"
+    assert f"scaled down to 40 pixels for inference (--max_side): {one}" in said
+    assert f"no class reaches --score_threshold: {one}" in said
     near, far = usual + 0.01, usual + 0.3
     found = evaluate(trained, tmp_path, f"{images} --thresholds {far} {near} --overwrite")
     folders = {folder.name for folder in (tmp_path / "eval_image/pseudo_labels").iterdir()}
