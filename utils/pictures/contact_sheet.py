@@ -140,12 +140,12 @@ def _legend(names: Mapping[int, str], width: int) -> list[np.ndarray]:
 
 
 def _tile(picture: np.ndarray | None) -> np.ndarray:
-    """A picture in the middle of a white tile, grey where there is none, and the gap beside it."""
+    """A picture on a white tile, just above its caption; grey where there is none; and the gap."""
     tile = np.full((TILE, TILE + GAP, 3), 255, np.uint8)
     if picture is None:
         tile[:, :TILE] = 235
         return tile
     width, height = size_within(picture.shape, TILE)
-    top, left = (TILE - height) // 2, (TILE - width) // 2
+    top, left = TILE - height, (TILE - width) // 2
     tile[top : top + height, left : left + width] = resized(picture, (width, height))
     return tile
