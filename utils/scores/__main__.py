@@ -73,6 +73,7 @@ def score(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     options = new_parser(__doc__)
+    options.prog = "python -m utils.scores"
     options.add_argument("--pred", required=True, metavar="DIR", help="<id>.png to be scored")
     options.add_argument("--gt", required=True, metavar="DIR", help="<id>.png of ground truth")
     options.add_argument(
