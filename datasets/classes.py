@@ -65,8 +65,10 @@ def some_classes(names: Sequence[str]) -> str:
 
 def first_difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
     """Where two different lists of foreground classes part, in words."""
-    pairs = itertools.zip_longest(theirs, ours, fillvalue="nothing")
-    number, (one, other) = next((i, pair) for i, pair in enumerate(pairs, 1) if len({*pair}) == 2)
+    none = object()  # equal to no name
+    pairs = enumerate(itertools.zip_longest(theirs, ours, fillvalue=none), 1)
+    number, pair = next((number, pair) for number, pair in pairs if pair[0] != pair[1])
+    one, other = ("nothing" if name is none else name for name in pair)
     return f"class {number} is {one} there and {other} here"
 
 

@@ -71,11 +71,11 @@ def _lists(
         train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
         notes = notes if masked == train else []  # on photographs that VOC would leave out
         for ids, where in (
-            ({*train} & {*val}, "train.txt and in val.txt, on which scores are then too high"),
-            ({*photographs} - {*train_aug, *val}, f"no list in {train_path.parent}"),
+            ({*train} & {*val}, "both train.txt and val.txt, on which scores are then too high"),
+            ({*photographs} - {*train_aug, *val}, f"no list of {train_path.parent}"),
         ):
             if ids:
-                notes.append(Note(f"{len(ids)} photographs, such as {min(ids)}, are in {where}"))
+                notes.append(Note(f"photographs in {where}: {len(ids)}, such as {min(ids)}"))
     else:
         train = train_aug = tuple(i for i in photographs if i not in set(val))
         notes = [Note(f"no {train_path}: train is all {len(train)} photographs outside val")]

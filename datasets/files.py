@@ -237,7 +237,7 @@ def about_others(folder: str | os.PathLike) -> tuple[str, ...]:
         notes.append(f"folders inside {folder} are not looked into, such as {min(folders)}")
     if pictures:
         notes.append(
-            f"{len(pictures)} pictures in {folder} are of kinds that are not read, such as "
+            f"pictures in {folder} of kinds that are not read: {len(pictures)}, such as "
             f"{min(pictures)}; convert them to JPEG or PNG"
         )
     return tuple(notes)

@@ -440,13 +440,17 @@ def test_bad_input_is_answered_in_one_line(
 
 
 def test_nobody_must_train_superpixels_first(scenes, tmp_path, capsys):
+    own = tmp_path / "own"
+    shutil.copytree(scenes, own)
+    (own / "labels.txt").write_text((own / "labels.txt").read_text() + "dragon\n")
     call(
         "train_cls_image.py",
-        f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 0 "
+        f"--dataset custom --root {own} --experiments {tmp_path} --device cpu --workers 0 "
         f"{SMALL} --epochs 1 --score_images 0 --patches 9",
     )
     out = capsys.readouterr().out
     assert f"superpixel network {REPOSITORY / 'data/scn_bsds500.pt'}" in out
+    assert "note: no photograph to train on for 1 of 7 classes: dragon" in out
     assert "note: --patches 9 cuts crops of 96 into patches of 2 x 2 superpixels" in out
     content = torch.load(tmp_path / "cls_image/last.pt", weights_only=True)
     shipped = torch.load(REPOSITORY / "data/scn_bsds500.pt", weights_only=True)["model"]

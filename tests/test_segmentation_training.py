@@ -27,6 +27,7 @@ from tests.calling import call
 from utils.checkpoints import open_deeplab
 from utils.checkpoints.training_state import TrainingState
 from utils.runs.best_labels import best_labels, require_same_classes
+from utils.training import segmentation
 from utils.training.segmentation import SummedLoss, mean_over_pixels
 from utils.training.segmentation_options import add_options, settings_of
 
@@ -98,6 +99,15 @@ def test_the_next_command_takes_a_split_that_is_there(scenes, tmp_path):
     assert "--split train" in line
     call(script, " ".join([*options, "--device cpu --workers 0 --report_images 0"]))
     assert (tmp_path / "eval_seg/result.json").is_file()
+
+
+def test_photographs_of_many_crops_are_noted(scenes, tmp_path, capsys, monkeypatch):
+    """Of 64 pixels, 96 when they are scaled up; the crops have 48."""
+    said = "photographs have up to 96 pixels in training, and crops 48"
+    for crops, noted in ((2, False), (1.9, True)):
+        monkeypatch.setattr(segmentation, "LARGE", crops)
+        call("train_seg.py", f"{arguments(scenes, tmp_path)} --overwrite")
+        assert (said in capsys.readouterr().out) == noted
 
 
 def test_label_maps_that_teach_something_else_are_noted(scenes, tmp_path, capsys):
@@ -200,6 +210,7 @@ def test_labels_of_other_classes_are_refused(tmp_path):
         (("cat", "dog"), "class 1 is dog there and cat here"),
         (("dog",), "class 2 is cat there and nothing here"),
         (("dog", "cat", "cow"), "class 3 is nothing there and cow here"),
+        (("dog", "cat", "nothing"), "class 3 is nothing there and nothing here"),
     ):
         with pytest.raises(InputError, match=f"other classes than the data set's .{differ}"):
             require_same_classes(tmp_path, others)

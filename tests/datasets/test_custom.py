@@ -64,9 +64,9 @@ def test_lists_that_overlap_or_leave_out_are_noted(load, custom_root):
     write_file(lists / "train.txt", "IMG-1\na b\n")
     write_file(lists / "val.txt", "a b\nx.y\n")
     assert load("val").notes == (
-        "1 photographs, such as a b, are in train.txt and in val.txt, on which scores are then too "
-        "high",
-        f"1 photographs, such as z, are in no list in {lists.resolve()}",
+        "photographs in both train.txt and val.txt, on which scores are then too high: 1, such as "
+        "a b",
+        f"photographs in no list of {lists.resolve()}: 1, such as z",
     )
     write_file(lists / "val.txt", "x.y\nz\n")
     assert load("train").notes == ()
@@ -189,8 +189,8 @@ def test_folder_of_photographs(custom_root):
     (images / "x.HEIC").touch()
     assert folder_collection(images).notes == (
         f"folders inside {images} are not looked into, such as more",
-        f"1 pictures in {images} are of kinds that are not read, such as x.HEIC; convert them to "
-        "JPEG or PNG",
+        f"pictures in {images} of kinds that are not read: 1, such as x.HEIC; convert them to JPEG "
+        "or PNG",
     )
 
 

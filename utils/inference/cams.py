@@ -97,7 +97,7 @@ def infer_batch(
         labels: of each, (K,) 1 where the class is in the photograph; None for all classes.
         classifier: the classification network.
         scn: the superpixel network.
-        settings: but for `predict_from`.
+        settings: how; labels are given, so `predict_from` is not looked at.
 
     Returns:
         Of each (classes, cams, scores): indices of the classes in the photograph (n,), their cams
