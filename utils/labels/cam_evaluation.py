@@ -189,7 +189,7 @@ class CamEvaluation:
         run.note(*about_scaling(outcome.marked, settings.inference.max_side))
         blank = odd_ids(outcome.marked, BLANK)
         if blank:
-            run.note(f"the cams of all classes are 0 everywhere: {counted_ids(blank)}")
+            run.note(f"all background, as no cam is above 0: {counted_ids(blank)}")
         if settings.inference.predict_from is not None:
             found = {i: marks[PRESENT] for i, marks in outcome.marked.items()}
             path = run.folder / PREDICTED_FILE
