@@ -33,8 +33,8 @@ from datasets.command_line import Parser, run
 from datasets.files import InputError
 from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
 from datasets.orientation import TURNED
-from datasets.prepare import add_common_options, class_table, open_layout
-from datasets.prepared import LAYOUTS, build_index, print_notes, with_labels_file
+from datasets.prepare import add_common_options, class_table, open_layout, print_notes
+from datasets.prepared import LAYOUTS, build_index, with_labels_file
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes
 

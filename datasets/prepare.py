@@ -15,6 +15,7 @@ import argparse
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -40,7 +41,6 @@ from datasets.prepared import (
     check_root,
     find_layout,
     prepared_folder,
-    print_notes,
     require_annotations,
     saliency_folder,
     sources_state,
@@ -96,6 +96,12 @@ def class_table(collections: list[Collection], in_masks: Counter | None = None) 
         columns.append(["in masks", *(in_masks[k] for k in range(1, len(names) + 1))])
     rows = zip(["images per class", *names], *columns, strict=True)
     return [f"{name:<20}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what the user should know, a line each."""
+    for note in notes:
+        print(f"note: {note}")
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

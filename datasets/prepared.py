@@ -120,20 +120,12 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
     if not quiet:
         print(f"{layout.NAME}: {root} is not prepared yet, or has changed; preparing it now")
     index = build_index(layout, root, quiet)
-    notes = index.texts()
     try:
         write_index(folder, index, meta)
     except InputError as error:  # an installation that the user may not write to still works
-        notes.insert(0, f"{error}; lists and labels are made anew each time")
-    if not quiet:
-        print_notes(notes)
+        note = Note(f"{error}; lists and labels are made anew each time")
+        index = replace(index, notes=(note, *index.notes))
     return index
-
-
-def print_notes(notes: Iterable[str]) -> None:
-    """Print what the user should know, a line each."""
-    for note in notes:
-        print(f"note: {note}")
 
 
 def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: Index) -> Index:

@@ -85,7 +85,7 @@ def test_unwritable_preparations_are_made_each_time(voc_root, tmp_path, capsys):
     for _ in range(2):
         collection = load_collection("voc12", voc_root, "train", prepared=tmp_path / "file")
         assert len(collection.ids) == 2
-        assert "made anew each time" in capsys.readouterr().out
+        assert any("made anew each time" in note for note in collection.notes)
     assert main(["voc12", "--voc_root", str(voc_root), "--out", str(tmp_path / "file")]) == 2
     assert "error: cannot write" in capsys.readouterr().err
 
@@ -198,7 +198,7 @@ def test_notes_are_those_of_the_split_and_are_kept(load, voc_root, capsys):
         assert len(val.notes) == 1 and "1 photographs have no XML" in val.notes[0]
         assert train_aug.subset(train_aug.ids[:1]).notes == train_aug.notes
         assert isinstance(train_aug.notes, tuple)
-    assert capsys.readouterr().out.count("train_aug is the train list") == 1
+    assert "train_aug is the train list" not in capsys.readouterr().out  # left to the run
 
 
 @pytest.mark.parametrize("notes", ["[7]", '["text"]', "null", '[{"text": 7}]', '[{"other": "a"}]'])

@@ -10,13 +10,9 @@ from torch import Tensor, nn
 from networks.association import upsample
 from networks.classifier import cam
 from networks.superpixel import CELL
+from utils.inference.photographed import MAX_SIDE
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
-
-MAX_SIDE = 1024
-"""A longer side is scaled down to this for inference, pixels. Photographs of VOC and COCO have at
-most 640, and in training all are brought to 320 to 640: larger objects than those are new to the
-network, and memory grows with the pixels."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +53,6 @@ def round_up(length: int) -> int:
     return max(CELL, -(-length // CELL) * CELL)
 
 
-def shrink_factor(image: Tensor, max_side: int | None) -> float:
-    """The factor, at most 1, that brings the longer side of an image (.., H, W) to `max_side`."""
-    return 1.0 if max_side is None else min(1.0, max_side / max(image.shape[-2:]))
-
-
 def views(images: Tensor, scale: float, flip: bool) -> tuple[Tensor, Tensor]:
     """One scale of photographs as the two networks take them, with their mirror images.
 
@@ -97,7 +88,7 @@ def infer_batch(
         labels: of each, (K,) 1 where the class is in the photograph; None for all classes.
         classifier: the classification network.
         scn: the superpixel network.
-        settings: how; labels are given, so `predict_from` is not looked at.
+        settings: how, but for `predict_from` and `max_side`, which are the caller's.
 
     Returns:
         Of each (classes, cams, scores): indices of the classes in the photograph (n,), their cams
@@ -107,12 +98,11 @@ def infer_batch(
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
     if not len(settings.scales):
         raise ValueError("at least one scale is needed")
-    flip, factor = settings.flip, shrink_factor(images, settings.max_side)
-    count, (height, width) = len(images), images.shape[2:]
+    flip, count, (height, width) = settings.flip, len(images), images.shape[2:]
     full = (round_up(height), round_up(width))
     classes, totals, total_scores = None, [0] * count, 0
     for scale in settings.scales:
-        for_scn, for_classifier = views(images, factor * scale, flip)
+        for_scn, for_classifier = views(images, scale, flip)
         q = scn(for_scn)
         logits, scores = classifier(for_classifier, q, settings.beta, settings.gamma, settings.keep)
         if classes is None:
@@ -179,7 +169,7 @@ def infer(
     """
     if image.ndim != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
-    settings = InferenceSettings(scales, flip, beta, gamma, keep=keep, max_side=None)
+    settings = InferenceSettings(scales, flip, beta, gamma, keep=keep)
     [(classes, present, _)] = infer_batch(image[None], [labels], classifier, scn, settings)
     cams = present.new_zeros(len(labels), *present.shape[1:])
     cams[classes] = present
@@ -187,23 +177,14 @@ def infer(
 
 
 @torch.no_grad()
-def classification_scores(
-    image: Tensor, classifier: nn.Module, scn: nn.Module, max_side: int | None = MAX_SIDE
-) -> Tensor:
-    """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored.
-
-    A longer side than `max_side` is brought to that.
-    """
-    for_scn, for_classifier = views(image[None], shrink_factor(image, max_side), flip=False)
+def classification_scores(image: Tensor, classifier: nn.Module, scn: nn.Module) -> Tensor:
+    """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored."""
+    for_scn, for_classifier = views(image[None], 1.0, flip=False)
     return classifier(for_classifier, scn(for_scn))[1][0, 1:].float()
 
 
 def predict_labels(
-    image: Tensor,
-    classifier: nn.Module,
-    scn: nn.Module,
-    threshold: float,
-    max_side: int | None = MAX_SIDE,
+    image: Tensor, classifier: nn.Module, scn: nn.Module, threshold: float
 ) -> Tensor:
     """Image-level labels for a photograph that has none.
 
@@ -213,10 +194,9 @@ def predict_labels(
         scn: the superpixel network.
         threshold: a class counts as present if its probability, the sigmoid of its score, reaches
             this.
-        max_side: a longer side is brought to that.
 
     Returns:
         (K,) 0/1; all 0 where no class is probable enough.
     """
-    scores = classification_scores(image, classifier, scn, max_side)
+    scores = classification_scores(image, classifier, scn)
     return (scores.sigmoid() >= threshold).to(torch.uint8)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import InferenceSettings, infer_batch, predict_labels
-from utils.inference.photographed import Photographed
+from utils.inference.cams import InferenceSettings, infer_batch, predict_labels, resize
+from utils.inference.photographed import Photographed, exceeds, shrink
 from utils.inference.superpixels import at_size, superpixel_ids
 from utils.runs.progress import progress
 
@@ -160,13 +160,14 @@ class Block:
         device: torch.device,
         with_superpixels: Callable[[str], bool],
     ) -> None:
-        self.items = items
+        self.items, self.max_side = items, settings.max_side
         self.found: dict[str, list[Tensor]] = {}
+        max_side = settings.max_side
         infer = partial(infer_group, networks=networks, settings=settings, device=device)
         for group in of_one_size(items, pixels):
             for item, found in zip(group, in_halves(group, infer), strict=True):
                 if with_superpixels(item["id"]):
-                    found = (*found, superpixel_ids(item["image"], networks[1], settings.max_side))
+                    found = (*found, superpixel_ids(shrink(item["image"], max_side), networks[1]))
                 self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
         self.done = torch.cuda.Event() if device.type == "cuda" else None
         if self.done is not None:
@@ -184,6 +185,7 @@ class Block:
             yield Inferred(
                 id=item["id"],
                 image=item["image"],
+                shrunk=exceeds(item["image"], self.max_side),
                 classes=classes,
                 cams=cams,
                 scores=scores,
@@ -214,11 +216,18 @@ def infer_group(
     settings: InferenceSettings,
     device: torch.device,
 ) -> list[Found]:
-    """`infer_batch` of photographs of one size; `networks` are the classifier and the SCN."""
-    images = [normalise(item["image"].to(device, non_blocking=True)) for item in items]
+    """`infer_batch` of photographs of one size; `networks` are the classifier and the SCN.
+
+    Cams have that size, even of photographs that are scaled down for the networks.
+    """
+    size = items[0]["image"].shape[1:]
+    sent = (item["image"].to(device, non_blocking=True) for item in items)
+    images = torch.stack([normalise(shrink(image, settings.max_side)) for image in sent])
     labels = [item["labels"] for item in items]
     if settings.predict_from is not None:
-        given = (*networks, settings.predict_from, settings.max_side)
-        labels = [predict_labels(image, *given) for image in images]
-    found = infer_batch(torch.stack(images), labels, *networks, settings)
-    return [(classes, cams.float(), scores.float()) for classes, cams, scores in found]
+        labels = [predict_labels(image, *networks, settings.predict_from) for image in images]
+    found = infer_batch(images, labels, *networks, settings)
+    return [
+        (classes, resize(cams[None].float(), size)[0], scores.float())
+        for classes, cams, scores in found
+    ]

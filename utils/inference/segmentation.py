@@ -18,8 +18,8 @@ from datasets.collection import Collection
 from datasets.images import read_photograph
 from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
-from utils.inference.cams import resize, shrink_factor
-from utils.inference.photographed import Photographed
+from utils.inference.cams import resize
+from utils.inference.photographed import MAX_SIDE, Photographed, exceeds, shrink
 from utils.runs.progress import progress
 
 SCALES = (1.0,)
@@ -100,19 +100,20 @@ def segment_file(
     network: nn.Module,
     scales: Sequence[float] = SCALES,
     flip: bool = False,
+    max_side: int | None = MAX_SIDE,
 ) -> np.ndarray:
     """The label map (H, W) uint8 of the photograph in a file: class indices, background 0.
 
     The network is one of `utils.checkpoints.open_deeplab`, on any device; `scales` and `flip` as in
-    `segment`.
+    `segment`, `max_side` as in SegmentationInferenceSettings.
 
     Raises:
         InputError: the file cannot be read.
     """
     image = torch.from_numpy(read_photograph(path)).permute(2, 0, 1)
-    device = next(network.parameters()).device
-    probabilities = segment(normalise(image.to(device)), network, scales, flip)
-    return probabilities.argmax(0).byte().cpu().numpy()
+    seen = shrink(image.to(next(network.parameters()).device), max_side)
+    probabilities = segment(normalise(seen), network, scales, flip)
+    return resize(probabilities[None], image.shape[1:])[0].argmax(0).byte().cpu().numpy()
 
 
 def allowed_classes(labels: Tensor | None, num_classes: int) -> np.ndarray:
@@ -141,18 +142,18 @@ def segment_collection(
         if "error" in item:
             bad(item["error"])
             continue
-        image = normalise(item["image"].to(device, non_blocking=True))
-        factor = shrink_factor(image, settings.max_side)
-        scales = [factor * scale for scale in settings.scales]
-        found = segment(image, network, scales, settings.flip)
+        image = shrink(item["image"].to(device, non_blocking=True), settings.max_side)
+        found = segment(normalise(image), network, settings.scales, settings.flip)
         labels = item["labels"] if settings.restrict else None
         classes = allowed_classes(labels, len(found))
         if len(classes) < len(found):
             found = found[torch.from_numpy(classes).to(device)]
             found = found / found.sum(0).clamp_min(torch.finfo(found.dtype).tiny)
+        found = resize(found[None], item["image"].shape[1:])[0]
         yield Segmented(
             id=item["id"],
             image=item["image"],
+            shrunk=exceeds(item["image"], settings.max_side),
             labels=classes.astype(np.uint8)[found.argmax(0).cpu().numpy()],
             classes=classes,
             probabilities=found.cpu().numpy() if settings.probabilities else None,

@@ -7,23 +7,19 @@ from torch import Tensor, nn
 
 from networks.association import hard_labels, pool, upsample
 from networks.normalisation import normalise
-from utils.inference.cams import resize, round_up, shrink_factor
+from utils.inference.cams import resize, round_up
 
 
 @torch.no_grad()
-def superpixels(image: Tensor, scn: nn.Module, max_side: int | None = None) -> np.ndarray:
-    """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W), whatever device it is on.
-
-    With `max_side` a longer side is brought to that for the network, and superpixels are larger.
-    """
-    return at_size(superpixel_ids(image, scn, max_side).cpu(), image.shape[1:])
+def superpixels(image: Tensor, scn: nn.Module) -> np.ndarray:
+    """Superpixel ids (H, W) int32 of an 8-bit photograph (3, H, W), whatever device it is on."""
+    return at_size(superpixel_ids(image, scn).cpu(), image.shape[1:])
 
 
 @torch.no_grad()
-def superpixel_ids(image: Tensor, scn: nn.Module, max_side: int | None = None) -> Tensor:
+def superpixel_ids(image: Tensor, scn: nn.Module) -> Tensor:
     """`superpixels` where the network is, at the size it sees: multiples of a cell's side."""
-    factor = shrink_factor(image, max_side)
-    full = (round_up(round(image.shape[1] * factor)), round_up(round(image.shape[2] * factor)))
+    full = (round_up(image.shape[1]), round_up(image.shape[2]))
     images = normalise(_beside(scn, image))[None]
     return hard_labels(scn(resize(images, full)))[0]
 

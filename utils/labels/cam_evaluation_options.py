@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import InputError
-from utils.inference.cams import MAX_SIDE, SCALES, InferenceSettings
+from utils.inference.cams import SCALES, InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD
+from utils.inference.photographed import MAX_SIDE
 from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import add_crf_options, crf_constants
 from utils.labels.photographs import (

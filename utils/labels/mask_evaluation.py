@@ -9,7 +9,7 @@ from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map, read_photograph
 from datasets.loading import read_ground_truth
 from utils.checkpoints import TrainedSegmentation, open_segmentation
-from utils.inference.cams import MAX_SIDE
+from utils.inference.photographed import MAX_SIDE
 from utils.labels import journal, submission
 from utils.labels.crf import require_crf
 from utils.labels.marks import BLANK, about_scaling, odd_ids

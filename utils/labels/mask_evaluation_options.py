@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datasets.files import InputError
-from utils.inference.cams import MAX_SIDE
+from utils.inference.photographed import MAX_SIDE
 from utils.inference.segmentation import SCALES, SegmentationInferenceSettings
 from utils.labels.crf import FOR_PROBABILITIES, CrfConstants, add_crf_options, crf_constants
 from utils.labels.photographs import (

@@ -13,7 +13,6 @@ import numpy as np
 from datasets.collection import Collection
 from datasets.images import read_label_map, write_label_map
 from networks.deeplab import DeepLab
-from utils.inference.cams import shrink_factor
 from utils.inference.folding import fold
 from utils.inference.segmentation import Segmented, segment_collection
 from utils.labels.crf import CrfConstants, refine_probabilities
@@ -80,7 +79,6 @@ class MaskWriter(PhotographWriter):
 
     def __init__(self, folder: Path, settings: MaskEvaluationSettings, num_classes: int) -> None:
         self.num_classes, self.crf = num_classes, settings.crf
-        self.max_side = settings.inference.max_side
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         counts = dict.fromkeys(self.kinds, (num_classes, num_classes))
         workers = settings.crf_workers if settings.crf else 0
@@ -105,7 +103,7 @@ class MaskWriter(PhotographWriter):
             photograph,
             found.labels,
             found.mask,
-            odd_mark(not found.labels.any(), shrink_factor(found.image, self.max_side) < 1),
+            odd_mark(not found.labels.any(), found.shrunk),
             refined,
         )  # without the probabilities, which are large
 

@@ -13,7 +13,7 @@ import numpy as np
 from datasets.collection import Collection, evenly_spread
 from datasets.images import read_label_map, write_label_map
 from utils.checkpoints import Trained
-from utils.inference.cams import InferenceSettings, shrink_factor
+from utils.inference.cams import InferenceSettings
 from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.folding import fold
 from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignored
@@ -87,17 +87,10 @@ class PseudoLabelWriter(PhotographWriter):
         folder: of the run.
         settings: what is written.
         num_classes: C, background included.
-        max_side: photographs whose longer side exceeds this are noted; None for none.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        settings: OutputSettings,
-        num_classes: int,
-        max_side: int | None = None,
-    ) -> None:
-        self.settings, self.num_classes, self.max_side = settings, num_classes, max_side
+    def __init__(self, folder: Path, settings: OutputSettings, num_classes: int) -> None:
+        self.settings, self.num_classes = settings, num_classes
         self.sweep = ThresholdSweep(num_classes, settings.thresholds)
         self.kinds = (PLAIN,) if settings.crf is None else (PLAIN, REFINED)
         shapes = {"counts": self.sweep.counts.shape, PRESENT: (num_classes - 1,), ODD: (2,)}
@@ -167,8 +160,7 @@ class PseudoLabelWriter(PhotographWriter):
         present = np.zeros(self.num_classes - 1, np.int64)
         present[found.classes] = 1
         blank = len(found.classes) > 0 and not found.cams.any()
-        odd = odd_mark(blank, shrink_factor(found.image, self.max_side) < 1)
-        return {"counts": counted, PRESENT: present, ODD: odd}
+        return {"counts": counted, PRESENT: present, ODD: odd_mark(blank, found.shrunk)}
 
     def write(self, found: Inferred, labels: np.ndarray) -> None:
         """Write the labels (thresholds, H, W) uint8 of one photograph, and its cams."""
@@ -213,7 +205,7 @@ def infer_and_write(
     classifier, scn = (
         devices.parallel(fold(network), run.device) for network in (trained.classifier, trained.scn)
     )
-    out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes, inference.max_side)
+    out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes)
     done = out.journal.finished(out.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)

@@ -12,6 +12,7 @@ from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import InferenceSettings, classification_scores
 from utils.inference.collection_cams import Inferred, infer_collection
+from utils.inference.photographed import MAX_SIDE, shrink
 from utils.runs import distributed
 from utils.runs.progress import progress
 from utils.scores.average_precision import average_precision
@@ -98,7 +99,7 @@ def classification_map(
         if "error" in item:
             bad(item["error"])
             continue
-        image = normalise(item["image"].to(device, non_blocking=True))
+        image = normalise(shrink(item["image"].to(device, non_blocking=True), MAX_SIDE))
         ranking[item["id"]] = classification_scores(image, classifier, scn).cpu().numpy()
     return mean_average_precision(collection, merged(ranking))
 

@@ -10,7 +10,6 @@ from networks.superpixel import SuperpixelNet
 from tests.golden_files import filled_classifier_state, golden, published_scn_state
 from utils.inference.cams import (
     InferenceSettings,
-    classification_scores,
     infer,
     infer_batch,
     predict_labels,
@@ -90,9 +89,6 @@ def test_predicted_labels(small_networks):
     for threshold in (0.0, float(probability.sort().values[1]), 1.0):
         labels = predict_labels(image, classifier, scn, threshold)
         assert labels.tolist() == (probability >= threshold).int().tolist()
-    smaller = classification_scores(image, classifier, scn, max_side=24)
-    for_scn, for_classifier = views(image[None], 0.5, flip=False)
-    assert torch.equal(smaller, classifier(for_classifier, scn(for_scn))[1][0, 1:])
 
 
 def test_wrong_labels_are_refused(small_networks):

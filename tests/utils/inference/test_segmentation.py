@@ -71,6 +71,8 @@ def test_a_file_from_python(network, tmp_path):
     assert mask.shape == (33, 57) and mask.dtype == np.uint8
     expected = segment(as_tensor(image), network).argmax(0).numpy()
     assert (mask == expected).all() and len(np.unique(mask)) > 1
+    small = segment_file(tmp_path / "dog.png", open_deeplab(path), max_side=30)
+    assert small.shape == (33, 57) and 0.5 < (small == mask).mean() < 1
 
 
 def test_allowed_classes():

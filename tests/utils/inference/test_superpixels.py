@@ -25,10 +25,3 @@ def test_sides_need_not_be_multiples_of_16():
     assert found.shape == (37, 53) and found.min() >= 0 and found.max() < 3 * 4
     whole = reconstruction(image[:, :32, :48], network)
     assert whole.shape == (32, 48, 3) and whole.dtype == np.uint8
-
-
-def test_a_longer_side_is_brought_to_the_limit():
-    image, network = torch.zeros(3, 160, 96, dtype=torch.uint8), MiddleCell("meta")
-    assert len(np.unique(superpixels(image, network))) == 10 * 6
-    found = superpixels(image, network, max_side=80)
-    assert found.shape == (160, 96) and len(np.unique(found)) == 5 * 3
