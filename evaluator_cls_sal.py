@@ -6,9 +6,9 @@ pseudo labels for every background threshold. docs/method.md, section 3.
     python evaluator_cls_sal.py --voc_root VOC2012 --checkpoint experiments/cls_sal/best.pt
 """
 
+from datasets.command_line import new_parser
 from utils.labels.cam_evaluation import evaluate
 from utils.labels.cam_evaluation_options import add_options, settings_of
-from utils.runs.options import new_parser
 from utils.runs.start import start
 
 TRAINED_BY = "cls_sal"

@@ -7,9 +7,9 @@ of photographs needs none. docs/method.md, section 5.
     python evaluator_seg.py --images holiday/ --checkpoint experiments/seg/last.pt
 """
 
+from datasets.command_line import new_parser
 from utils.labels.mask_evaluation import evaluate
 from utils.labels.mask_evaluation_options import add_options, settings_of
-from utils.runs.options import new_parser
 from utils.runs.start import start
 
 if __name__ == "__main__":

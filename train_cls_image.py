@@ -8,7 +8,7 @@ prototype a class; affinity propagation (AP) acts in training too. docs/method.m
 
 from torch import Tensor
 
-from utils.runs.options import new_parser
+from datasets.command_line import new_parser
 from utils.runs.start import start
 from utils.training.classifier import train_classifier
 from utils.training.classifier_options import add_options, settings_of

@@ -10,8 +10,8 @@ docs/method.md, section 2.
 import torch
 from torch import Tensor
 
+from datasets.command_line import new_parser
 from networks.normalisation import channels_first
-from utils.runs.options import new_parser
 from utils.runs.start import start
 from utils.training.classifier import train_classifier
 from utils.training.classifier_options import add_options, settings_of

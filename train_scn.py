@@ -8,7 +8,7 @@ every pixel as clustering by colour and position would, which takes far fewer st
     python train_scn.py --images DIR        # all photographs of a folder
 """
 
-from utils.runs.options import new_parser
+from datasets.command_line import new_parser
 from utils.runs.start import start
 from utils.training.superpixel_options import add_options, settings_of
 from utils.training.superpixels import train_superpixels

@@ -9,7 +9,7 @@ labels to segment a photograph. docs/method.md, section 5.
     python train_seg.py --pseudo_labels masks --tag seg_full
 """
 
-from utils.runs.options import new_parser
+from datasets.command_line import new_parser
 from utils.runs.start import start
 from utils.training.segmentation import train_segmentation
 from utils.training.segmentation_options import add_options, settings_of

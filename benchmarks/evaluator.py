@@ -47,6 +47,7 @@ from utils.labels.cam_evaluation_options import THRESHOLDS
 from utils.labels.pseudo_labels import OutputSettings, PseudoLabelWriter
 from utils.runs.devices import keep_freed_memory, parallel
 from utils.runs.options import RunSettings
+from utils.runs.reader import Reader
 
 BATCHES = (1, 2, 4, 8, 16)
 """Photographs of a size that the bare forward passes take at a time, each with its mirror image."""
@@ -129,7 +130,7 @@ class Workload:
         folder = self.folder / f"many_sizes_{many_sizes}"
         collection = self.collection(folder, many_sizes)
         settings, times = InferenceSettings(scales=self.scales), []
-        where = (self.device, self.workers, "cams", fail)
+        where = (Reader(self.device, self.workers, fail), "cams")
         networks = self.classifier, self.scn
         with PseudoLabelWriter(folder, OutputSettings(THRESHOLDS), 21) as out:
             for i, found in enumerate(infer_collection(collection, *networks, settings, *where)):

@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks.counts import Counts
 from benchmarks.evidence import BASELINE, Budget
 from benchmarks.measure import table
+from datasets import command_line
 from datasets.files import InputError, read_json
-from utils.runs import options
 from utils.runs.start import start
 
 LISTED = 10
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options.new_parser(__doc__)
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("results", type=Path, metavar="FILE", help="of benchmarks.photographs")
     parser.add_argument("--training", default="image method", metavar="NAME")
     parser.add_argument("--inference", default="superpixels", metavar="NAME", help="of both")

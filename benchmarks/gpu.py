@@ -24,6 +24,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.measure import table
+from datasets import command_line
 from datasets.files import InputError, read_json, write_json
 from utils.runs import options
 from utils.runs.start import start
@@ -284,7 +285,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options.new_parser(__doc__)
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("--device", default="cuda", help="cuda, or cpu to see that all runs")
     parser.add_argument("--size", choices=("tiny", "small", "full"), default="small")
     parser.add_argument(

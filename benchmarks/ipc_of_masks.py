@@ -17,6 +17,7 @@ from torch import Tensor
 
 from benchmarks.measure import Spread, table
 from benchmarks.photographs import BATCH, HALVES, everything, half_taken
+from datasets import command_line
 from datasets.collection import Collection
 from datasets.images import read_photograph
 from datasets.loading import read_ground_truth
@@ -108,7 +109,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options.new_parser(__doc__)
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("--voc_root", required=True, metavar="DIR", help="VOC layout, with masks")
     parser.add_argument("--half", choices=(*HALVES, "all"), default="report", help="photographs")
     parser.add_argument("--crop", type=options.count, default=256, help="side of crops, pixels")

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import torch
 
+from datasets import command_line
 from utils.runs import options
 
 
 def new_parser(description: str | None, repeats: int = 5) -> argparse.ArgumentParser:
     """A parser of `--size`, `--repeats`, `--device` and `--json`."""
-    parser = options.new_parser(description)
+    parser = command_line.new_parser(description)
     parser.add_argument(
         "--size",
         choices=("tiny", "small", "full"),

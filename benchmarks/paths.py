@@ -3,7 +3,7 @@
     python -m benchmarks.paths --device cuda
 
 Pool, upsample, the SCN loss and reassemble choose between them by device and dtype
-(networks.cells.elementwise). Here each is made to take either on the device at hand, forward and
+(networks.cells.prefers_passes). Here each is made to take either on the device at hand, forward and
 backward, beside the plain formulation and, where a path works in tiles, with tiles of another size.
 A path that is nowhere the fastest has no reason to be.
 """
@@ -31,11 +31,11 @@ WIDTHS = (256, 1024, WHOLE)
 """Of strips of AP's gradient."""
 
 PATHS = {
-    "passes": {"elementwise": True},
-    "passes, whole": {"elementwise": True, "MIX_PIXELS": WHOLE, "TILE_VALUES": WHOLE},
-    "products": {"elementwise": False},
-    "products, tiles / 16": {"elementwise": False, "tile": 2**16},
-    "products, whole": {"elementwise": False, "tile": WHOLE},
+    "passes": {"prefers_passes": True},
+    "passes, whole": {"prefers_passes": True, "MIX_PIXELS": WHOLE, "TILE_VALUES": WHOLE},
+    "products": {"prefers_passes": False},
+    "products, tiles / 16": {"prefers_passes": False, "tile": 2**16},
+    "products, whole": {"prefers_passes": False, "tile": WHOLE},
 }
 """Settings of networks.cells and networks.reassembly by the name of the path."""
 
@@ -45,9 +45,9 @@ Run = Callable[[], object]
 def along(path: dict[str, object], run: Run) -> Run:
     """`run` with its operators on a path."""
     settings = dict(path)
-    passes = settings.pop("elementwise")
+    passes = settings.pop("prefers_passes")
     settings["TILE_PIXELS_CPU"] = settings["TILE_PIXELS_GPU"] = settings.pop("tile", None)
-    changes = [(module, "elementwise", lambda _: passes) for module in (cells, reassembly)]
+    changes = [(module, "prefers_passes", lambda _: passes) for module in (cells, reassembly)]
     for name, value in settings.items():
         module = reassembly if name == "TILE_VALUES" else cells
         if value is not None:

@@ -22,6 +22,7 @@ import train_cls_image
 import train_cls_sal
 from benchmarks.measure import table
 from benchmarks.scoring import Inference, Scorer
+from datasets import command_line
 from datasets.collection import Collection
 from datasets.files import write_json
 from utils.checkpoints.training_state import TrainingState
@@ -95,7 +96,7 @@ class Experiment:
 
 def training_settings(configuration: Configuration, arguments: Sequence[str]) -> ClassifierSettings:
     """What the configuration's training script is told, with further arguments before its own."""
-    parser = options.new_parser(f"training of {configuration.name}")
+    parser = command_line.new_parser(f"training of {configuration.name}")
     add_options(parser, **METHODS[configuration.method].DEFAULTS)
     return classifier_settings(parser.parse_args([*arguments, *configuration.arguments]))
 
@@ -133,7 +134,7 @@ def train_and_score(
         kept = train_networks(run, state, settings, supervision, collection, both)
         seconds = round(time.monotonic() - started)
         networks = kept.networks
-        scorer = Scorer(scored, *networks, experiment.scales, device, run.readers, run.bad)
+        scorer = Scorer(scored, *networks, experiment.scales, run.reader)
         scores = {str(inference): scorer.score(inference) for inference in inferences}
     return {
         "seconds": seconds,
@@ -230,7 +231,7 @@ def new_parser(
     seeds: Sequence[int] = (0, 1, 2),
 ) -> argparse.ArgumentParser:
     """The options that both benchmarks have."""
-    parser = options.new_parser(description)
+    parser = command_line.new_parser(description)
     names = [configuration.name for configuration in configurations]
     parser.add_argument("--seeds", type=options.natural, nargs="+", default=seeds)
     parser.add_argument(

@@ -34,7 +34,7 @@ from benchmarks.evidence import (
     tables,
 )
 from benchmarks.learning_rates import rates_tables
-from datasets.command_line import Parser, run
+from datasets.command_line import new_parser, run
 from datasets.files import (
     InputError,
     read_bytes,
@@ -305,8 +305,7 @@ def update(options: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = Parser(prog="python -m benchmarks.readme", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__, prog="python -m benchmarks.readme")
     parser.add_argument(
         "--root", type=Path, default=REPOSITORY, metavar="DIR", help="holds README.md and docs"
     )

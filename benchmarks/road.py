@@ -23,6 +23,7 @@ from pathlib import Path
 
 from benchmarks.measure import table
 from benchmarks.quality import Results, named
+from datasets import command_line
 from datasets.demo import generate
 from datasets.files import InputError, read_json
 from utils.runs import options
@@ -276,7 +277,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = options.new_parser(__doc__)
+    parser = command_line.new_parser(__doc__)
     parser.add_argument("--seeds", type=options.natural, nargs="+", default=(0, 1, 2))
     parser.add_argument("--voc_root", metavar="DIR", help="photographs in VOC layout, with masks")
     parser.add_argument("--test_root", metavar="DIR", help="others, whose val split is the test")

@@ -1,10 +1,9 @@
 """How good the cams of a trained classifier are, photograph by photograph."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from benchmarks.bilinear import Bilinear
@@ -17,6 +16,7 @@ from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.label_maps import label_maps
 from utils.labels.crf import CrfConstants, refine, require_crf
 from utils.labels.crf_workers import CrfWorkers
+from utils.runs.reader import Reader
 from utils.scores.cam_validation import mean_average_precision
 from utils.scores.confusion import confusion_matrix
 from utils.scores.threshold_sweep import ThresholdSweep
@@ -81,9 +81,7 @@ class Scorer:
         classifier: on the device.
         scn: likewise.
         scales: of the photographs, which are not mirrored, unless an inference has its own.
-        device: of the networks.
-        readers: processes that read photographs.
-        bad: told why a photograph is left out; may raise.
+        reader: of the photographs.
 
     Attributes:
         ranking: classification scores (K,) by id, of the first inference.
@@ -93,9 +91,7 @@ class Scorer:
     classifier: nn.Module
     scn: nn.Module
     scales: Sequence[float]
-    device: torch.device
-    readers: int
-    bad: Callable[[str], None]
+    reader: Reader
     ranking: dict[str, np.ndarray] = field(default_factory=dict, init=False)
     _near_best: dict[Inference, tuple[float, ...]] = field(default_factory=dict, init=False)
 
@@ -149,8 +145,8 @@ class Scorer:
             keep=inference.keep,
         )
         networks = (self.classifier, self.scn if inference.superpixels else Bilinear())
-        reading = (self.device, self.readers, str(inference), self.bad)
-        for found in infer_collection(self.photographs, *networks, settings, *reading):
+        title = str(inference)
+        for found in infer_collection(self.photographs, *networks, settings, self.reader, title):
             self.ranking.setdefault(found.id, found.scores)
             if inference.by_saliency:
                 path = self.photographs.saliency_path(found.id)

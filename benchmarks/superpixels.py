@@ -196,11 +196,7 @@ def choose(folder: Path, limit: int | None) -> tuple[dict[str, Path], Path]:
 
 def options() -> argparse.ArgumentParser:
     """The command line."""
-    parser = command_line.Parser(
-        prog="python -m benchmarks.superpixels",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_line.new_parser(__doc__, prog="python -m benchmarks.superpixels")
     parser.add_argument("--bsds", type=Path, required=True, metavar="DIR", help="holds images/ ..")
     shipped = REPOSITORY / "data" / "scn_bsds500.pt"
     parser.add_argument("--scn", type=Path, default=shipped, metavar="FILE", help="the network")

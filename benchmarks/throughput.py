@@ -29,8 +29,8 @@ from utils.runs.options import RunSettings
 from utils.training.loop import Batches, Stage, batches_of, train_epoch
 from utils.training.losses import READ_EVERY, LossReader
 from utils.training.optimisers import polynomial_decay, sgd, trainable
-from utils.training.schedule import LearningSettings
 from utils.training.segmentation import TRAINING_SCALES
+from utils.training.training_options import LearningSettings
 
 
 def rate_of(work: Workload, batches: Batches, plan: Plan, every: int, device: str) -> float:
@@ -49,7 +49,7 @@ def rate_of(work: Workload, batches: Batches, plan: Plan, every: int, device: st
             remaining = iter(batches(0))
             for epoch in range(2):
                 start = time.perf_counter()
-                train_epoch(state, epoch, 0, remaining, stage, decay, reader, torch.device(device))
+                train_epoch(state, epoch, 0, remaining, stage, decay, reader)
             return plan.batch * plan.steps_per_epoch / (time.perf_counter() - start)
 
 

@@ -29,7 +29,7 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
-from datasets.command_line import Parser, run
+from datasets.command_line import new_parser, run
 from datasets.files import InputError
 from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
 from datasets.orientation import TURNED
@@ -270,8 +270,7 @@ def _command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = Parser(prog="python -m datasets.check", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__, prog="python -m datasets.check")
     parser.add_argument("--dataset", choices=LAYOUTS, default="voc12")
     parser.add_argument("--split", help="one split (default: all)")
     add_common_options(parser)

@@ -36,6 +36,11 @@ def _committed_classes(path: Path) -> tuple[str, ...]:
     return tuple(row["name"] for row in rows if row["index"] != "0")
 
 
+def named_classes(name: str) -> tuple[str, ...]:
+    """The foreground classes of `voc12`, of `coco`, or in a labels.txt."""
+    return FIXED_CLASSES[name]() if name in FIXED_CLASSES else read_class_list(name)
+
+
 def read_class_list(path: str | Path) -> tuple[str, ...]:
     """The foreground classes in a labels.txt: one name a line, in the order of their indices.
 

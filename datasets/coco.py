@@ -130,7 +130,7 @@ def remember_annotations(root: Path, split: str) -> None:
 def refuse_other_masks(root: Path, split: str) -> None:
     """Refuse label maps that were rendered from other annotations than there are now.
 
-    Of those that prepare has not rendered nothing is known.
+    Masks that prepare did not render are taken as they are.
 
     Raises:
         InputError: naming the folder to remove.
@@ -191,7 +191,7 @@ def read_instances(path: Path) -> Instances:
     return Instances(path, images, objects)
 
 
-def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> list[dict]:  # noqa: ANN401
+def _records(content: Any, key: str, fields: dict[str, type], path: Path) -> list[dict]:
     """The list `key` of a COCO file, every record with these fields."""
     records = content.get(key) if isinstance(content, dict) else None
     if not isinstance(records, list):

@@ -113,7 +113,7 @@ def _bad(record: dict, what: str) -> InputError:
     return InputError(f"annotation {number_of(record)}: {what}")
 
 
-def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[list[float]]:  # noqa: ANN401
+def _polygons(record: dict, segmentation: Any, size: tuple[int, int]) -> list[list[float]]:
     """The polygons of an object, each x, y, x, y, .. of three points or more.
 
     Points far outside the photograph are refused, and outlines of absurd length: rasterising costs
@@ -138,7 +138,7 @@ def _outline(polygon: list[float]) -> float:
     return np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
 
 
-def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:  # noqa: ANN401
+def _run_lengths(record: dict, counts: Any, size: tuple[int, int]) -> list[int]:
     """Uncompressed run lengths, which must cover the photograph exactly."""
     if isinstance(counts, str):
         counts = _decompress(counts)
@@ -168,7 +168,7 @@ def _decompress(text: str) -> list[int]:
     return counts
 
 
-def require_pycocotools() -> Any:  # noqa: ANN401
+def require_pycocotools() -> Any:
     """The module pycocotools.mask, which is optional."""
     try:
         from pycocotools import mask

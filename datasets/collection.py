@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,11 @@ class Collection:
         """Whether there are ground-truth label maps to score against."""
         return self.masks is not None
 
+    @cached_property
+    def masked(self) -> frozenset[str]:
+        """The ids that have a ground-truth label map."""
+        return frozenset(self.ids) & (png_ids(self.masks) if self.masks else set())
+
     def mask_path(self, identifier: str) -> Path:
         """Where the ground-truth label map of a photograph lies."""
         return self._png("masks", self.masks, identifier)
@@ -55,11 +61,9 @@ class Collection:
         return self._png("saliency maps", self.saliency, identifier)
 
     def _png(self, what: str, folder: Path | None, identifier: str) -> Path:
-        """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
         if folder is None:
             raise InputError(f"{self.name} {self.split} has no {what}")
-        usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
-        return upper if not usual.exists() and upper.exists() else usual
+        return png_path(folder, identifier)
 
     def subset(self, ids: Iterable[str]) -> "Collection":
         """The same collection with only these photographs, in this order."""
@@ -70,6 +74,12 @@ def evenly_spread(ids: Sequence[str], count: int) -> tuple[str, ...]:
     """`count` of the ids from the first to the last, in their order; all if there are no more."""
     places = np.linspace(0, len(ids) - 1, min(count, len(ids))).round().astype(int)
     return tuple(ids[place] for place in places)
+
+
+def png_path(folder: Path, identifier: str) -> Path:
+    """`<id>.png` in a folder, or `<id>.PNG` where only that is there."""
+    usual, upper = (folder / f"{identifier}{ending}" for ending in (".png", ".PNG"))
+    return upper if not usual.exists() and upper.exists() else usual
 
 
 def png_ids(folder: Path) -> set[str]:
@@ -170,13 +180,12 @@ def _some(ids: list[str], shown: int = 1) -> str:
 
 def missing_masks(collection: Collection) -> list[str]:
     """The ids that have no ground-truth label map, in the order of the list."""
-    return _missing(collection, collection.masks)
+    return [identifier for identifier in collection.ids if identifier not in collection.masked]
 
 
 def with_masks(collection: Collection) -> list[str]:
-    """The ids that have a mask."""
-    missing = set(missing_masks(collection))
-    return [identifier for identifier in collection.ids if identifier not in missing]
+    """The ids that have a mask, in the order of the list."""
+    return [identifier for identifier in collection.ids if identifier in collection.masked]
 
 
 def missing_saliency(collection: Collection) -> list[str]:

@@ -8,12 +8,42 @@ from typing import NoReturn
 from datasets.files import InputError
 
 
-class Parser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
     """A parser that answers a bad command line as everything else that is bad: in one line."""
 
     def error(self, message: str) -> NoReturn:
         """End with the message and status 2."""
         self.exit(2, f"error: {message}; --help lists the options\n")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the description's lines, shows defaults where there are any, and short metavars."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told, default = "(default:" in (action.help or ""), action.default
+        if told or default is False or default in (None, "", (), argparse.SUPPRESS):
+            return action.help or ""
+        # Several values as they are typed, not as Python writes them.
+        several = isinstance(default, list | tuple)
+        shown = " ".join(map(str, default)).replace("%", "%%") if several else "%(default)s"
+        return f"{action.help or ''} (default: {shown})"
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        return "NAME" if action.type is None else "N"
+
+
+def new_parser(description: str | None, prog: str | None = None) -> argparse.ArgumentParser:
+    """A parser whose help shows defaults and keeps the description's lines.
+
+    What it refuses ends in one line and exit status 2.
+
+    Args:
+        description: of the command.
+        prog: how the command is called, if not by the name of its file.
+    """
+    return _Parser(
+        prog=prog, description=description, formatter_class=_Formatter, allow_abbrev=False
+    )
 
 
 def number(

@@ -53,6 +53,7 @@ def build_index(root: Path, progress: Progress) -> Index:
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
+    index = voc.with_list(root, split, index)
     own = collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
     turned = about_orientation(list(own.images.values()))
     return replace(own, notes=(*own.notes, *turned, *about_others(root / "JPEGImages")))
@@ -68,8 +69,11 @@ def _lists(
         train = read_id_list(train_path, photographs)
         # Masks are not what training needs: those who have a few lose no photograph by them.
         masked, notes = voc.augmented_list(root, train, val)
-        train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
-        notes = notes if masked == train else []  # on photographs that VOC would leave out
+        if voc.list_path(root, "train_aug").is_file():
+            train_aug = masked
+        else:
+            train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
+            notes = notes if masked == train else []  # on photographs that VOC would leave out
         for ids, where in (
             ({*train} & {*val}, "both train.txt and val.txt, on which scores are then too high"),
             ({*photographs} - {*train_aug, *val}, f"no list of {train_path.parent}"),

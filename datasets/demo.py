@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from datasets.command_line import Parser, run
+from datasets.command_line import new_parser, run
 from datasets.files import InputError, read_lines, write_bytes, write_text
 from datasets.images import encode_png, write_label_map
 from datasets.scenes import CLASSES, Scene, make_scene
@@ -163,8 +163,7 @@ def _command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = Parser(prog="python -m datasets.demo", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__, prog="python -m datasets.demo")
     parser.add_argument("--root", required=True, type=Path, metavar="DIR", help="folder to write")
     for name, default, what in (
         ("images", 240, "training scenes"),
@@ -172,9 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         ("size", 112, f"longer side of a scene in pixels, {MIN_SIZE} to {MAX_SIZE}"),
         ("seed", 0, "of all random numbers; the same seed gives the same files"),
     ):
-        parser.add_argument(
-            f"--{name}", type=int, default=default, metavar="N", help=f"{what} (default: {default})"
-        )
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=what)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return run(_command, parser.parse_args(argv))
 

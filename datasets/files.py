@@ -85,7 +85,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:  # noqa: ANN401
+def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
@@ -121,7 +121,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
-def read_json(path: str | os.PathLike) -> Any:  # noqa: ANN401
+def read_json(path: str | os.PathLike) -> Any:
     """The value in a JSON file.
 
     Raises:
@@ -163,12 +163,13 @@ def read_id_list(
 ) -> tuple[str, ...]:
     """The ids in a list file, one a line.
 
-    Where the ids of all `photographs` are given, lines that are none of them may be file names.
+    Lines may also be paths of photographs, with those of their masks behind them. Where the ids of
+    all `photographs` are given, lines that are none of them may be file names.
 
     Raises:
         InputError: missing, empty, an id twice, or an id that is not a plain file name.
     """
-    lines = read_lines(path)
+    lines = [_name_in(line) for line in read_lines(path)]
     if photographs is not None:
         lines = [line if line in photographs else without_ending(line) for line in lines]
     ids = tuple(check_id(line, path) for line in lines)
@@ -180,6 +181,14 @@ def read_id_list(
             raise InputError(f"{path}: the id {identifier!r} appears twice; remove one")
         seen.add(identifier)
     return ids
+
+
+def _name_in(line: str) -> str:
+    """A line of a list; of a photograph's path, which a mask's may follow, the name alone."""
+    fields = line.split()
+    first = fields[0] if len(fields) == 2 and all("/" in field for field in fields) else line
+    known = without_ending(first)
+    return known.rpartition("/")[2] if known != first and "/" in known else line
 
 
 def list_folder(folder: str | os.PathLike) -> list[str]:

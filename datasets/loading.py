@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from datasets.collection import Collection, missing_masks
+from datasets.collection import Collection
 from datasets.files import InputError
-from datasets.images import LabelMapError, read_label_map, read_photograph, read_saliency
+from datasets.images import IGNORE, LabelMapError, read_label_map, read_photograph, read_saliency
 from datasets.transforms import augment, augment_labelled
 from datasets.workers import end_with_parent
 
@@ -225,14 +225,12 @@ class ShuffledBatches(Sampler):
 class Photographs(Dataset):
     """Whole photographs of a collection for inference, by index.
 
-    An item is a dict: `id`, `image` (3, H, W) uint8 (channels last in memory),
-    `labels` (K,) uint8 tensor or None, `mask`
-    (H, W) uint8 array or None where there is none; or `error` as in Crops.
+    An item is a dict: `id`, `image` (3, H, W) uint8 (channels last in memory), `labels` (K,) uint8
+    or None, `mask` (H, W) uint8 array or None; or `id` and `error`, a message.
     """
 
     def __init__(self, collection: Collection) -> None:
         self.collection = collection
-        self._unmasked = frozenset(missing_masks(collection))
 
     def __len__(self) -> int:
         return len(self.collection.ids)
@@ -241,9 +239,7 @@ class Photographs(Dataset):
         collection, identifier = self.collection, self.collection.ids[index]
         try:
             image = _read(read_photograph, collection.images[identifier])
-            mask = None
-            if identifier not in self._unmasked:
-                mask = read_ground_truth(collection, identifier, image.shape[:2])
+            mask = ground_truth_of(collection, identifier, image.shape[:2])
         except InputError as error:
             return {"id": identifier, "error": str(error)}
         labels = collection.labels.get(identifier)
@@ -265,6 +261,15 @@ def _read(read: Callable[..., np.ndarray], path: Path, *arguments: tuple[int, in
         raise InputError(f"{error}; replace the file or leave the photograph out") from error
 
 
+def ground_truth_of(
+    collection: Collection, identifier: str, size: tuple[int, int]
+) -> np.ndarray | None:
+    """What `read_ground_truth` reads; None for a photograph without a mask."""
+    if identifier not in collection.masked:
+        return None
+    return read_ground_truth(collection, identifier, size)
+
+
 def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, int]) -> np.ndarray:
     """The mask of a photograph, its size and class indices checked.
 
@@ -278,7 +283,7 @@ def read_ground_truth(collection: Collection, identifier: str, size: tuple[int, 
             f"{path}: {mask.shape[1]} x {mask.shape[0]} pixels, but the photograph has "
             f"{size[1]} x {size[0]}; a mask must be as large as its photograph; redraw or remove it"
         )
-    highest = int(mask[mask != 255].max(initial=0))
+    highest = int(mask[mask != IGNORE].max(initial=0))
     if highest >= collection.num_classes:
         raise InputError(
             f"{path}: holds class {highest}, but {collection.name} has classes 0 to "
@@ -308,7 +313,7 @@ def _batch(items: list[dict]) -> dict[str, Any]:
     return {**batch, "skipped": skipped} if skipped else batch
 
 
-def _loader(dataset: Dataset, workers: int, pin: bool, **how: Any) -> DataLoader:  # noqa: ANN401
+def _loader(dataset: Dataset, workers: int, pin: bool, **how: Any) -> DataLoader:
     return DataLoader(
         dataset,
         num_workers=workers,

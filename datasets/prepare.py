@@ -33,7 +33,7 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
-from datasets.command_line import Parser, number, run
+from datasets.command_line import new_parser, number, run
 from datasets.prepared import (
     LAYOUTS,
     PREPARED,
@@ -152,8 +152,7 @@ def _command(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
-    parser = Parser(prog="python -m datasets.prepare", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser = new_parser(__doc__, prog="python -m datasets.prepare")
     parser.add_argument("dataset", choices=LAYOUTS)
     add_common_options(parser)
     parser.add_argument(
@@ -161,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         default=PREPARED,
         metavar="DIR",
-        help="default: data/prepared in the repository",
+        help="for lists and labels (default: data/prepared in the repository)",
     )
     return run(_command, parser.parse_args(argv))
 

@@ -79,7 +79,7 @@ def _published_id(key: int | str, path: str | os.PathLike) -> str:
     return check_id(key, path)
 
 
-def _published_vector(identifier: str, value: Any, path: str | os.PathLike) -> np.ndarray:  # noqa: ANN401
+def _published_vector(identifier: str, value: Any, path: str | os.PathLike) -> np.ndarray:
     vector = value.values if isinstance(value, _Array) else None
     if not isinstance(vector, np.ndarray) or not 1 <= vector.size <= MAX_CLASSES:
         raise InputError(f"{path}: the label of {identifier} is not a vector over the classes")
@@ -128,7 +128,7 @@ class _Labels(dict):
 
     __slots__ = ()
 
-    def __setitem__(self, key: Any, value: Any) -> None:  # noqa: ANN401
+    def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) not in (int, str):
             raise ValueError("an id that is neither a string nor an integer")
         super().__setitem__(key, value)

@@ -3,7 +3,8 @@
 root/JPEGImages/<id>.jpg
 root/Annotations/<id>.xml                     image-level labels
 root/ImageSets/Segmentation/{train,val}.txt   lists
-root/ImageSets/Segmentation/test.txt          of the test photographs, which have no labels or masks
+root/ImageSets/Segmentation/train_aug.txt     if it is not what SegmentationClassAug has beside val
+root/ImageSets/Segmentation/<split>.txt       any others, such as test.txt
 root/SegmentationClassAug/<id>.png            label maps; SegmentationClass without that folder
 root/saliency_map/<id>.png                    saliency maps, unless they lie elsewhere
 """
@@ -28,14 +29,15 @@ SALIENCY_OPTION = "--voc_sal_root or VOC_SAL_ROOT"
 
 def sources(root: Path) -> list[Path]:
     """The files and folders that lists and labels are made from."""
-    lists = [list_path(root, split) for split in ("train", "val")]
+    lists = [list_path(root, split) for split in ("train", "val", "train_aug")]
     return [*lists, root / "JPEGImages", root / "Annotations", root / "SegmentationClassAug"]
 
 
 def build_index(root: Path, progress: Progress) -> Index:
     """Lists and labels of VOC 2012.
 
-    train_aug is every id of SegmentationClassAug that is not in val; without that folder, train.
+    train_aug is its own list; without that, every id of SegmentationClassAug that is not in val;
+    without that folder, train.
     """
     train, val = (read_id_list(list_path(root, split)) for split in ("train", "val"))
     train_aug, notes = augmented_list(root, train, val)
@@ -48,11 +50,19 @@ def build_index(root: Path, progress: Progress) -> Index:
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
-    if split == "test" and list_path(root, "test").is_file():
-        # Not in the index: preparing and checking are about labels, of which it has none.
-        test = read_id_list(list_path(root, "test"))
-        index = Index(index.classes, {**index.lists, "test": test}, {})
+    index = with_list(root, split, index)
     return collect(NAME, split, index, photographs, mask_folder(root), saliency)
+
+
+def with_list(root: Path, split: str, index: Index) -> Index:
+    """An index with the list of a split that preparing knows nothing of, such as test.
+
+    Its photographs need no labels; those of other lists have theirs.
+    """
+    path = list_path(root, split)
+    if split in index.lists or not path.is_file():
+        return index
+    return Index(index.classes, {**index.lists, split: read_id_list(path)}, index.labels)
 
 
 def list_path(root: Path, split: str) -> Path:
@@ -70,7 +80,12 @@ def augmented_list(
     root: Path, train: tuple[str, ...], val: tuple[str, ...]
 ) -> tuple[tuple[str, ...], list[Note]]:
     """The ids of train_aug, and a note where it is not what its name says."""
-    folder = root / "SegmentationClassAug"
+    path, folder = list_path(root, "train_aug"), root / "SegmentationClassAug"
+    if path.is_file():
+        listed = read_id_list(path)
+        both = len({*listed} & {*val})
+        text = f"photographs in both {path} and val.txt, on which scores are then too high: {both}"
+        return listed, [Note(text, "train_aug")] if both else []
     augmented = png_ids(folder) - set(val)
     if not augmented:
         text = f"no masks <id>.png in {folder}: train_aug is the train list"

@@ -19,8 +19,8 @@ SMALLEST_NORM = 1e-12
 """Feature vectors shorter than this are not stretched to length 1."""
 
 STRIP, STRIP_VALUES_GPU = 256, 2**25
-"""Columns of the affinity's gradient made at a time; on a GPU, which must have enough to do, values
-(128 MB) where they are more."""
+"""Columns of the affinity's gradient made at a time. On a GPU, which small pieces would not keep
+busy, as many columns as hold that many values (128 MB), if they are more."""
 
 SAMPLE = 128
 """Columns that tell where an image's affinities are cut to keep a share of them."""
@@ -78,7 +78,7 @@ class _Propagate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # noqa: D102
+    def forward(
         ctx: FunctionCtx,
         logits: Tensor,
         features: Tensor,
@@ -105,7 +105,7 @@ class _Propagate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         unit, norms, affinity, totals, *steps = ctx.saved_tensors
         grads = []  # of the products before their columns are divided, last step first
         grad_totals = torch.zeros_like(totals)

@@ -102,7 +102,7 @@ class _Pool(torch.autograd.Function):
     """`pool`; of full-resolution maps, only its inputs are kept for the gradient."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor, q: Tensor, cell: int) -> Tensor:  # noqa: D102
+    def forward(ctx: FunctionCtx, features: Tensor, q: Tensor, cell: int) -> Tensor:
         with full_precision(q):
             q = q.to(features.dtype)
             given = cell_products(features, q, cell, ones=True) / cell**2
@@ -113,7 +113,7 @@ class _Pool(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         features, q, means, divisors = ctx.saved_tensors
         grad_features = grad_q = None
         with full_precision(q):
@@ -129,7 +129,7 @@ class _Upsample(torch.autograd.Function):
     """`upsample`; of full-resolution maps, only q is kept for the gradient."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, superpixels: Tensor, q: Tensor, cell: int) -> Tensor:  # noqa: D102
+    def forward(ctx: FunctionCtx, superpixels: Tensor, q: Tensor, cell: int) -> Tensor:
         q = q.to(superpixels.dtype)
         ctx.save_for_backward(superpixels, q)
         ctx.cell = cell
@@ -138,7 +138,7 @@ class _Upsample(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         superpixels, q = ctx.saved_tensors
         grad_superpixels = grad_q = None
         with full_precision(q):

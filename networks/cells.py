@@ -29,7 +29,7 @@ MIX_PIXELS = 2**17
 """Pixels that `cell_mixtures` takes at a time on a CPU: what mostly stays in its cache."""
 
 TILE_PIXELS_CPU, TILE_PIXELS_GPU = 2**16, 2**22
-"""Pixels gathered at a time: few need little memory, but a GPU must have enough to do."""
+"""Pixels gathered at a time. Few keep memory small; a GPU needs more of them to be busy."""
 
 
 def grid_size(q: Tensor, cell: int) -> tuple[int, int]:
@@ -88,7 +88,7 @@ def _gathered(x: Tensor, cell: int, ones: bool = False) -> Iterator[tuple[Tile, 
         yield tile, buffer.flatten(4).flatten(1, 3).transpose(0, 1)
 
 
-def elementwise(x: Tensor) -> bool:
+def prefers_passes(x: Tensor) -> bool:
     """Whether to mix by a few passes over whole maps rather than by matrix products.
 
     Passes need no copies in another order. But on a GPU each costs a trip to memory, and half
@@ -129,7 +129,7 @@ def cell_mixtures(weights: Tensor, x: Tensor, cell: int, ones: bool = False) -> 
     Returns:
         (B, E, H, W).
     """
-    mix = mix_rows if elementwise(x) else mix_gathered
+    mix = mix_rows if prefers_passes(x) else mix_gathered
     return mix(weights, x, cell, ones)
 
 

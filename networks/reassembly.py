@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from networks.cells import NEIGHBOURS, elementwise, floating, full_precision, grid_size
+from networks.cells import NEIGHBOURS, floating, full_precision, grid_size, prefers_passes
 
 TILE_VALUES = 2**20
 """Values of a map taken at a time on a CPU: few enough for its cache, but enough that threads do
@@ -48,7 +48,7 @@ class _Reassemble(torch.autograd.Function):
     """`reassemble`, by shifts of the map or by banded matrices; only the inputs are kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor, kernels: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx: FunctionCtx, features: Tensor, kernels: Tensor) -> Tensor:
         kernels = kernels.to(features.dtype)
         ctx.save_for_backward(features, kernels)
         with full_precision(features):
@@ -56,20 +56,20 @@ class _Reassemble(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # noqa: D102
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
         features, kernels = ctx.saved_tensors
         grad_features = grad_kernels = None
         with full_precision(features):
             if ctx.needs_input_grad[0]:
                 grad_features = _reassemble(grad, _adjoint(kernels))
             if ctx.needs_input_grad[1]:
-                gradient = shifted_gradient if elementwise(features) else banded_gradient
+                gradient = shifted_gradient if prefers_passes(features) else banded_gradient
                 grad_kernels = gradient(grad, features)
         return grad_features, grad_kernels
 
 
 def _reassemble(features: Tensor, kernels: Tensor) -> Tensor:
-    mix = shifted_product if elementwise(features) else banded_product
+    mix = shifted_product if prefers_passes(features) else banded_product
     return mix(features, kernels)
 
 

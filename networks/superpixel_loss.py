@@ -123,7 +123,7 @@ class _ReconstructionErrors(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, q: Tensor, lab: Tensor, cell: int) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(ctx: FunctionCtx, q: Tensor, lab: Tensor, cell: int) -> tuple[Tensor, Tensor]:
         with full_precision(q):
             kept = _pooled_features(lab)
             units, features = kept.split((5, 6), dim=1)
@@ -140,9 +140,7 @@ class _ReconstructionErrors(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(  # noqa: D102
-        ctx: FunctionCtx, colour: Tensor, position: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def backward(ctx: FunctionCtx, colour: Tensor, position: Tensor) -> tuple[Tensor | None, ...]:
         q, kept, given, means, divisors = ctx.saved_tensors
         grad_q = grad_lab = None
         with full_precision(q):

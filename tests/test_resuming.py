@@ -261,7 +261,7 @@ def test_two_runs_do_not_write_into_one_folder(scenes, tmp_path, capsys):
 
 def test_a_second_signal_strikes_at_once(monkeypatch):
     with Interruption() as interruption:
-        interruption.wait()
+        interruption.defer()
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)  # as srun and torchrun both send it: one wish
         assert interruption.wished == signal.SIGTERM
@@ -269,7 +269,7 @@ def test_a_second_signal_strikes_at_once(monkeypatch):
         with pytest.raises(Stopped, match="SIGTERM"):
             os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped, match="all is kept"):
-            interruption.strike("all is kept")
+            interruption.at_once("all is kept")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     in_thread = []
     thread = threading.Thread(target=lambda: in_thread.append(Interruption().__enter__()))

@@ -48,6 +48,16 @@ def test_lists(load, custom_root):
         load("train")
 
 
+def test_other_lists_are_splits(load, custom_root):
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "fold.txt", "z\nx.y\n")
+    write_file(lists / "train.txt", "z\na b\n")
+    write_file(lists / "train_aug.txt", "IMG-1\nz\n")
+    assert load("fold").ids == ("z", "x.y") and load("train_aug").ids == ("IMG-1", "z")
+    assert labels(load("train_aug")) == {"IMG-1": [1, 1], "z": [1, 0]}
+    assert load("train").ids == ("z", "a b")
+
+
 def test_lists_may_name_files(load, custom_root, write_photograph):
     write_photograph(custom_root / "JPEGImages" / "q.jpg.png")
     lists = custom_root / "ImageSets" / "Segmentation"

@@ -46,11 +46,36 @@ def test_collection(load, voc_root):
     require_labels(collection)
 
 
-def test_without_augmentation_train_aug_is_train_and_says_so(load, voc_root, capsys):
+def test_without_augmentation_train_aug_is_train_and_says_so(load, voc_root):
     (voc_root / "SegmentationClassAug").rename(voc_root / "SegmentationClass")
-    assert load("train_aug", quiet=False).ids == load("train").ids
-    assert "train_aug is the train list" in capsys.readouterr().out
+    augmented = load("train_aug")
+    assert augmented.ids == load("train").ids
+    assert any("train_aug is the train list" in note for note in augmented.notes)
     assert load("train").masks == voc_root / "SegmentationClass"
+
+
+def test_train_aug_may_have_a_list(load, voc_root):
+    """So that SBD's photographs can be trained on without its masks."""
+    (voc_root / "SegmentationClassAug").rename(voc_root / "elsewhere")
+    lists = voc_root / "ImageSets/Segmentation"
+    load("train_aug")
+    (lists / "train_aug.txt").write_text("2007_000005\n2007_000001\n")
+    listed = load("train_aug")
+    assert listed.ids == ("2007_000005", "2007_000001") and listed.notes == ()
+    require_labels(listed)
+    (lists / "train_aug.txt").write_text("2007_000001\n2007_000003\n")
+    [note] = load("train_aug").notes
+    assert "both" in note and note.endswith("too high: 1")
+
+
+def test_other_lists_are_splits(load, voc_root):
+    lines = "JPEGImages/2007_000002.jpg\n/JPEGImages/2007_000004.jpg /Aug/2007_000004.png\n"
+    (voc_root / "ImageSets/Segmentation/fold.txt").write_text(lines)
+    fold = load("fold")
+    assert fold.ids == ("2007_000002", "2007_000004") and fold.split == "fold"
+    require_labels(fold)
+    with pytest.raises(InputError, match="--split folds: voc12 has no such split"):
+        load("folds")
 
 
 def test_without_masks_or_saliency(load, voc_root):
@@ -68,15 +93,15 @@ def test_without_masks_or_saliency(load, voc_root):
         load("train", saliency=voc_root / "nowhere")
 
 
-def test_missing_files_are_listed(load, voc_root, capsys):
+def test_missing_files_are_listed(load, voc_root):
     (voc_root / "saliency_map" / "2007_000002.png").unlink()
     (voc_root / "SegmentationClassAug" / "2007_000001.png").unlink()
     (voc_root / "Annotations" / "2007_000002.xml").unlink()
-    collection = load("train", quiet=False)
+    collection = load("train")
     assert missing_saliency(collection) == ["2007_000002"]
     assert missing_masks(collection) == ["2007_000001"]
     assert missing_labels(collection) == ["2007_000002"]
-    assert "1 photographs have no XML" in capsys.readouterr().out
+    assert any("1 photographs have no XML" in note for note in collection.notes)
     with pytest.raises(InputError, match="no image-level label for '2007_000002' .*000002.jpg"):
         require_labels(collection)
 

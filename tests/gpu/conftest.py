@@ -45,7 +45,7 @@ def as_on_a_gpu(device, monkeypatch):
             return function(*arguments)
         with monkeypatch.context() as patch:
             for module in (cells, reassembly):
-                patch.setattr(module, "elementwise", lambda _: False)
+                patch.setattr(module, "prefers_passes", lambda _: False)
             return function(*arguments)
 
     return call

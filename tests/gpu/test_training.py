@@ -21,7 +21,7 @@ from utils.training import loop
 from utils.training.loop import Stage, drop_gradients, train
 from utils.training.losses import READ_EVERY, LossReader
 from utils.training.optimisers import sgd, trainable
-from utils.training.schedule import LearningSettings
+from utils.training.training_options import LearningSettings
 
 pytestmark = pytest.mark.gpu
 

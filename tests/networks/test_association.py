@@ -151,7 +151,7 @@ def assert_agree(results, expected):
 def way(request, monkeypatch):
     """Both ways of mixing: whole-map passes (CPU) and matrix products (GPU, half precision)."""
     for module in (cells, reassembly):
-        monkeypatch.setattr(module, "elementwise", lambda x: request.param == "passes")
+        monkeypatch.setattr(module, "prefers_passes", lambda x: request.param == "passes")
 
 
 @pytest.mark.parametrize("tile_pixels", [1, 2 * 16 * 80, 48 * 80, 2**20])

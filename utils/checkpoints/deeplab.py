@@ -32,11 +32,11 @@ from networks.resnet import WEIGHTS
 from utils.checkpoints.files import read
 from utils.checkpoints.trained import classes_of
 from utils.checkpoints.weights import (
-    _weights,
     built_from_file,
     fill,
     fill_published,
     refuse_training_state,
+    weights_in,
 )
 
 WRAPPERS = re.compile(r"^((module|scale|base)\.)+")
@@ -143,8 +143,10 @@ def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
         raise InputError(
             f"{path}: a ResNet of the {held.trunk} kind, but the network's is of the {kind} kind"
         )
-    trunk = {n.removeprefix("trunk."): v for n, v in held.weights.items() if n[:5] != "head."}
-    head = {n.removeprefix("head."): v for n, v in held.weights.items() if n[:5] == "head."}
+    trunk = {
+        n.removeprefix("trunk."): v for n, v in held.weights.items() if not n.startswith("head.")
+    }
+    head = {n.removeprefix("head."): v for n, v in held.weights.items() if n.startswith("head.")}
     if held.by_others:
         fill_published(model.trunk, trunk, path)
     else:
@@ -189,12 +191,13 @@ def _read(path: str | os.PathLike) -> _Held:
     """
     content = read(path)
     refuse_training_state(content, path)
-    weights = _weights(content, path)
+    weights = weights_in(content, path)
     if content.get("kind") == "segmentation":
         return _Held(weights, *_described(content, path))
     if content.get("kind") == "classifier":
-        trunk = {n: value for n, value in weights.items() if n.startswith("backbone.")}
-        return _Held({f"trunk.{n[9:]}": v for n, v in trunk.items()}, None, "torchvision")
+        trunk = {n: v for n, v in weights.items() if n.startswith("backbone.")}
+        named = {f"trunk.{n.removeprefix('backbone.')}": v for n, v in trunk.items()}
+        return _Held(named, None, "torchvision")
     if "kind" in content:
         raise InputError(
             f"{path}: of another stage; name a file of train_seg.py (--backbone_weights also takes "

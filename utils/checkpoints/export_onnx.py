@@ -17,11 +17,11 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from datasets.command_line import new_parser
 from datasets.files import InputError, write_bytes
 from networks.deeplab import DeepLab, bilinear
 from utils.checkpoints.deeplab import open_segmentation
 from utils.runs import options
-from utils.runs.options import new_parser
 from utils.runs.start import start
 
 PACKAGES = ("onnx", "onnxscript")

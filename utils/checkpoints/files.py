@@ -92,7 +92,7 @@ def _read_safetensors(data: bytes, path: str | os.PathLike) -> dict[str, Tensor]
         raise _unreadable(error, path) from None
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401
+def _tensors(value: Any) -> Iterator[Tensor]:
     """All tensors in nested dicts, lists and tuples (which a file can nest, but not in a ring)."""
     waiting, seen = [value], set()
     while waiting:

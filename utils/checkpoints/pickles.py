@@ -56,7 +56,7 @@ def _step(
     opcode: pickletools.OpcodeInfo,
     argument: Any,
     stack: list[int],
-    memo: dict[int, int],  # noqa: ANN401
+    memo: dict[int, int],
 ) -> None:
     name = opcode.name
     if name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):

@@ -13,12 +13,12 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.checkpoints.files import read
 from utils.checkpoints.weights import (
-    _load_classifier_state,
-    _weights,
     built_from_file,
     fill,
+    fill_classifier,
     load_scn,
     refuse_training_state,
+    weights_in,
 )
 
 SHIPPED = DATA / "scn_bsds500.pt"
@@ -57,7 +57,7 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     refuse_training_state(content, path)
     if content.get("kind") == "scn":
         raise InputError(f"{path}: a superpixel network; a classifier of train_cls_* is needed")
-    weights = _weights(content, path)
+    weights = weights_in(content, path)
     last = weights.get("classifier.weight", weights.get("classifier.0.weight"))
     if last is None or last.ndim != 4:
         raise InputError(
@@ -72,11 +72,11 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     name, dcr, classes, threshold = _described(content, path)
     backbone = built_from_file(partial(build_backbone, name), path)
     classifier = Classifier(backbone, len(last), dcr=dcr)
-    _load_classifier_state(classifier, content, path)
+    fill_classifier(classifier, content, path)
     scn = SuperpixelNet()
     holds_scn = isinstance(content.get("scn"), Mapping)
     if scn_path is None and holds_scn:
-        fill(scn, _weights(content["scn"], path), path, "the superpixel network (SCN)")
+        fill(scn, weights_in(content["scn"], path), path, "the superpixel network (SCN)")
     else:
         load_scn(scn, SHIPPED if scn_path is None else scn_path)
     shipped = scn_path is None and not holds_scn

@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,24 +23,14 @@ from datasets.loading import Plan
 from utils.checkpoints import files, weights
 from utils.checkpoints.pickles import COPY_AGAIN
 from utils.runs import distributed, options
+from utils.runs.changes import HARMLESS, changed_options
 from utils.runs.interruption import Stopped
 from utils.runs.options import RunSettings
-from utils.runs.run import Run
+from utils.runs.run import EVALUATION, Run
 
 FILE = "training.pt"
 
 GO_ON = "the same command with --resume goes on"
-
-HARMLESS = frozenset(
-    {
-        *("experiments", "tag", "overwrite", "resume", "force", "checkpoint_minutes", "debug"),
-        *("device", "workers", "skip_bad", "scn", "labels_file", "root", "sal_root"),
-        *("voc_root", "voc_sal_root", "coco_root", "coco_sal_root"),
-        "head",  # of earlier versions; weights of another head do not fit
-    }
-)
-"""Options that do not alter a result. What files hold counts instead of their names: see
-utils.checkpoints.fingerprints."""
 
 
 @dataclass(frozen=True)
@@ -112,34 +102,6 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def changed_options(
-    before: Mapping[str, Any],
-    now: Mapping[str, Any],
-    fingerprints: Mapping[str, str],
-    harmless: Set[str],
-) -> list[str]:
-    """What differs from a run that was started before, in words.
-
-    Args:
-        before: its `script`, `options` and `fingerprints`.
-        now: the options of now.
-        fingerprints: those of now.
-        harmless: options that may differ.
-    """
-    changes = []
-    if before["script"] != Path(sys.argv[0]).name:
-        changes.append(f"it is of {before['script']}")
-    then = before["options"]
-    for name in sorted({*then, *now} - harmless):
-        if then.get(name) != now.get(name):
-            changes.append(f"--{name} was {then.get(name)}, is {now.get(name)}")
-    for name, value in fingerprints.items():
-        if before["fingerprints"].get(name) != value:
-            what = "photographs, or their image-level labels" if name == "photographs" else name
-            changes.append(f"{what}: the content differs")
-    return changes
-
-
 class TrainingState:
     """The state of one training: found at its start, taken up, and saved on the way.
 
@@ -204,9 +166,19 @@ class TrainingState:
             )
 
     def open_run(self, device: torch.device) -> Run:
-        """The run's folder, going on there if the state is the folder's own."""
+        """The run's folder, going on there if the state is the folder's own.
+
+        Raises:
+            InputError: the folder holds an evaluation; or see Run.
+        """
+        folder = self.settings.folder
+        if (folder / EVALUATION).is_file():  # --overwrite would remove labels to learn from
+            raise InputError(
+                f"{folder}: holds an evaluation, and a training has a folder of its own; give it "
+                "another --tag"
+            )
         own = self.content is not None
-        own = own and self.path.resolve().parent == self.settings.folder.resolve()
+        own = own and self.path.resolve().parent == folder.resolve()
         # With another batch (--force) steps count otherwise; then no event is hidden.
         batch = self.settings.options.get("batch")
         same = own and self.content["options"].get("batch") == batch

@@ -19,7 +19,7 @@ from utils.checkpoints.files import read
 Built = TypeVar("Built")
 Network = TypeVar("Network", bound=nn.Module)
 
-HARMLESS = 10**8
+SMALL_ENOUGH = 10**8
 """Weights that a network may have whatever the file that names it holds: 0.4 GB."""
 
 PUBLISHED_NAMES = {
@@ -38,7 +38,7 @@ PUBLISHED_NAMES = {
 """How the names in published checkpoints of this method begin, and the same in `Classifier`."""
 
 
-def _weights(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:
+def weights_in(content: Mapping[str, Any], path: str | os.PathLike) -> dict[str, Tensor]:
     """The state dict in a checkpoint's content, without DataParallel's `module.`.
 
     Raises:
@@ -110,7 +110,7 @@ def load_scn(model: SuperpixelNet, path: str | os.PathLike) -> None:
         InputError: the file does not hold such weights.
     """
     content = read(path)
-    state = _weights(content, path)
+    state = weights_in(content, path)
     model.input_scale.fill_(1)
     model.input_shift.zero_()
     if "input_scale" not in state:
@@ -129,13 +129,16 @@ def load_classifier(model: Classifier, path: str | os.PathLike) -> None:
     """
     content = read(path)
     refuse_training_state(content, path)
-    _load_classifier_state(model, content, path)
+    fill_classifier(model, content, path)
 
 
-def _load_classifier_state(
-    model: Classifier, content: Mapping[str, Any], path: str | os.PathLike
-) -> None:
-    state = _weights(content, path)
+def fill_classifier(model: Classifier, content: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Give a classifier the weights in a checkpoint's content, under our names or published ones.
+
+    Raises:
+        InputError: they are another network's, or of another number of classes.
+    """
+    state = weights_in(content, path)
     if any(name.startswith("model.") for name in state):
         state = {_our_name(name): value for name, value in state.items()}
     last = state.get("classifier.weight")
@@ -183,7 +186,7 @@ def built_from_file(build: Callable[[], Network], path: str | os.PathLike) -> Ne
     with torch.device("meta"):
         sketch = built(build, path)
     weights, size = sum(p.numel() for p in sketch.parameters()), os.path.getsize(path)
-    if weights > max(size, HARMLESS):
+    if weights > max(size, SMALL_ENOUGH):
         raise InputError(
             f"{path}: names a network of {weights} weights, but has {size} bytes; "
             "name a whole file of this network"
@@ -219,7 +222,7 @@ def load_backbone(model: Backbone, path: str | os.PathLike) -> None:
     Raises:
         InputError: the file does not hold this backbone's weights.
     """
-    fill_published(model, _weights(read(path), path), path)
+    fill_published(model, weights_in(read(path), path), path)
     model.freeze_statistics()
 
 

@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from datasets.collection import Collection
-from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import InferenceSettings, infer_batch, predict_labels, resize
 from utils.inference.photographed import Photographed, exceeds, shrink
 from utils.inference.superpixels import at_size, superpixel_ids
-from utils.runs.progress import progress
+from utils.runs.reader import Reader
 
 BATCHES_AHEAD = 4
 """Photographs are read until they fill about so many batches, and then inferred as a block. The
@@ -53,25 +52,21 @@ def infer_collection(
     classifier: nn.Module,
     scn: nn.Module,
     settings: InferenceSettings,
-    device: torch.device,
-    workers: int,
+    reader: Reader,
     title: str,
-    bad: Callable[[str], None],
     with_superpixels: Callable[[str], bool] = lambda _: False,
 ) -> Iterator[Inferred]:
     """Infer the cams of every photograph, in order, under a progress bar.
 
     The networks must be in evaluation mode on the device. A photograph whose labels are unknown is
-    inferred for all classes. One that cannot be read, or whose mask cannot, is left out after
-    `bad(message)`, which may raise. Superpixels come with the ids for which `with_superpixels`
-    says so. A GPU takes several photographs of one size together.
+    inferred for all classes. Superpixels come with the ids for which `with_superpixels` says so. A
+    GPU takes several photographs of one size together.
     """
-    loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
-    items = readable(progress(loader, title, "image"), bad)
+    device = reader.device
     count, pixels = taken_together(device)
     begun = (
         Block(block, pixels, (classifier, scn), settings, device, with_superpixels)
-        for block in read_ahead(items, count, BATCHES_AHEAD * pixels)
+        for block in read_ahead(reader.read(collection, title), count, BATCHES_AHEAD * pixels)
     )
     # A GPU infers a block while the photographs of the one before are labelled and written; where
     # labels are predicted, the last of its groups.
@@ -86,15 +81,6 @@ def taken_together(device: torch.device) -> tuple[int, int]:
     reads 44 to find some of one size.
     """
     return (44, 2**21) if device.type == "cuda" else (1, 0)
-
-
-def readable(items: Iterable[dict], bad: Callable[[str], None]) -> Iterator[dict]:
-    """The photographs among a loader's items; the messages of the others go to `bad`."""
-    for item in items:
-        if "error" in item:
-            bad(item["error"])
-        else:
-            yield item
 
 
 def read_ahead(items: Iterable[dict], count: int, pixels: int) -> Iterator[list[dict]]:

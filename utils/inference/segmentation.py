@@ -7,7 +7,7 @@ mask = segment_file("dog.jpg", open_deeplab("experiments/seg/last.pt"))
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from datasets.collection import Collection
 from datasets.images import read_photograph
-from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import resize
 from utils.inference.photographed import MAX_SIDE, Photographed, exceeds, shrink
-from utils.runs.progress import progress
+from utils.runs.reader import Reader
 
 SCALES = (1.0,)
 """Of the photograph, by default: the network itself looks at three sizes of each."""
@@ -127,21 +126,15 @@ def segment_collection(
     collection: Collection,
     network: nn.Module,
     settings: SegmentationInferenceSettings,
-    device: torch.device,
-    workers: int,
-    bad: Callable[[str], None],
+    reader: Reader,
 ) -> Iterator[Segmented]:
     """Segment every photograph, in order, under a progress bar.
 
     The network must be in evaluation mode on the device. With `restrict`, a photograph whose labels
-    are unknown may hold every class. One that cannot be read, or whose mask cannot, is left out
-    after `bad(message)`, which may raise.
+    are unknown may hold every class.
     """
-    loader = photograph_loader(Photographs(collection), workers, pin=device.type == "cuda")
-    for item in progress(loader, "masks", "image"):
-        if "error" in item:
-            bad(item["error"])
-            continue
+    device = reader.device
+    for item in reader.read(collection, "masks"):
         image = shrink(item["image"].to(device, non_blocking=True), settings.max_side)
         found = segment(normalise(image), network, settings.scales, settings.flip)
         labels = item["labels"] if settings.restrict else None

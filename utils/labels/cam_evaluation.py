@@ -9,9 +9,10 @@ from datasets.images import encode_png, read_label_map
 from datasets.labels import write_csv_labels
 from utils.checkpoints import SHIPPED, Trained, open_trained
 from utils.inference.label_maps import USUAL_THRESHOLD
-from utils.labels import export_deeplab, journal
+from utils.labels import export_deeplab
 from utils.labels.cam_evaluation_options import THRESHOLDS, CamEvaluationSettings
 from utils.labels.crf import require_crf
+from utils.labels.evaluation import carry_out
 from utils.labels.marks import BLANK, about_scaling, odd_ids
 from utils.labels.photographs import (
     KnownClasses,
@@ -28,16 +29,27 @@ from utils.labels.pseudo_labels import (
     gallery_of,
     infer_and_write,
 )
+from utils.labels.results import (
+    REFINED_BY,
+    about_evaluation,
+    best_folder,
+    headline,
+    scores_as_json,
+    scores_in_words,
+    tables_of,
+)
 from utils.pictures.contact_sheet import labelled_sheet
-from utils.pictures.report import Evaluation, write_report
+from utils.pictures.report import PageContent, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
 from utils.runs.run import PREDICTED_FILE, RESULT, Run
 from utils.runs.wording import counted, counted_ids, source_of
-from utils.scores.tables import score_table, table_in
 
-NAMES = {PLAIN: "pseudo labels", REFINED: "refined by the dense CRF"}
+NAMES = {PLAIN: "pseudo labels", REFINED: REFINED_BY}
 """What is said of the labels in a folder."""
+
+NOT_LEARNED = ("val", "test")
+"""Splits from which no segmentation network is trained."""
 
 DETAILS = (
     *("checkpoint", "labels", "score_threshold", "scales", "max_side", "flip"),
@@ -83,7 +95,7 @@ def evaluate(settings: CamEvaluationSettings) -> None:
     evaluation = CamEvaluation(settings, photographs, trained)
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
     made_from = fingerprints(photographs, networks)
-    journal.carry_out(settings.run, device, made_from, evaluation.work, tables_in)
+    carry_out(settings.run, device, made_from, evaluation.work, show=scores_in_words)
     if settings.export_deeplab is not None and distributed.is_first():
         labels = best_labels(settings.run.folder)
         pairs = export_deeplab.export(settings.export_deeplab, photographs, labels)
@@ -114,14 +126,6 @@ def thresholds_to_write(
     return tuple(thresholds)
 
 
-def tables_in(found: dict) -> str:
-    """The scores that result.json holds, in words."""
-    tables = [table_in(found).table()] if "thresholds" in found else []
-    if "crf" in found:
-        tables.append(f"{NAMES[REFINED]}\n{table_in(found['crf']).table()}")
-    return "\n\n".join(tables)
-
-
 @dataclass(frozen=True)
 class CamEvaluation:
     """What a run of an evaluator does.
@@ -150,14 +154,16 @@ class CamEvaluation:
             return
         require_some(outcome.images)
         self.say_what_was_found(run, outcome)
-        scores, labels = self.scores(run, outcome)
+        scores, labels = self.scores(outcome)
         result = self.description(outcome, seconds) | {"skipped": skipped} | scores
         result["best_labels"] = labels.path
+        if self.photographs.has_masks:
+            run.say(scores_in_words(result))
         self.draw(run, outcome, result, labels)
         # Written last: with it the evaluation counts as finished.
         write_json(run.folder / RESULT, result)
         run.say(f"pseudo labels: {run.folder / labels.path}")
-        if settings.photographs.images is None:
+        if settings.photographs.images is None and self.photographs.split not in NOT_LEARNED:
             run.say_next("train_seg.py", "--labels_from", settings.run.tag)
 
     def announce(self, run: Run) -> None:
@@ -202,46 +208,37 @@ class CamEvaluation:
             if none:
                 run.note(f"no class reaches --score_threshold: {counted_ids(none)}")
 
-    def scores(self, run: Run, outcome: Outcome) -> tuple[dict, Labels]:
-        """Print the scores.
+    def scores(self, outcome: Outcome) -> tuple[dict, Labels]:
+        """What result.json says of the scores, and the best labels; without masks those there are.
 
-        Returns:
-            (what result.json says of them, the best labels; without masks those there are).
+        Without masks refined labels, if any, are taken.
         """
-        thresholds, classes = self.settings.outputs.thresholds, self.photographs.classes
+        thresholds = self.settings.outputs.thresholds
         if not self.photographs.has_masks:
             folder = REFINED if self.settings.outputs.crf else PLAIN
-            found = {"threshold": thresholds[0], "classes": ["background", *classes]}
-            return found, Labels(folder, thresholds[0])
-        plain = score_table(classes, thresholds, outcome.confusion)
-        run.say(plain.table())
-        result, folder, best = plain.as_json(), PLAIN, plain
-        if outcome.refined is not None:
-            refined = score_table(classes, thresholds, outcome.refined)
-            run.say(f"\n{NAMES[REFINED]}\n{refined.table()}")
-            result["crf"] = refined.as_json()
-            if refined.best_miou > plain.best_miou:
-                folder, best = REFINED, refined
-        return result, Labels(folder, best.thresholds[best.best])
+            return {"threshold": thresholds[0]}, Labels(folder, thresholds[0])
+        tables = tables_of(self.photographs.classes, thresholds, outcome.confusion)
+        folder = best_folder(tables)
+        best = tables[folder]
+        return scores_as_json(tables), Labels(folder, best.thresholds[best.best])
 
     def description(self, outcome: Outcome, seconds: float) -> dict:
         """What result.json says besides the scores; seconds are those of the `inferred` ones."""
-        inference, uncertain = self.settings.inference, self.settings.outputs.uncertain
-        kept = inference.keep
+        settings, inference = self.settings, self.settings.inference
+        kept, uncertain = inference.keep, settings.outputs.uncertain
         result = {
-            "dataset": self.photographs.name,
-            "split": self.photographs.split,
-            "images": outcome.images,
-            "checkpoint": str(self.settings.checkpoint),
-            "labels": self.settings.photographs.labels or "given",
-            "scales": list(inference.scales),
-            "max_side": inference.max_side or 0,
-            "flip": inference.flip,
+            **about_evaluation(
+                self.photographs,
+                settings.checkpoint,
+                inference,
+                outcome.images,
+                outcome.inferred,
+                seconds,
+            ),
+            "labels": settings.photographs.labels or "given",
             "beta": inference.beta,
             **({"gamma": inference.gamma} if kept is None else {"gamma_keep": kept}),
             "inferred": outcome.inferred,
-            "seconds": round(seconds, 2),
-            "images_per_second": round(outcome.inferred / seconds, 3),
         }
         if uncertain is not None:
             result["uncertain"] = list(uncertain)
@@ -272,25 +269,18 @@ class CamEvaluation:
         if self.settings.outputs.overlays:
             run.say(f"labels drawn on the photographs: {run.folder / 'overlays'}")
 
-    def reported(self, outcome: Outcome, result: dict, labels: Labels) -> Evaluation:
+    def reported(self, outcome: Outcome, result: dict, labels: Labels) -> PageContent:
         """What the report shows: all scores, and these labels."""
-        found = {PLAIN: outcome.confusion, REFINED: outcome.refined}
-        scored = found.items() if self.photographs.has_masks else ()
-        again = outcome.inferred < outcome.images
-        seconds = f"seconds, the last {outcome.inferred} of them" if again else "seconds"
-        return Evaluation(
+        scored = outcome.confusion.items() if self.photographs.has_masks else ()
+        return PageContent(
             title=f"Pseudo labels: {self.settings.run.tag}",
-            headline={
-                "photographs": result["images"],
-                seconds: result["seconds"],
-                "photographs/s": result["images_per_second"],
-            },
+            headline=headline(result, outcome.inferred),
             details={
                 "data set": source_of(self.photographs, self.settings.photographs.images),
                 **{name: result[name] for name in DETAILS if name in result},
             },
             threshold=labels.threshold,
             thresholds=self.settings.outputs.thresholds,
-            confusion={NAMES[kind]: matrix for kind, matrix in scored if matrix is not None},
+            confusion={NAMES[kind]: matrices for kind, matrices in scored},
             shown=NAMES[labels.folder],
         )

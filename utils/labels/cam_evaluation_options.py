@@ -45,7 +45,7 @@ class CamEvaluationSettings:
     run: RunSettings
     photographs: PhotographSettings
     checkpoint: Path
-    scn: str | None
+    scn: Path | None
     inference: InferenceSettings
     outputs: OutputSettings
     threshold: float | None
@@ -67,15 +67,15 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
         run=run_settings(args),
         photographs=photograph_settings(args),
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
-        scn=args.scn,
+        scn=args.scn and options.existing_file(args.scn, "--scn", "train one with train_scn.py"),
         inference=InferenceSettings(
-            args.scales,
-            not args.no_flip,
-            args.beta,
-            args.gamma,
-            predict_from,
-            args.gamma_keep,
-            args.max_side or None,
+            scales=args.scales,
+            flip=not args.no_flip,
+            beta=args.beta,
+            gamma=args.gamma,
+            predict_from=predict_from,
+            keep=args.gamma_keep,
+            max_side=args.max_side or None,
         ),
         outputs=OutputSettings(
             thresholds=tuple(args.thresholds or ()),

@@ -2,16 +2,18 @@
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from datasets.collection import Collection, evenly_spread, missing_masks
+from datasets.collection import Collection, evenly_spread
 from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map, read_photograph
-from datasets.loading import read_ground_truth
+from datasets.loading import ground_truth_of
 from utils.checkpoints import TrainedSegmentation, open_segmentation
 from utils.inference.photographed import MAX_SIDE
-from utils.labels import journal, submission
+from utils.labels import submission
 from utils.labels.crf import require_crf
+from utils.labels.evaluation import carry_out
 from utils.labels.marks import BLANK, about_scaling, odd_ids
 from utils.labels.mask_evaluation_options import MaskEvaluationSettings
 from utils.labels.masks import PLAIN, REFINED, Outcome, mask_path, segment_and_write
@@ -22,16 +24,26 @@ from utils.labels.photographs import (
     require_some,
     say_what_is_odd,
 )
+from utils.labels.results import (
+    REFINED_BY,
+    about_evaluation,
+    best_folder,
+    headline,
+    scores_as_json,
+    scores_in_words,
+    tables_in,
+    tables_of,
+)
 from utils.pictures.contact_sheet import SHEET_ROWS, label_map_sheet
 from utils.pictures.gallery import Gallery
-from utils.pictures.report import Evaluation, write_report
+from utils.pictures.report import PageContent, write_report
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import RESULT, Run
 from utils.runs.wording import counted, counted_ids, source_of
-from utils.scores.tables import percent, score_table, table_in
+from utils.scores.tables import percent
 
-NAMES = {PLAIN: "predictions", REFINED: "refined by the dense CRF"}
+NAMES = {PLAIN: "predictions", REFINED: REFINED_BY}
 """What is said of the masks in a folder."""
 
 DETAILS = ("checkpoint", "scales", "max_side", "flip", "restrict", "crf_constants")
@@ -56,7 +68,7 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
     settings = replace(settings, inference=inference)
     evaluation = MaskEvaluation(settings, photographs, trained)
     made_from = fingerprints(photographs, {"--checkpoint": trained.network})
-    journal.carry_out(settings.run, device, made_from, evaluation.work, show=scores_in)
+    carry_out(settings.run, device, made_from, evaluation.work, show=scores_in)
     if settings.submission is not None and distributed.is_first():
         folder = settings.run.folder / (PLAIN if settings.crf is None else REFINED)
         count = submission.write(settings.submission, photographs, folder)
@@ -72,18 +84,12 @@ def side_limit(settings: MaskEvaluationSettings, trained: TrainedSegmentation) -
 
 def scores_in(result: dict) -> str:
     """The scores that result.json holds, in words: tables, and on what they were measured."""
-    if "thresholds" not in result:
-        return ""
-    lines = [table_in(result).table()]
-    if "crf" in result:
-        lines += ["", NAMES[REFINED], table_in(result["crf"]).table(), ""]
-    lines.append(headline(result, table_in(result).best_miou, "no CRF"))
-    if "crf" in result:
-        lines.append(headline(result, table_in(result["crf"]).best_miou, "dense CRF"))
-    return "\n".join(lines)
+    mious = [found.best_miou for found in tables_in(result)]
+    lines = map(partial(miou_in_words, result), mious, ("no CRF", "dense CRF"))
+    return "\n".join(filter(None, [scores_in_words(result), *lines]))
 
 
-def headline(result: dict, miou: float, refined: str) -> str:
+def miou_in_words(result: dict, miou: float, refined: str) -> str:
     """An mIoU (0..1), and how and on what it was measured."""
     how = [counted(result["scored_images"], "photograph")]
     how.append("scales " + " ".join(f"{scale:g}" for scale in result["scales"]))
@@ -151,31 +157,24 @@ class MaskEvaluation:
         """
         if not self.photographs.has_masks:
             return {}, PLAIN if self.settings.crf is None else REFINED
-        tables = {
-            kind: score_table(self.photographs.classes, [None], matrix[None])
-            for kind, matrix in outcome.confusion.items()
-        }
-        result = tables[PLAIN].as_json()
-        if REFINED in tables:
-            result["crf"] = tables[REFINED].as_json()
-        return result, max(tables, key=lambda kind: tables[kind].best_miou)
+        tables = tables_of(self.photographs.classes, [None], outcome.confusion)
+        return scores_as_json(tables), best_folder(tables)
 
     def description(self, outcome: Outcome, seconds: float) -> dict:
         """What result.json says besides the scores; the time is that of the `segmented` ones."""
         inference, crf = self.settings.inference, self.settings.crf
         result = {
-            "dataset": self.photographs.name,
-            "split": self.photographs.split,
-            "images": outcome.images,
+            **about_evaluation(
+                self.photographs,
+                self.settings.checkpoint,
+                inference,
+                outcome.images,
+                outcome.segmented,
+                seconds,
+            ),
             "scored_images": outcome.scored,
-            "checkpoint": str(self.settings.checkpoint),
-            "scales": list(inference.scales),
-            "max_side": inference.max_side or 0,
-            "flip": inference.flip,
             "restrict": inference.restrict,
             "segmented": outcome.segmented,
-            "seconds": round(seconds, 2),
-            "images_per_second": round(outcome.segmented / seconds, 3),
         }
         if crf is not None:
             constants = asdict(crf)
@@ -202,16 +201,12 @@ class MaskEvaluation:
         if self.settings.overlays:
             run.say(f"masks drawn on the photographs: {run.folder / 'overlays'}")
 
-    def reported(self, outcome: Outcome, result: dict, shown: str) -> Evaluation:
+    def reported(self, outcome: Outcome, result: dict, shown: str) -> PageContent:
         """What the report shows: the scores, and the masks in the folder `shown`."""
         found = outcome.confusion.items() if self.photographs.has_masks else ()
-        return Evaluation(
+        return PageContent(
             title=f"Segmentation: {self.settings.run.tag}",
-            headline={
-                "photographs": result["images"],
-                "seconds": result["seconds"],
-                "photographs/s": result["images_per_second"],
-            },
+            headline=headline(result, outcome.segmented),
             details={
                 "data set": source_of(self.photographs, self.settings.photographs.images),
                 **{name: result[name] for name in DETAILS if name in result},
@@ -224,13 +219,11 @@ class MaskEvaluation:
 
 def sheet_rows(folder: Path, photographs: Collection, kinds: tuple[str, ...]) -> list[tuple]:
     """Rows of the contact sheet: id, photograph, masks of every kind and ground truth or None."""
-    rows, unmasked = [], frozenset(missing_masks(photographs))
+    rows = []
     for identifier in evenly_spread(photographs.ids, SHEET_ROWS):
         image = read_photograph(photographs.images[identifier])
         masks = [read_label_map(mask_path(folder, kind, identifier)) for kind in kinds]
-        truth = None
-        if identifier not in unmasked:
-            truth = read_ground_truth(photographs, identifier, image.shape[:2])
+        truth = ground_truth_of(photographs, identifier, image.shape[:2])
         rows.append((identifier, image, [*masks, truth]))
     return rows
 

@@ -5,7 +5,7 @@ that a pass that was stopped goes on where it was.
 """
 
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from utils.inference.segmentation import Segmented, segment_collection
 from utils.labels.crf import CrfConstants, refine_probabilities
 from utils.labels.marks import ODD, Marked, gathered, odd_mark
 from utils.labels.mask_evaluation_options import MaskEvaluationSettings
-from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
 from utils.runs import devices, distributed
 from utils.runs.run import Run
@@ -33,7 +32,7 @@ class Outcome:
     """What a pass over the photographs gives.
 
     Attributes:
-        confusion: of the masks by their folder, (C, C), rows ground truth.
+        confusion: of the masks by their folder, (1, C, C), rows ground truth.
         marked: the marks of photographs by id, in the first process only.
         images: how many photographs have their masks.
         scored: how many of them have a ground truth.
@@ -92,41 +91,27 @@ class MaskWriter(PhotographWriter):
 
     def take(self, found: Segmented) -> None:
         """Refine, write and count one photograph soon."""
-        photograph, refined = found.photograph, None
+        refined = None
         if self.workers is not None:
             path = mask_path(self.folder, REFINED, found.id)
             known = (found.classes, found.probabilities, found.mask, self.num_classes)
-            refined = self.workers.run(_refine_and_write, path, photograph, *known, self.crf)
-        self.writer.submit(
-            self._finish,
-            found.id,
-            photograph,
-            found.labels,
-            found.mask,
-            odd_mark(not found.labels.any(), found.shrunk),
-            refined,
-        )  # without the probabilities, which are large
+            refined = self.workers.run(_refine_and_write, path, found.photograph, *known, self.crf)
+        found = replace(found, probabilities=None)  # which are large, and may wait long
+        self.writer.submit(self._finish, found, refined)
 
-    def _finish(
-        self,
-        identifier: str,
-        photograph: np.ndarray,
-        labels: np.ndarray,
-        mask: np.ndarray | None,
-        odd: np.ndarray,
-        refined: "Future[np.ndarray] | None",
-    ) -> None:
-        write_label_map(mask_path(self.folder, PLAIN, identifier), labels)
+    def _finish(self, found: Segmented, refined: "Future[np.ndarray] | None") -> None:
+        labels = found.labels
+        write_label_map(mask_path(self.folder, PLAIN, found.id), labels)
         counts = {
-            PLAIN: _counted(mask, labels, self.num_classes),
-            "scored": np.array([mask is not None], np.int64),
-            ODD: odd,
+            PLAIN: _counted(found.mask, labels, self.num_classes),
+            "scored": np.array([found.mask is not None], np.int64),
+            ODD: odd_mark(not labels.any(), found.shrunk),
         }
         if refined is not None:
             counts[REFINED] = self.workers.taken(refined)
-            labels = read_label_map(mask_path(self.folder, REFINED, identifier))
-        self.draw(identifier, photograph, labels)
-        self.journal.add(identifier, counts)
+            labels = read_label_map(mask_path(self.folder, REFINED, found.id))
+        self.draw(found.id, found.photograph, labels)
+        self.journal.add(found.id, counts)
 
 
 def mask_path(folder: Path, kind: str, identifier: str) -> Path:
@@ -143,17 +128,14 @@ def segment_and_write(
     """Segment every photograph that is not done, write its files, count it where it has a mask."""
     folded = devices.parallel(fold(network), run.device)
     out = MaskWriter(run.folder, settings, photographs.num_classes)
-    done = out.journal.finished(out.complete)
-    mine = share_out(run, photographs, done)
+    done, mine = out.take_up(run, photographs)
     with out:
-        for found in segment_collection(
-            mine, folded, settings.inference, run.device, run.readers, run.bad
-        ):
+        for found in segment_collection(mine, folded, settings.inference, run.reader):
             out.take(found)
     totals = out.journal.totals()
     added = int(distributed.all_reduce_counts(np.array([out.journal.added]))[0])
     return Outcome(
-        confusion={kind: totals[kind] for kind in out.kinds},
+        confusion={kind: totals[kind][None] for kind in out.kinds},
         marked=gathered(out.journal.marked, photographs.ids),
         images=len(done) + added,
         scored=int(totals["scored"][0]),

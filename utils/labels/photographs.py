@@ -118,7 +118,7 @@ def open_photographs(
         InputError: there are none, their classes are others, or labels are missing.
     """
     if settings.images is None:
-        photographs = _split(settings)
+        photographs = _split(settings, predictable)
     else:
         if needs_labels and settings.labels is None:
             predicted = " or --labels predicted" if predictable else ""
@@ -161,11 +161,11 @@ def fingerprints(photographs: Collection, networks: Mapping[str, nn.Module]) -> 
     return found
 
 
-def _split(settings: PhotographSettings) -> Collection:
+def _split(settings: PhotographSettings, predictable: bool) -> Collection:
     if settings.labels not in (None, PREDICTED):
         raise InputError(
-            f"--labels {settings.labels}: goes with --images; a split has labels of its own "
-            "(or give --labels predicted)"
+            f"--labels {settings.labels}: goes with --images; a split has labels of its own"
+            f"{' (or give --labels predicted)' if predictable else ''}"
         )
     return open_split(settings.data)
 

@@ -20,7 +20,6 @@ from utils.inference.label_maps import label_maps, uncertain_pixels, with_ignore
 from utils.labels.cam_formats import CAM_FORMATS
 from utils.labels.crf import CrfConstants, refine
 from utils.labels.marks import ODD, Marked, gathered, odd_mark
-from utils.labels.sharing import share_out
 from utils.labels.writing import PhotographWriter
 from utils.pictures.contact_sheet import SHEET_ROWS
 from utils.pictures.gallery import Gallery
@@ -41,16 +40,14 @@ class Outcome:
     """What a pass over the photographs gives.
 
     Attributes:
-        confusion: of the pseudo labels, (thresholds, C, C).
-        refined: of the refined ones, or None.
+        confusion: of the pseudo labels by their folder, (thresholds, C, C), rows ground truth.
         shown: in the first process: a few photographs, evenly spread, for the contact sheet.
         marked: by id the places in PRESENT and in ODD of photographs; in the first process only.
         images: how many photographs have their pseudo labels.
         inferred: how many were inferred just now.
     """
 
-    confusion: np.ndarray
-    refined: np.ndarray | None
+    confusion: dict[str, np.ndarray]
     shown: list[Inferred]
     marked: Marked
     images: int
@@ -206,19 +203,18 @@ def infer_and_write(
         devices.parallel(fold(network), run.device) for network in (trained.classifier, trained.scn)
     )
     out = PseudoLabelWriter(run.folder, outputs, photographs.num_classes)
-    done = out.journal.finished(out.complete)
     rows = set(evenly_spread(photographs.ids, SHEET_ROWS))
     gallery = gallery_of(run.folder, photographs, outputs)
 
     def pictured(identifier: str) -> bool:
         return identifier in rows or gallery.lacks(identifier)
 
-    mine = share_out(run, photographs, done, pictured)
+    done, mine = out.take_up(run, photographs, pictured)
     shown: dict[str, Inferred] = {}
     count = 0
     with out:
         for found in infer_collection(
-            mine, classifier, scn, inference, run.device, run.readers, "cams", run.bad, pictured
+            mine, classifier, scn, inference, run.reader, "cams", pictured
         ):
             count += 1
             if gallery.lacks(found.id):
@@ -248,9 +244,11 @@ def outcome_of(
     out.sweep.counts = totals["counts"]
     shown = {i: one for part in distributed.gather(shown) for i, one in part.items()}
     counts = distributed.all_reduce_counts(np.array([inferred, out.journal.added]))
+    confusion = {PLAIN: out.sweep.result()}
+    if "refined" in totals:
+        confusion[REFINED] = totals["refined"]
     return Outcome(
-        out.sweep.result(),
-        totals.get("refined"),
+        confusion,
         [shown[i] for i in photographs.ids if i in shown],
         gathered(out.journal.marked, photographs.ids),
         images=done + int(counts[1]),

@@ -1,17 +1,20 @@
 """What the evaluators' writers share: files, counts and refinement, behind the inference."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
+from datasets.collection import Collection
 from datasets.files import write_bytes
 from datasets.images import encode_jpeg
 from utils.labels.crf_workers import CrfWorkers
 from utils.labels.journal import Journal
 from utils.pictures.drawing import overlay
+from utils.runs import distributed
 from utils.runs.background import BackgroundWriter
+from utils.runs.run import Run
 
 
 class PhotographWriter:
@@ -50,6 +53,20 @@ class PhotographWriter:
     def complete(self, identifier: str) -> bool:
         """Whether all files of a photograph are there."""
         return all(path.is_file() for path in self.files(identifier))
+
+    def take_up(
+        self,
+        run: Run,
+        photographs: Collection,
+        again: Callable[[str], bool] = lambda identifier: False,
+    ) -> tuple[set[str], Collection]:
+        """The ids that are done, and this process's share of the others and of those `again`."""
+        done = self.journal.finished(self.complete)
+        if done:
+            run.say(f"{len(done)} of {len(photographs.ids)} photographs are done; going on")
+        # Decided by one process: while others still look, the first already writes.
+        todo = distributed.broadcast([i for i in photographs.ids if i not in done or again(i)])
+        return done, photographs.subset(distributed.share(todo))
 
     def draw(self, identifier: str, photograph: np.ndarray, labels: np.ndarray) -> None:
         """Draw labels (H, W) uint8 on a photograph (H, W, 3) uint8, where that is asked for."""

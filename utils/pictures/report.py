@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from datasets.collection import Collection, missing_masks
+from datasets.collection import Collection
 from datasets.files import write_whole
 from datasets.images import IGNORE, read_label_map
-from datasets.loading import read_ground_truth
+from datasets.loading import ground_truth_of
 from datasets.palette import voc_palette
 from utils.pictures.curve import curve_of
 from utils.pictures.drawing import heat, label_layer
@@ -28,7 +28,7 @@ from utils.scores.tables import percent
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class PageContent:
     """What the page says besides the gallery.
 
     Attributes:
@@ -38,8 +38,8 @@ class Evaluation:
         threshold: of background: that of the labels which the gallery shows; None where labels
             need none, as those of a segmentation network.
         thresholds: all that were scored.
-        confusion: matrices (thresholds, C, C), without a threshold (C, C), rows ground truth, of
-            every kind of labels by its name (plain, refined); empty without masks. At most two.
+        confusion: matrices (thresholds, C, C), without a threshold (1, C, C), rows ground truth,
+            of every kind of labels by its name (plain, refined); empty without masks. At most two.
         shown: the kind that the gallery shows.
         label: what one of them is called.
     """
@@ -58,8 +58,8 @@ class Evaluation:
         """The confusion matrix (C, C) of the labels that the gallery shows."""
         if not self.confusion:
             return None
-        found = self.confusion[self.shown]
-        return found if self.threshold is None else found[self.thresholds.index(self.threshold)]
+        index = 0 if self.threshold is None else self.thresholds.index(self.threshold)
+        return self.confusion[self.shown][index]
 
     @property
     def mious(self) -> dict[str, list[float]]:
@@ -82,7 +82,7 @@ class Card(NamedTuple):
 
 
 def write_report(
-    path: Path, evaluation: Evaluation, collection: Collection, gallery: Gallery, labels: Path
+    path: Path, evaluation: PageContent, collection: Collection, gallery: Gallery, labels: Path
 ) -> int:
     """Write the page, card by card, whole or not at all.
 
@@ -144,18 +144,15 @@ def _cards(
     collection: Collection, gallery: Gallery, labels: Path, left_out: list[str]
 ) -> Iterator[Card]:
     """A card for every photograph of the gallery; those left out are added to `left_out`."""
-    masked = collection.has_masks
-    unmasked = frozenset(missing_masks(collection)) if masked else frozenset(gallery.ids)
     for identifier in gallery.ids:
         path = labels / f"{identifier}.png"
         thumbnails = gallery.read(identifier)
         if thumbnails is None or not path.is_file():
             left_out.append(identifier)
             continue
-        label_map, truth, iou = read_label_map(path), None, None
-        if identifier not in unmasked:
-            truth = read_ground_truth(collection, identifier, label_map.shape)
-            iou = image_iou(truth, label_map, collection.num_classes)
+        label_map = read_label_map(path)
+        truth = ground_truth_of(collection, identifier, label_map.shape)
+        iou = None if truth is None else image_iou(truth, label_map, collection.num_classes)
         layers = [
             None if one is None else webp_base64(label_layer(one, thumbnails.size))
             for one in (label_map, truth)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.command_line import new_parser
 from datasets.files import InputError, read_json, write_bytes
 from datasets.images import encode_png, read_photograph
 from utils.pictures.drawing import caption
-from utils.runs.options import new_parser
 from utils.runs.run import RESULT
 from utils.runs.start import start
 

@@ -17,7 +17,7 @@ class DataSettings:
 
     Attributes:
         dataset: voc12, coco or custom.
-        split: train, train_aug, val or test.
+        split: train, train_aug, val, or another list.
         root: where the data set lies.
         saliency: folder of its saliency maps; None for the one in the root.
         labels_file: image-level labels in place of the data set's own.
@@ -35,7 +35,10 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     group = parser.add_argument_group("data")
     group.add_argument("--dataset", choices=LAYOUTS, default="voc12", help="layout of the data")
     group.add_argument(
-        "--split", default=split, help="train, train_aug (of coco: train), val, or test of voc12"
+        "--split",
+        default=split,
+        help="train, train_aug (of coco: train), val, or but for coco NAME, whose photographs "
+        "ImageSets/Segmentation/NAME.txt lists",
     )
     roots.add_options(group)
 

@@ -173,7 +173,7 @@ def broadcast_buffers(module: nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def broadcast(value: Any) -> Any:  # noqa: ANN401
+def broadcast(value: Any) -> Any:
     """What the first process gives, in all processes."""
     if world_size() == 1:
         return value
@@ -182,7 +182,7 @@ def broadcast(value: Any) -> Any:  # noqa: ANN401
     return box[0]
 
 
-def gather(value: Any) -> list[Any]:  # noqa: ANN401
+def gather(value: Any) -> list[Any]:
     """What every process gives, in their order; empty in all processes but the first."""
     if world_size() == 1:
         return [value]

@@ -59,11 +59,11 @@ class Interruption:
         if not self.wished:
             self.wished, self._heard_at = number, time.monotonic()
 
-    def wait(self) -> None:
+    def defer(self) -> None:
         """From now on signals wait to be looked at."""
         self._at_once = False
 
-    def strike(self, kept: str) -> None:
+    def at_once(self, kept: str) -> None:
         """From now on signals strike at once, one that came just before too.
 
         Args:

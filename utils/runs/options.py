@@ -1,7 +1,7 @@
-"""The command line: a parser whose help is worth reading, types, and what every run is told.
+"""What every run is told: types of options, and the options themselves.
 
 Options are read once, in a script. What they say goes on as small frozen settings classes, whose
-fields are named after the options; see `taken`.
+fields are named after the options; see `settings_from`.
 """
 
 import argparse
@@ -13,35 +13,11 @@ from typing import Any, TypeVar
 
 import torch
 
-from datasets.command_line import Parser, number
+from datasets.command_line import number
 from datasets.files import InputError
 from utils.runs import distributed
 
 Settings = TypeVar("Settings")
-
-
-class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the description's lines, shows defaults where there are any, and short metavars."""
-
-    def _get_help_string(self, action: argparse.Action) -> str:
-        told, default = "(default:" in (action.help or ""), action.default
-        if told or default is False or default in (None, "", (), argparse.SUPPRESS):
-            return action.help or ""
-        # Several values as they are typed, not as Python writes them.
-        several = isinstance(default, list | tuple)
-        shown = " ".join(map(str, default)).replace("%", "%%") if several else "%(default)s"
-        return f"{action.help or ''} (default: {shown})"
-
-    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        return "NAME" if action.type is None else "N"
-
-
-def new_parser(description: str) -> argparse.ArgumentParser:
-    """A parser whose help shows defaults and keeps the description's lines.
-
-    What it refuses ends in one line and exit status 2.
-    """
-    return Parser(description=description, formatter_class=_Formatter, allow_abbrev=False)
 
 
 count = number(int, 1)
@@ -53,7 +29,7 @@ probability = number(float, 1e-6, 1 - 1e-6)
 seed = number(int, 0, 2**63 - 1)
 
 
-def taken(kind: type[Settings], args: argparse.Namespace, **others: Any) -> Settings:  # noqa: ANN401
+def settings_from(kind: type[Settings], args: argparse.Namespace, **others: Any) -> Settings:
     """A settings class filled from the parsed options that its fields are named after.
 
     `others` are fields that no option gives as it is.
@@ -106,7 +82,7 @@ class RunSettings:
 
 def run_settings(args: argparse.Namespace) -> RunSettings:
     """What the options of `add_run_options` say."""
-    return taken(RunSettings, args, options=option_values(args))
+    return settings_from(RunSettings, args, options=option_values(args))
 
 
 def add_run_options(parser: argparse.ArgumentParser, tag: str) -> None:

@@ -23,7 +23,11 @@ from utils.runs.devices import peak_memory
 from utils.runs.events import open_events
 from utils.runs.interruption import Interruption
 from utils.runs.options import RunSettings
+from utils.runs.reader import Reader
 from utils.runs.wording import counted
+
+EVALUATION = "evaluation.json"
+"""What an evaluation evaluates; written first."""
 
 RESULT = "result.json"
 """What an evaluation found; written last."""
@@ -99,6 +103,11 @@ class Run:
     def readers(self) -> int:
         """How many processes read photographs."""
         return self.settings.readers(self.device)
+
+    @property
+    def reader(self) -> Reader:
+        """Reads photographs for inference."""
+        return Reader(self.device, self.readers, self.bad)
 
     def _open(self, continues: bool, first_step: int | None) -> None:
         values = dict(self.settings.options)

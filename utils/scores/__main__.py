@@ -7,60 +7,77 @@ segmentation network's predictions, exactly as the evaluators score pseudo label
 """
 
 import argparse
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from datasets.classes import FIXED_CLASSES, read_class_list
-from datasets.collection import png_ids
+from datasets.classes import named_classes
+from datasets.collection import png_ids, png_path
+from datasets.command_line import new_parser
 from datasets.files import InputError, read_id_list, write_json
 from datasets.images import IGNORE, read_label_map
-from utils.runs.options import new_parser
 from utils.runs.progress import progress
 from utils.runs.start import start
 from utils.scores.confusion import confusion_matrix
 from utils.scores.tables import score_table
 
 
-def class_names(name: str) -> tuple[str, ...]:
-    """Foreground class names of `voc12`, `coco`, or of a labels.txt."""
-    return FIXED_CLASSES[name]() if name in FIXED_CLASSES else read_class_list(name)
-
-
-def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> np.ndarray:
-    """The confusion matrix of one label map.
+def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> tuple[np.ndarray, bool]:
+    """The confusion matrix of one label map, and whether it holds 255, counted as background.
 
     Raises:
         InputError: a file is missing or unreadable, sizes differ, or a class is out of range.
     """
-    prediction = read_label_map(pred / f"{identifier}.png")
-    truth = read_label_map(gt / f"{identifier}.png")
+    predicted, given = png_path(pred, identifier), png_path(gt, identifier)
+    prediction, truth = read_label_map(predicted), read_label_map(given)
     if prediction.shape != truth.shape:
         raise InputError(
-            f"{pred / identifier}.png: {prediction.shape[1]} x {prediction.shape[0]} pixels, but "
+            f"{predicted}: {prediction.shape[1]} x {prediction.shape[0]} pixels, but "
             f"the ground truth has {truth.shape[1]} x {truth.shape[0]}"
         )
+    uncertain = prediction == IGNORE
+    prediction = np.where(uncertain, 0, prediction)
     scored = truth != IGNORE
-    for path, labels in ((pred, prediction[scored]), (gt, truth[scored])):
+    for path, labels in ((predicted, prediction[scored]), (given, truth[scored])):
         highest = int(labels.max(initial=0))
         if highest >= num_classes:
             raise InputError(
-                f"{path / identifier}.png: holds class {highest}; there are 0 to "
-                f"{num_classes - 1} (--classes)"
+                f"{path}: holds class {highest}; there are 0 to {num_classes - 1} (--classes)"
             )
-    return confusion_matrix(truth, prediction, num_classes)
+    return confusion_matrix(truth, prediction, num_classes), bool(uncertain.any())
+
+
+def require_all(folder: Path, ids: Sequence[str]) -> None:
+    """Refuse a folder that lacks label maps of a list.
+
+    Raises:
+        InputError: it does.
+    """
+    there = png_ids(folder)
+    missing = [identifier for identifier in ids if identifier not in there]
+    if missing:
+        raise InputError(
+            f"{folder}: {len(missing)} of {len(ids)} label maps of the list are missing, such as "
+            f"{missing[0]}.png; complete them or shorten the list"
+        )
 
 
 def score(args: argparse.Namespace) -> None:
     """Score the list and print the table."""
-    classes = class_names(args.classes)
-    ids = read_id_list(args.list, png_ids(Path(args.pred)))
-    one = partial(score_one, pred=Path(args.pred), gt=Path(args.gt), num_classes=len(classes) + 1)
+    classes, pred, gt = named_classes(args.classes), Path(args.pred), Path(args.gt)
+    ids = read_id_list(args.list, png_ids(pred))
+    require_all(pred, ids)
+    require_all(gt, ids)
+    one = partial(score_one, pred=pred, gt=gt, num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
-        counts = progress(pool.map(one, ids), "scoring", "image", len(ids))
-        confusion = sum(counts, np.zeros((len(classes) + 1,) * 2, np.int64))
+        found = list(progress(pool.map(one, ids), "scoring", "image", len(ids)))
+    confusion = sum(counts for counts, _ in found)
+    uncertain = sum(held for _, held in found)
+    if uncertain:
+        print(f"note: 255 counts as background; {uncertain} label maps hold it")
     table = score_table(classes, [None], confusion[None])
     print(table.table())
     print(f"mIoU {100 * table.best_miou:.2f} over {len(ids)} images")
@@ -72,8 +89,7 @@ def score(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = new_parser(__doc__)
-    options.prog = "python -m utils.scores"
+    options = new_parser(__doc__, prog="python -m utils.scores")
     options.add_argument("--pred", required=True, metavar="DIR", help="<id>.png to be scored")
     options.add_argument("--gt", required=True, metavar="DIR", help="<id>.png of ground truth")
     options.add_argument(

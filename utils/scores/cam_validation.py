@@ -1,6 +1,6 @@
 """How good the cams and the classification of a collection are."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 from datasets.collection import Collection
-from datasets.loading import Photographs, photograph_loader
 from networks.normalisation import normalise
 from utils.inference.cams import InferenceSettings, classification_scores
 from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.photographed import MAX_SIDE, shrink
 from utils.runs import distributed
-from utils.runs.progress import progress
+from utils.runs.reader import Reader
 from utils.scores.average_precision import average_precision
-from utils.scores.confusion import best_of, class_scores
+from utils.scores.confusion import best_of, class_scores, mean_known
 from utils.scores.threshold_sweep import ThresholdSweep
 
 
@@ -45,9 +44,7 @@ def validate(
     scn: nn.Module,
     settings: InferenceSettings,
     thresholds: Sequence[float],
-    device: torch.device,
-    workers: int,
-    bad: Callable[[str], None],
+    reader: Reader,
     show: Container[str] = (),
 ) -> Validation:
     """Score the cams of a collection; photographs without a mask do not count in the mIoU.
@@ -62,7 +59,7 @@ def validate(
     means: list[float] = []
     classifier.eval()
     for found in infer_collection(
-        mine, classifier, scn, settings, device, workers, "scoring", bad, lambda i: i in show
+        mine, classifier, scn, settings, reader, "scoring", lambda i: i in show
     ):
         if found.mask is not None:
             sweep.add_present(found.classes, found.cams, found.mask)
@@ -86,20 +83,15 @@ def classification_map(
     collection: Collection,
     classifier: nn.Module,
     scn: nn.Module,
-    device: torch.device,
-    workers: int,
-    bad: Callable[[str], None],
+    reader: Reader,
 ) -> float:
     """The mAP of the classification of photographs at their own size, shared by all processes."""
     mine = collection.subset(distributed.share(collection.ids))
     ranking: dict[str, np.ndarray] = {}
     classifier.eval()
-    loader = photograph_loader(Photographs(mine), workers, pin=device.type == "cuda")
-    for item in progress(loader, "classifying", "image"):
-        if "error" in item:
-            bad(item["error"])
-            continue
-        image = normalise(shrink(item["image"].to(device, non_blocking=True), MAX_SIDE))
+    for item in reader.read(mine, "classifying"):
+        image = item["image"].to(reader.device, non_blocking=True)
+        image = normalise(shrink(image, MAX_SIDE))
         ranking[item["id"]] = classification_scores(image, classifier, scn).cpu().numpy()
     return mean_average_precision(collection, merged(ranking))
 
@@ -117,4 +109,4 @@ def mean_average_precision(collection: Collection, ranking: Mapping[str, np.ndar
         return float("nan")
     labels = np.stack([collection.labels[identifier] for identifier in ids])
     ap = average_precision(np.stack([ranking[identifier] for identifier in ids]), labels)
-    return float(np.nanmean(ap)) if np.isfinite(ap).any() else float("nan")
+    return mean_known(ap)

@@ -24,6 +24,11 @@ def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, num_classes: int
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
+def mean_known(values: np.ndarray) -> float:
+    """The mean of the values that are not NaN; NaN if there is none."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
 @dataclass(frozen=True)
 class Scores:
     """What a confusion matrix says; per class (C,) in 0..1, NaN where a class never occurs."""
@@ -35,7 +40,7 @@ class Scores:
     @property
     def miou(self) -> float:
         """Mean IoU over the classes that occur in the ground truth or the prediction."""
-        return float(np.nanmean(self.iou)) if np.isfinite(self.iou).any() else float("nan")
+        return mean_known(self.iou)
 
 
 def class_scores(confusion: np.ndarray) -> Scores:

@@ -1,10 +1,9 @@
 """How good a segmentation network is on photographs with masks."""
 
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
 from datasets.collection import Collection
@@ -14,6 +13,7 @@ from utils.inference.segmentation import (
     segment_collection,
 )
 from utils.runs import distributed
+from utils.runs.reader import Reader
 from utils.scores.confusion import class_scores, confusion_matrix
 
 
@@ -33,9 +33,7 @@ class SegmentationValidation:
 def validate_segmentation(
     collection: Collection,
     network: nn.Module,
-    device: torch.device,
-    workers: int,
-    bad: Callable[[str], None],
+    reader: Reader,
     show: Container[str] = (),
 ) -> SegmentationValidation:
     """Score a network on a collection with masks, shared by all processes.
@@ -43,9 +41,7 @@ def validate_segmentation(
     Args:
         collection: photographs with masks.
         network: on the device; it is put into evaluation mode.
-        device: of the network.
-        workers: processes that read photographs.
-        bad: told why a photograph is left out; may raise.
+        reader: of the photographs.
         show: ids of the photographs that are handed out too.
     """
     mine = collection.subset(distributed.share(collection.ids))
@@ -53,7 +49,7 @@ def validate_segmentation(
     shown: list[Segmented] = []
     network.eval()
     settings = SegmentationInferenceSettings()
-    for found in segment_collection(mine, network, settings, device, workers, bad):
+    for found in segment_collection(mine, network, settings, reader):
         confusion += confusion_matrix(found.mask, found.labels, collection.num_classes)
         if found.id in show:
             shown.append(found)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.ndimage import distance_transform_edt
+from skimage.segmentation import expand_labels
 from torch import nn
 
 from datasets.collection import Collection
@@ -28,8 +28,8 @@ def filled(mask: np.ndarray) -> np.ndarray:
     unlabelled = mask == IGNORE
     if unlabelled.all():
         return mask
-    rows, columns = distance_transform_edt(unlabelled, return_distances=False, return_indices=True)
-    return mask[rows, columns]
+    from_one = np.where(unlabelled, 0, mask.astype(np.int32) + 1)
+    return (expand_labels(from_one, distance=sum(mask.shape)) - 1).astype(mask.dtype)
 
 
 def validate_superpixels(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from utils.scores.confusion import Scores, best_of, class_scores
+from utils.scores.confusion import Scores, best_of, class_scores, mean_known
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class ScoreTable:
             lines.append(f"{name:<22}{row}{ends}")
         for name, values in (
             ("mIoU", [found.miou for found in self.scores]),
-            ("mean precision", [_mean(found.precision) for found in self.scores]),
-            ("mean recall", [_mean(found.recall) for found in self.scores]),
+            ("mean precision", [mean_known(found.precision) for found in self.scores]),
+            ("mean recall", [mean_known(found.recall) for found in self.scores]),
         ):
             lines.append(f"{name:<22}" + "".join(percent(value, 7) for value in values))
         at = f"{self.thresholds[self.best]:g}"
@@ -98,10 +98,6 @@ def class_table(classes: Sequence[str], scores: Scores) -> str:
 def percent(value: float, width: int = 0, nothing: str = "-") -> str:
     """A share in 0..1 in percent with one digit, right-aligned; `nothing` for NaN."""
     return f"{nothing:>{width}}" if np.isnan(value) else f"{100 * value:>{width}.1f}"
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def or_null(value: float) -> float | None:

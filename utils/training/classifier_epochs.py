@@ -11,7 +11,6 @@ from datasets.collection import Collection, evenly_spread, with_masks
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.inference.cams import InferenceSettings
-from utils.inference.collection_cams import Inferred, infer_collection
 from utils.inference.label_maps import USUAL_THRESHOLD, label_map
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
@@ -52,7 +51,8 @@ class ClassifierEpochs:
 
     Attributes:
         networks: see Args.
-        scored: the photographs that are scored.
+        looked_at: the photographs whose cams are scored, or shown alone where none has a mask.
+        scored: whether they have masks.
         kept: the checkpoints.
     """
 
@@ -73,34 +73,30 @@ class ClassifierEpochs:
         self.inference = InferenceSettings(
             (1.0,), False, settings.beta, settings.gamma, keep=settings.gamma_keep
         )
-        masked = with_masks(photographs)
-        self.scored = photographs.subset(masked[: settings.score_images])
-        pictured = 0 if masked or not settings.score_images else PANELS
-        self.pictured = photographs.subset(evenly_spread(photographs.ids, pictured))
+        masked, count = with_masks(photographs), settings.score_images
+        few = evenly_spread(photographs.ids, min(PANELS, count))
+        self.looked_at = photographs.subset(masked[:count] if masked else few)
+        self.scored = bool(masked)
         self.kept = Kept(run, settings.resuming.resume is not None)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
         distributed.broadcast_buffers(self.networks[0])
-        found = self._validate() if self.scored.ids else None
         line = f"epoch {epoch + 1}/{self.settings.schedule.epochs}: {in_words(losses)}"
-        scores, means = {}, []
-        if found is not None:
-            line += (
-                f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
-                f"classification mAP {100 * found.mean_ap:.2f}"
-            )
-            scores = {"score/miou": found.miou, "score/map": found.mean_ap}
+        scores, means, masks = {}, [], None
+        if self.looked_at.ids:
+            found = self._validate()
             means = found.means
-            self._show(found.shown, found.threshold, epoch)
-        elif self.pictured.ids:
-            pictured = self._infer()
-            means = [mean for one in pictured for mean in one.cams.mean((1, 2))]
-            self._show(pictured, USUAL_THRESHOLD, epoch)
+            self._show(found, epoch)
+            if self.scored:
+                line += (
+                    f"; mIoU {100 * found.miou:.2f} at threshold {found.threshold:g}, "
+                    f"classification mAP {100 * found.mean_ap:.2f}"
+                )
+                scores = {"score/miou": found.miou, "score/map": found.mean_ap}
+                masks = {"miou": found.miou, "threshold": found.threshold}
         if self.held_back is not None:
-            ap = classification_map(
-                self.held_back, *self.networks, self.run.device, self.run.readers, self.run.bad
-            )
+            ap = classification_map(self.held_back, *self.networks, self.run.reader)
             line += f"; on photographs held back {100 * ap:.2f}"
             scores["score/map_held_back"] = ap
         self.run.scalars(scores, epoch)
@@ -110,56 +106,35 @@ class ClassifierEpochs:
         if epoch + 1 == max(3, math.ceil(self.settings.schedule.epochs / 2)):
             self.run.note(*stands_still(losses["classification"], self.idle_loss))
         if distributed.is_first():
-            masks = None
-            if found is not None:
-                masks = {"miou": found.miou, "threshold": found.threshold}
             self.kept.save(self._checkpoint(epoch), masks)
 
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
         evaluator = {"image": "evaluator_cls_image.py", "saliency": "evaluator_cls_sal.py"}
         chosen_by = (
-            f"best.pt has the best mIoU against the masks of {len(self.scored.ids)} training "
+            f"best.pt has the best mIoU against the masks of {len(self.looked_at.ids)} training "
             "images: more than image-level labels."
         )
         self.kept.say_which(chosen_by, evaluator[self.supervision], take_best=True)
 
     def _validate(self) -> Validation:
         return validate(
-            self.scored,
+            self.looked_at,
             *self.networks,
             self.inference,
             VALIDATION_THRESHOLDS,
-            self.run.device,
-            self.run.readers,
-            self.run.bad,
-            show=evenly_spread(self.scored.ids, PANELS),
+            self.run.reader,
+            show=evenly_spread(self.looked_at.ids, PANELS),
         )
 
-    def _infer(self) -> list[Inferred]:
-        """The photographs that are shown where nothing can be scored; by the first process."""
-        if not distributed.is_first():
-            return []
-        self.networks[0].eval()
-        inferred = infer_collection(
-            self.pictured,
-            *self.networks,
-            self.inference,
-            self.run.device,
-            self.run.readers,
-            "pictures",
-            self.run.bad,
-            with_superpixels=lambda _: True,
-        )
-        return list(inferred)
-
-    def _show(self, photographs: Sequence[Inferred], threshold: float, epoch: int) -> None:
+    def _show(self, found: Validation, epoch: int) -> None:
         """Photo, superpixels, CAM, pseudo label and ground truth to tensorboardX."""
         if distributed.is_first():
-            title, classes = f"pseudo label ({threshold:g})", self.scored.classes
+            threshold = found.threshold if self.scored else USUAL_THRESHOLD
+            title, classes = f"pseudo label ({threshold:g})", self.looked_at.classes
             sheet = labelled_sheet(
-                photographs,
-                lambda found: label_map(found.classes, found.cams, threshold),
+                found.shown,
+                lambda one: label_map(one.classes, one.cams, threshold),
                 title,
                 classes,
             )
@@ -171,7 +146,7 @@ class ClassifierEpochs:
             "kind": "classifier",
             "backbone": self.settings.networks.backbone,
             "dcr": classifier.dcr is not None,
-            "classes": list(self.scored.classes),
+            "classes": list(self.looked_at.classes),
             "supervision": self.supervision,
             "epoch": epoch + 1,
             "miou": None,

@@ -13,8 +13,8 @@ from utils.checkpoints import built
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
-from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import (
+from utils.runs.options import RunSettings, run_settings, settings_from
+from utils.training.training_options import (
     LearningSettings,
     Schedule,
     add_backbone_options,
@@ -158,15 +158,15 @@ def settings_of(args: argparse.Namespace) -> ClassifierSettings:
     """
     # Here, not as None in the settings: what a run keeps of its options is what it took.
     args.lr = args.lr or learning_rate(args.backbone)
-    return taken(
+    return settings_from(
         ClassifierSettings,
         args,
         run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
+        resuming=settings_from(ResumeSettings, args),
         data=data_settings(args),
-        schedule=taken(Schedule, args),
-        learning=taken(LearningSettings, args),
-        networks=taken(NetworkSettings, args),
+        schedule=settings_from(Schedule, args),
+        learning=settings_from(LearningSettings, args),
+        networks=settings_from(NetworkSettings, args),
     )
 
 

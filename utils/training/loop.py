@@ -19,7 +19,7 @@ from utils.runs.progress import progress
 from utils.runs.run import Run
 from utils.training.losses import READ_EVERY, Losses, LossReader, in_words
 from utils.training.optimisers import polynomial_decay, trainable
-from utils.training.schedule import LearningSettings
+from utils.training.training_options import LearningSettings
 
 
 @dataclass
@@ -150,12 +150,12 @@ def train(
     decay = polynomial_decay(stage.optimizer, plan.steps, power, stage.decay_every, first, warmup)
     remaining = iter(batches(first))
     for epoch in range(start, plan.epochs):
-        run.interruption.wait()
+        run.interruption.defer()
         train_epoch(state, epoch, done, remaining, stage, decay, reader)
         if done < plan.steps_per_epoch:
             state.save(epoch, plan.steps_per_epoch)
         # Scoring takes long, and is done again after --resume.
-        run.interruption.strike(f"the training of epoch {epoch + 1} is saved; {GO_ON}")
+        run.interruption.at_once(f"the training of epoch {epoch + 1} is saved; {GO_ON}")
         stage.after_epoch(epoch, reader.epoch_means())
         done = 0
     run.list_skipped()

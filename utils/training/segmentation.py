@@ -163,7 +163,8 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
         words = str(folder)
         if not folder.is_dir():
             raise InputError(f"--pseudo_labels {folder}: no such folder; make it with an evaluator")
-        require_same_classes(folder.resolve().parent.parent, photographs.classes)
+        for parent in folder.resolve().parents[:2]:  # of masks, and of pseudo_labels/<threshold>
+            require_same_classes(parent, photographs.classes)
     else:
         evaluation = Path(settings.run.experiments) / settings.labels_from
         folder = best_labels(evaluation)

@@ -61,9 +61,7 @@ class SegmentationEpochs:
 
     def _score(self, step: int) -> float:
         pictured = evenly_spread(self.scored.ids, PANELS)
-        found = validate_segmentation(
-            self.scored, self.network, self.run.device, self.run.readers, self.run.bad, pictured
-        )
+        found = validate_segmentation(self.scored, self.network, self.run.reader, pictured)
         if distributed.is_first():
             self.run.picture("panels", segmentation_sheet(found.shown, self.classes), step)
         return found.miou

@@ -8,8 +8,8 @@ from networks.dilated import STRIDES, strides_of
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
-from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import (
+from utils.runs.options import RunSettings, run_settings, settings_from
+from utils.training.training_options import (
     LearningSettings,
     add_backbone_options,
     add_sgd_options,
@@ -126,11 +126,11 @@ def settings_of(args: argparse.Namespace) -> SegmentationSettings:
     args.stride = args.stride or strides_of(args.backbone)[0]
     usual = args.steps if args.steps % SCORE_EVERY else SCORE_EVERY
     args.score_every = args.score_every or usual
-    return taken(
+    return settings_from(
         SegmentationSettings,
         args,
         run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
+        resuming=settings_from(ResumeSettings, args),
         data=data_settings(args),
-        learning=taken(LearningSettings, args),
+        learning=settings_from(LearningSettings, args),
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from utils.checkpoints.training_state import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
-from utils.runs.options import RunSettings, run_settings, taken
-from utils.training.schedule import LearningSettings, Schedule, add_schedule_options
+from utils.runs.options import RunSettings, run_settings, settings_from
+from utils.training.training_options import LearningSettings, Schedule, add_schedule_options
 
 TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
 """What each objective logs; `loss` is what is minimised."""
@@ -73,12 +73,12 @@ def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
     Raises:
         InputError: they contradict each other.
     """
-    return taken(
+    return settings_from(
         SuperpixelSettings,
         args,
         run=run_settings(args),
-        resuming=taken(ResumeSettings, args),
+        resuming=settings_from(ResumeSettings, args),
         data=data_settings(args),
-        schedule=taken(Schedule, args),
+        schedule=settings_from(Schedule, args),
         learning=LearningSettings(args.lr, args.power),
     )

@@ -18,6 +18,7 @@ from utils.inference.collection_cams import (
     read_ahead,
 )
 from utils.inference.superpixels import superpixels
+from utils.runs.reader import Reader
 
 SIZES = ((40, 60), (60, 40), (40, 60), (40, 60), (33, 47), (40, 60), (60, 40))
 
@@ -41,7 +42,7 @@ def inferred(collection, device, predict_from=None, scales=(0.5, 1.0), max_side=
     networks = (network.to(device) for network in networks)
     settings = InferenceSettings(scales, predict_from=predict_from, max_side=max_side)
     bad = []
-    given = settings, torch.device(device), 0, "cams", bad.append
+    given = settings, Reader(torch.device(device), 0, bad.append), "cams"
     return list(infer_collection(collection, *networks, *given)), bad
 
 
@@ -127,7 +128,7 @@ def test_superpixels_where_they_are_wanted(tmp_path):
     collection = small_collection(tmp_path)
     scn = SuperpixelNet().eval()
     networks = Classifier(build_backbone("resnet18"), 4).eval(), scn
-    given = InferenceSettings((0.5,), flip=False), torch.device("cpu"), 0, "cams", lambda _: None
+    given = InferenceSettings((0.5,), flip=False), Reader(torch.device("cpu"), 0, print), "cams"
     for found in infer_collection(collection, *networks, *given, lambda name: name in "ag"):
         if found.id in "ag":
             assert np.array_equal(found.superpixels, superpixels(found.image, scn))

@@ -3,12 +3,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-import torch
 
-from datasets.files import InputError
-from utils.labels import journal
 from utils.labels.journal import Journal
-from utils.runs.options import RunSettings
 
 SHAPES = {"counts": (3, 2, 4), "regions": (2,)}
 COCO = {"counts": (81, 80, 8)}
@@ -80,23 +76,6 @@ def test_marks_are_kept_for_every_photograph(tmp_path):
     assert journal.marked == {"a": {"regions": [1]}, "b": {"regions": []}}
 
 
-@pytest.mark.parametrize("option", ["labels", "labels_file"])
-def test_labels_are_not_overwritten_by_what_reads_them(tmp_path, option):
-    """As with predicted.csv, corrected and given back under the same tag."""
-    file = tmp_path / "a" / "predicted.csv"
-    file.parent.mkdir()
-    file.write_text("x,dog\n")
-    options = {option: str(file)}
-    settings = RunSettings(str(tmp_path), "a", overwrite=True, options=options)
-    with pytest.raises(InputError, match=f"--{option} .*predicted.csv: lies in the folder"):
-        journal.carry_out(settings, torch.device("cpu"), {}, print, print)
-    assert file.read_text() == "x,dog\n"
-    elsewhere = RunSettings(str(tmp_path), "b", overwrite=True, options=options)
-    done = []
-    journal.carry_out(elsewhere, torch.device("cpu"), {}, done.append, print)
-    assert done
-
-
 GOOD = {"id": "x", "counts": [[0, 23], [5, 7]], "regions": [[1], [9]]}
 
 
@@ -152,14 +131,3 @@ def test_memory_does_not_grow_with_the_photographs(tmp_path):
     assert len(done) == LINES
     assert_same(totals, written)
     assert peak < 4e6
-
-
-def test_the_folder_of_a_training_is_not_evaluated_into(tmp_path):
-    """--overwrite would remove the network, perhaps the one that is evaluated."""
-    network = tmp_path / "seg" / "last.pt"
-    network.parent.mkdir()
-    network.write_bytes(b"weights")
-    settings = RunSettings(str(tmp_path), "seg", overwrite=True)
-    with pytest.raises(InputError, match="holds a training .last.pt.*another --tag"):
-        journal.carry_out(settings, torch.device("cpu"), {}, lambda run: None, str)
-    assert network.read_bytes() == b"weights"

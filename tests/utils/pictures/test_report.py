@@ -12,7 +12,7 @@ from datasets.files import InputError
 from datasets.images import read_label_map, read_photograph, write_label_map
 from utils.inference.collection_cams import Inferred
 from utils.pictures.gallery import MOST_CAMS, SIDE, Gallery
-from utils.pictures.report import Evaluation, image_iou, write_report
+from utils.pictures.report import PageContent, image_iou, write_report
 from utils.scores.confusion import class_scores
 
 SHAPE = (30, 40)
@@ -77,7 +77,7 @@ def matrices(num_classes, seed=3):
 
 def evaluation(**changes):
     values = {"title": "a run", "headline": {"photographs": 3}, "details": {"beta": 8}}
-    return Evaluation(**{**values, "threshold": 0.4, "thresholds": THRESHOLDS, **changes})
+    return PageContent(**{**values, "threshold": 0.4, "thresholds": THRESHOLDS, **changes})
 
 
 def report(tmp_path, collection, gallery, given):
@@ -220,11 +220,11 @@ def test_of_a_segmentation_network(tmp_path, made):
     for identifier in "ab":
         gallery.add_photograph(identifier, np.zeros((*SHAPE, 3), np.uint8), [1])
     matrix = matrices(4)[0]
-    given = Evaluation(
+    given = PageContent(
         title="Segmentation: a run",
         headline={"photographs": 2},
         details={},
-        confusion={"predictions": matrix},
+        confusion={"predictions": matrix[None]},
         shown="predictions",
         label="prediction",
     )

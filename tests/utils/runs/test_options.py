@@ -3,13 +3,12 @@ import os
 import pytest
 import torch
 
+from datasets.command_line import new_parser, number
 from datasets.files import InputError
 from utils.runs.options import (
     RunSettings,
     add_affinity_options,
     existing_file,
-    new_parser,
-    number,
 )
 
 

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
+from datasets.command_line import new_parser
 from datasets.images import write_label_map
-from utils.runs.options import new_parser
 from utils.scores.__main__ import score
 
 
@@ -43,13 +43,29 @@ def test_scores_by_hand(folders, capsys):
     assert "mIoU 44.44 over 2 images" in capsys.readouterr().out
 
 
+def test_uncertain_pixels_count_as_background(folders, capsys):
+    """As IRN counts them; endings in capitals are fine."""
+    run(folders)
+    capsys.readouterr()
+    write(folders / "pred", "b", [[2, 0]])
+    run(folders)
+    expected = json.loads((folders / "scores.json").read_text())
+    assert "note" not in capsys.readouterr().out
+    write(folders / "pred", "b", [[2, 255]])
+    (folders / "pred/b.png").rename(folders / "pred/b.PNG")
+    run(folders)
+    assert json.loads((folders / "scores.json").read_text()) == expected
+    assert "note: 255 counts as background; 1 label maps hold it" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("folder", "labels", "message"),
     [
         ("pred", [[2, 1, 0]], "3 x 1 pixels, but the ground truth has 2 x 1"),
         ("pred", [[2, 9]], "pred/b.png: holds class 9; there are 0 to 2"),
         ("gt", [[2, 9]], "gt/b.png: holds class 9; there are 0 to 2"),
-        ("pred", None, "no such file"),
+        ("pred", None, "pred: 1 of 2 label maps of the list are missing, such as b.png"),
+        ("gt", None, "gt: 1 of 2 label maps of the list are missing, such as b.png"),
     ],
 )
 def test_what_cannot_be_scored(folders, folder, labels, message):

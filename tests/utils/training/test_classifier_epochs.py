@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.command_line import new_parser
 from datasets.demo import generate
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
@@ -15,7 +16,7 @@ from tests.calling import call
 from train_cls_image import DEFAULTS
 from utils import checkpoints
 from utils.runs.data import open_split
-from utils.runs.options import new_parser
+from utils.runs.reader import Reader
 from utils.training.classifier_epochs import (
     ClassifierEpochs,
     collapsed,
@@ -115,7 +116,7 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     run = SimpleNamespace(
         folder=tmp_path,
         device=torch.device("cpu"),
-        readers=0,
+        reader=Reader(torch.device("cpu"), 0, print),
         note=lambda *texts: notes.extend(texts),
         say=lines.append,
         scalars=lambda *_: None,

@@ -2,8 +2,8 @@ import pytest
 
 import train_cls_image
 import train_cls_sal
+from datasets.command_line import new_parser
 from datasets.files import InputError
-from utils.runs.options import new_parser
 from utils.training.classifier_options import add_options, settings_of
 from utils.training.segmentation_options import add_options as add_segmentation_options
 

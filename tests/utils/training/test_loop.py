@@ -20,7 +20,7 @@ from utils.training import loop
 from utils.training.loop import Stage, backward, drop_gradients, train
 from utils.training.losses import LossReader
 from utils.training.optimisers import sgd
-from utils.training.schedule import LearningSettings
+from utils.training.training_options import LearningSettings
 
 
 def make_run(folder: Path, **changes) -> Run:

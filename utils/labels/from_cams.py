@@ -1,0 +1,142 @@
+"""Pseudo labels from cams that lie in files, of this project or of any other method.
+
+    python -m utils.labels.from_cams --cams DIR --gt DIR --out DIR
+
+DIR holds <id>.npz as `--save_cams npz` writes them: `cams` (n, H, W), as large as the photograph,
+0 to 1, and `classes` (n,), 0-based without background. With ground truth the labels are scored at
+every background threshold; OUT/<threshold>/<id>.png are what train_seg.py --pseudo_labels takes.
+docs/outputs.md has the lines that turn IRN's or PSA's files into these.
+"""
+
+import argparse
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from datasets.classes import named_classes
+from datasets.collection import png_path
+from datasets.command_line import new_parser
+from datasets.files import InputError, list_ids, read_id_list, write_json
+from datasets.images import read_label_map, write_label_map
+from utils.inference.label_maps import label_maps
+from utils.labels.cam_evaluation_options import THRESHOLDS
+from utils.runs import options
+from utils.runs.progress import progress
+from utils.runs.start import start
+from utils.scores.tables import score_table
+from utils.scores.threshold_sweep import ThresholdSweep
+
+MOST_BYTES = 2**32
+"""Of the cams of one photograph, unpacked."""
+
+
+def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes (n,) int64 and cams (n, H, W) float32 in an npz file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > MOST_BYTES:
+                raise InputError(f"{path}: cams of more than {MOST_BYTES} bytes; refused")
+        with np.load(path, allow_pickle=False) as content:
+            classes, cams = content["classes"], content["cams"]
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except Exception as error:  # damaged bytes surface as whatever the step stumbles over
+        raise InputError(
+            f"{path}: holds no cams ({error}); write arrays `cams` and `classes` with np.savez"
+        ) from None
+    if cams.ndim != 3 or classes.shape != (len(cams),) or classes.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: cams {cams.shape} and classes {classes.shape}, where (n, H, W) and n "
+            "integers are needed"
+        )
+    if len(classes) and not (classes.min() >= 0 and classes.max() < num_classes - 1):
+        raise InputError(
+            f"{path}: holds class {classes.max()}; without background there are 0 to "
+            f"{num_classes - 2} (--classes)"
+        )
+    cams = cams.astype(np.float32)
+    if not np.isfinite(cams).all():
+        raise InputError(f"{path}: cams that are not finite")
+    return classes.astype(np.int64), cams
+
+
+def take(
+    identifier: str, args: argparse.Namespace, thresholds: Sequence[float], num_classes: int
+) -> np.ndarray | None:
+    """Write the labels of one photograph and count its pixels, see ThresholdSweep.count.
+
+    Raises:
+        InputError: a file cannot be read, or sizes differ.
+    """
+    path = Path(args.cams) / f"{identifier}.npz"
+    classes, cams = read_cams(path, num_classes)
+    if args.out is not None:
+        labels = label_maps(classes, cams, thresholds)
+        for threshold, one in zip(thresholds, labels, strict=True):
+            write_label_map(Path(args.out) / f"{threshold:g}" / f"{identifier}.png", one)
+    if args.gt is None:
+        return None
+    truth = read_label_map(png_path(Path(args.gt), identifier))
+    try:
+        return ThresholdSweep(num_classes, thresholds).count(classes, cams, truth)
+    except ValueError as error:
+        raise InputError(f"{path}: does not fit its ground truth: {error}") from None
+
+
+def label(args: argparse.Namespace) -> None:
+    """Write and score the labels of all cams, or of those in the list."""
+    if args.gt is None and args.out is None:
+        raise InputError("give --gt DIR to score the labels, --out DIR to write them, or both")
+    there = list_ids(args.cams, ".npz")
+    ids = sorted(there) if args.list is None else read_id_list(args.list, there)
+    if not ids:
+        raise InputError(f"{args.cams}: holds no cams <id>.npz")
+    classes, thresholds = named_classes(args.classes), tuple(sorted(set(args.thresholds)))
+    sweep = ThresholdSweep(len(classes) + 1, thresholds)
+    one = partial(take, args=args, thresholds=thresholds, num_classes=len(classes) + 1)
+    with ThreadPoolExecutor() as pool:
+        for counts in progress(pool.map(one, ids), "labels", "image", len(ids)):
+            sweep.counts += 0 if counts is None else counts
+    best = thresholds[0]
+    if args.gt is not None:
+        table = score_table(classes, thresholds, sweep.result())
+        best = thresholds[table.best]
+        print(table.table())
+        print(f"mIoU {100 * table.best_miou:.2f} at threshold {best:g} over {len(ids)} images")
+        if args.json:
+            write_json(args.json, {**table.as_json(), "images": len(ids)})
+    if args.out is not None:
+        print(f"next: python train_seg.py --pseudo_labels {Path(args.out) / f'{best:g}'}")
+
+
+if __name__ == "__main__":
+    parser = new_parser(__doc__, prog="python -m utils.labels.from_cams")
+    parser.add_argument("--cams", required=True, metavar="DIR", help="holds <id>.npz")
+    parser.add_argument("--out", metavar="DIR", help="gets <threshold>/<id>.png")
+    parser.add_argument("--gt", metavar="DIR", help="<id>.png of ground truth")
+    parser.add_argument(
+        "--list", metavar="FILE", help="ids or names of photographs, one a line (default: all)"
+    )
+    parser.add_argument(
+        "--classes", default="voc12", metavar="NAMES", help="voc12, coco, or a labels.txt"
+    )
+    parser.add_argument(
+        "--thresholds",
+        type=options.fraction,
+        nargs="+",
+        default=THRESHOLDS,
+        help="of background",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the scores as JSON too")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    start(label, parser)
