@@ -202,7 +202,10 @@ def read_saliency(path: str | os.PathLike, size: tuple[int, int]) -> np.ndarray:
 
 
 def encode_png(image: np.ndarray, palette: np.ndarray | None = None) -> bytes:
-    """An image as PNG: (H, W) or (H, W, 3) uint8; with `palette` (n, 3) uint8, a palette PNG."""
+    """An image as PNG: (H, W) or (H, W, 3) uint8, or (H, W) uint16.
+
+    With `palette` (n, 3) uint8 a palette PNG.
+    """
     picture = Image.fromarray(image)
     if palette is not None:
         picture.putpalette(np.asarray(palette, np.uint8).tobytes())

@@ -52,7 +52,7 @@ def propagate(
         (B, C, h, w), of the logits' dtype if that is a floating one.
 
     Raises:
-        ValueError: the shapes do not fit, or beta is negative.
+        ValueError: the shapes do not fit, beta is negative, or gamma would cut all affinities.
     """
     if logits.ndim != 4 or features.ndim != 4 or logits.shape[2:] != features.shape[2:]:
         raise ValueError(
@@ -60,6 +60,8 @@ def propagate(
         )
     if beta < 0:
         raise ValueError(f"beta must be 0 or more, got {beta}")
+    if keep is None and gamma > CEILING:
+        raise ValueError(f"gamma must be at most {CEILING}, where affinities end, got {gamma}")
     if beta == 0:
         return logits
     logits = floating(logits, features)

@@ -225,7 +225,13 @@ def segmentation(path):
 
 
 def earlier_run(path):
-    """A file that an earlier run of the tag has left."""
+    """Files that an earlier run of the tag has left."""
+    other_files(path)
+    (path.parent / "options.json").write_text("{}")
+
+
+def other_files(path):
+    """A file with the name of a run's, where no run has been."""
     path.parent.mkdir()
     path.write_text("{}")
 
@@ -396,6 +402,14 @@ CASES = [
         "--backbone_weights {root}/labels.txt",
     ),
     Case("tag that is taken", "../runs/new/result.json", earlier_run, PHOTOGRAPHS, "runs/new"),
+    Case(
+        "folder that is no run's",
+        "../runs/new/result.json",
+        other_files,
+        PHOTOGRAPHS,
+        "result.json",
+        "--overwrite",
+    ),
     Case("root that does not exist", "", nothing, (*LISTS, "check"), "--root", "--root nowhere"),
     Case("root that does not exist", "", nothing, ("folder",), "--images", "--images nowhere"),
     Case("root that does not exist", "", nothing, ("train_sal",), "_root", "--sal_root nowhere"),

@@ -227,6 +227,13 @@ def test_larger_photographs_are_scaled_down(files, photographs, tmp_path, capsys
     assert (mask == labels_of(files, val_ids(files)[1])).mean() > 0.999
 
 
+def test_labels_of_a_split_cannot_be_named(files, tmp_path, capsys):
+    refused(files, tmp_path, "--labels ball")
+    error = capsys.readouterr().err
+    assert "--labels ball: goes with --images; a split has labels of its own" in error
+    assert "predicted" not in error  # which evaluator_seg.py refuses
+
+
 def test_nothing_to_segment_is_no_success(files, photographs, tmp_path, capsys):
     for path in photographs.iterdir():
         path.write_bytes(b"")

@@ -302,12 +302,13 @@ def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
 
 
 @pytest.mark.slow
-def test_refined_and_exported(trained, scenes, tmp_path):
+def test_refined_and_exported(trained, scenes, tmp_path, capsys):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     arguments = (
         f"--dataset custom --root {scenes} --split val --thresholds 0.2 0.6 --crf --crf_workers 1"
     )
     evaluate(trained, tmp_path, arguments)
+    assert "next:" not in capsys.readouterr().out, "nothing learns from validation photographs"
     # Asked for later, the export needs no inference.
     before = (tmp_path / "eval_image/result.json").stat().st_mtime_ns
     result = evaluate(trained, tmp_path, f"{arguments} --export_deeplab {tmp_path}/tree")

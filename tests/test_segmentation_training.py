@@ -223,6 +223,30 @@ def test_a_result_that_no_evaluator_wrote(tmp_path, content):
         best_labels(tmp_path)
 
 
+def evaluated(folder, labels="pseudo_labels/0.3"):
+    """A folder as an evaluator leaves it, of the class dog alone."""
+    found = {"best_labels": labels, "classes": ["background", "dog"]}
+    (folder / labels).mkdir(parents=True)
+    for name, content in (("result", found), ("evaluation", {}), ("options", {})):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder / labels
+
+
+@pytest.mark.parametrize("labels", ["pseudo_labels/0.3", "masks"])
+def test_the_classes_of_a_named_folder_count_too(scenes, tmp_path, capsys, labels):
+    folder = evaluated(tmp_path / "round2", labels)
+    assert stopped(arguments(scenes, tmp_path, f"--pseudo_labels {folder}")) == 2
+    assert "round2: its labels are of other classes" in capsys.readouterr().err
+
+
+def test_an_evaluation_is_not_trained_over(scenes, tmp_path, capsys):
+    """--overwrite would remove the labels that are to be learnt."""
+    evaluated(tmp_path / "seg")
+    assert stopped(arguments(scenes, tmp_path, "--pseudo_labels masks --overwrite")) == 2
+    assert "seg: holds an evaluation, and a training has a folder" in capsys.readouterr().err
+    assert (tmp_path / "seg/pseudo_labels/0.3").is_dir()
+
+
 def damaged(scenes, folder, labels):
     """A folder of label maps, the last of which is `labels`."""
     for path in sorted((scenes / "SegmentationClassAug").glob("*.png")):

@@ -97,6 +97,8 @@ def test_zero_features_give_no_nan():
 def test_beta_zero_changes_nothing_and_negative_is_refused():
     logits, features = torch.randn(1, 2, 3, 3), torch.randn(1, 4, 3, 3)
     assert propagate(logits, features, 0) is logits
+    with pytest.raises(ValueError, match="gamma must be at most 0.999"):
+        propagate(torch.zeros(1, 2, 3, 3), torch.zeros(1, 2, 3, 3), gamma=1.0)
     with pytest.raises(ValueError, match="beta"):
         propagate(logits, features, -1)
     with pytest.raises(ValueError, match="do not fit"):

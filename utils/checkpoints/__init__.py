@@ -8,7 +8,7 @@ from utils.checkpoints.deeplab import (
     trunk_kind,
 )
 from utils.checkpoints.files import read, save
-from utils.checkpoints.trained import SHIPPED, Trained, open_trained
+from utils.checkpoints.trained import SHIPPED, Trained, open_scn, open_trained
 from utils.checkpoints.weights import built, fetched, fill, load_backbone, load_classifier, load_scn
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_scn",
     "load_trunk",
     "open_deeplab",
+    "open_scn",
     "open_segmentation",
     "open_trained",
     "read",

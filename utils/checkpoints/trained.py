@@ -44,6 +44,17 @@ class Trained:
     shipped_scn: bool = False
 
 
+def open_scn(path: str | os.PathLike = SHIPPED) -> SuperpixelNet:
+    """The superpixel network in a file that `load_scn` reads, in evaluation mode.
+
+    Raises:
+        InputError: the file does not hold such weights.
+    """
+    scn = SuperpixelNet()
+    load_scn(scn, path)
+    return scn.eval()
+
+
 def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = None) -> Trained:
     """The networks in a checkpoint of a train_cls script, or in a published one with an SCN file.
 

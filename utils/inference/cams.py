@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from networks.association import upsample
 from networks.classifier import cam
 from networks.superpixel import CELL
-from utils.inference.photographed import MAX_SIDE
+from utils.inference.photographed import MAX_SIDE, shrink
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 
@@ -147,6 +147,7 @@ def infer(
     beta: int = 8,
     gamma: float = 0.6,
     keep: float | None = None,
+    max_side: int | None = MAX_SIDE,
 ) -> Tensor:
     """Class activation maps of one photograph.
 
@@ -163,6 +164,7 @@ def infer(
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
         keep: in place of gamma: the share of affinities that are kept; see `propagate`.
+        max_side: a longer side is scaled down to this, and the cams up again; None for never.
 
     Returns:
         (K, H, W) in 0..1; zero for classes that are not in the photograph.
@@ -170,9 +172,10 @@ def infer(
     if image.ndim != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
     settings = InferenceSettings(scales, flip, beta, gamma, keep=keep)
-    [(classes, present, _)] = infer_batch(image[None], [labels], classifier, scn, settings)
-    cams = present.new_zeros(len(labels), *present.shape[1:])
-    cams[classes] = present
+    seen = shrink(image, max_side)[None]
+    [(classes, present, _)] = infer_batch(seen, [labels], classifier, scn, settings)
+    cams = present.new_zeros(len(labels), *image.shape[1:])
+    cams[classes] = resize(present[None], image.shape[1:])[0]
     return cams
 
 

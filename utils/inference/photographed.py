@@ -38,15 +38,13 @@ def exceeds(image: Tensor, max_side: int | None) -> bool:
 
 
 def shrink(image: Tensor, max_side: int | None) -> Tensor:
-    """A photograph (3, H, W) uint8 whose longer side is at most `max_side`.
+    """A photograph (3, H, W) whose longer side is at most `max_side`.
 
-    A larger one is scaled down, bilinearly with antialiasing, to (3, h, w) float32 in 0..255.
+    A larger one is scaled down, bilinearly with antialiasing; integers become float32.
     """
     if not exceeds(image, max_side):
         return image
     factor = max_side / max(image.shape[1:])
     size = [max(1, round(side * factor)) for side in image.shape[1:]]
-    small = F.interpolate(
-        image[None].float(), size=size, mode="bilinear", align_corners=False, antialias=True
-    )
-    return small[0]
+    given = image[None] if image.is_floating_point() else image[None].float()
+    return F.interpolate(given, size=size, mode="bilinear", align_corners=False, antialias=True)[0]

@@ -96,6 +96,7 @@ def carry_out(
         return
     _keep_labels(settings)
     with Run(settings, device, continues=goes_on) as run:
+        run.interruption.at_once("the same command goes on")
         if distributed.is_first() and not goes_on:
             begin(settings, made_from)
         work(run)

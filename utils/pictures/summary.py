@@ -28,20 +28,26 @@ def table(results: dict[str, dict]) -> str:
         KeyError: or another error of the kind, a content is no evaluator's.
     """
     scored = {name: one for folder, found in results.items() for name, one in rows(folder, found)}
-    cut = {row["threshold"] for one in scored.values() for row in one["thresholds"]}
+    cut = {row["threshold"] for one in scored.values() for row in one.get("thresholds", ())}
     thresholds = sorted(cut - {None})
     width = max(map(len, scored)) + 2
     head = "".join(f"{f'{t:g}':>7}" for t in thresholds)
     lines = [f"{'mIoU (%) at threshold':<{width}}{head}   best"]
     for name, one in scored.items():
-        mious = {row["threshold"]: 100 * row["miou"] for row in one["thresholds"]}
+        mious = {row["threshold"]: 100 * row["miou"] for row in one.get("thresholds", ())}
         row = "".join(f"{mious[t]:>7.1f}" if t in mious else f"{'-':>7}" for t in thresholds)
-        best = one["best"]
-        at = "" if best["threshold"] is None else f" at {best['threshold']:g}"
-        lines.append(f"{name:<{width}}{row}   {100 * best['miou']:.1f}{at} on {one['split']}")
+        lines.append(f"{name:<{width}}{row}   {best_in_words(one)} on {one['split']}")
     for folder, found in results.items():
         lines.append(f"best labels: {folder}/{found['best_labels']}/")
     return "\n".join(lines)
+
+
+def best_in_words(scores: dict) -> str:
+    """The best mIoU in percent and its threshold, if there is one; `-` without masks."""
+    if "best" not in scores:
+        return "-"
+    at = "" if scores["best"]["threshold"] is None else f" at {scores['best']['threshold']:g}"
+    return f"{100 * scores['best']['miou']:.1f}{at}"
 
 
 def rows(folder: str, found: dict) -> Iterator[tuple[str, dict]]:
@@ -65,16 +71,14 @@ def stacked_sheets(folders: list[str]) -> np.ndarray:
 
 
 def read_result(folder: str) -> dict:
-    """What result.json in a run's folder says, if there are scores in it.
+    """What result.json in a run's folder says; without masks there are no scores in it.
 
     Raises:
-        InputError: there are none, or it is no evaluator's.
+        InputError: it is no evaluator's, or its masks score nothing.
     """
     found = read_json(Path(folder) / RESULT)
     try:
-        if "thresholds" not in found:
-            raise InputError(f"{folder}: its photographs had no masks, so it has no scores")
-        if found["best"]["miou"] is None:
+        if "best" in found and found["best"]["miou"] is None:
             raise InputError(f"{folder}: not one pixel of its masks is scored (all are 255)")
         table({folder: found})
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):

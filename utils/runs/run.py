@@ -26,6 +26,9 @@ from utils.runs.options import RunSettings
 from utils.runs.reader import Reader
 from utils.runs.wording import counted
 
+OPTIONS = "options.json"
+"""What a run was told; in the folder of every run."""
+
 EVALUATION = "evaluation.json"
 """What an evaluation evaluates; written first."""
 
@@ -93,8 +96,9 @@ class Run:
         self.skipped: dict[str, None] = {}
         self.interruption = Interruption()
         self._started = time.monotonic()
-        if not settings.tag:
-            raise InputError("--tag: must not be empty")
+        tag = Path(settings.tag)
+        if not settings.tag or tag.is_absolute() or ".." in tag.parts:
+            raise InputError(f"--tag {settings.tag!r}: must name a folder inside --experiments")
         self._log = self._events = None
         if distributed.is_first():
             self._open(continues, first_step)
@@ -126,7 +130,7 @@ class Run:
                 f"cannot write into {self.folder}: {error.strerror}; make room, or name another "
                 "folder with --experiments"
             ) from error
-        write_json(self.folder / "options.json", {"script": Path(sys.argv[0]).name, **values})
+        write_json(self.folder / OPTIONS, {"script": Path(sys.argv[0]).name, **values})
         self._events = open_events(self.folder, first_step if continues else None)
         self.log(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {shlex.join(sys.argv)}")
         self.log(f"torch {torch.__version__}, options {json.dumps(values)}")
@@ -153,6 +157,11 @@ class Run:
     def _make_way(self, overwrite: bool) -> None:
         """Refuse the folder of another run, or remove what that wrote."""
         earlier = [path for pattern in WRITTEN for path in self.folder.glob(pattern)]
+        if earlier and not (self.folder / OPTIONS).is_file():
+            raise InputError(
+                f"{self.folder}: holds {earlier[0].name} but no {OPTIONS}, so it is no run's "
+                "folder; give this run another --tag"
+            )
         if earlier and not overwrite:
             stopped = (self.folder / "training.pt").is_file()
             goes_on = "--resume goes on with it; or " if stopped else ""

@@ -17,6 +17,7 @@ from utils.inference.cams import (
     views,
 )
 from utils.inference.label_maps import label_map
+from utils.inference.photographed import shrink
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,17 @@ def test_predicted_labels(small_networks):
     for threshold in (0.0, float(probability.sort().values[1]), 1.0):
         labels = predict_labels(image, classifier, scn, threshold)
         assert labels.tolist() == (probability >= threshold).int().tolist()
+
+
+def test_a_large_photograph_is_scaled_down(small_networks):
+    """As the evaluators do it."""
+    image, labels = torch.randn(3, 60, 90), torch.tensor([0, 1, 0])
+    whole = infer(image, labels, *small_networks, scales=(1.0,))
+    found = infer(image, labels, *small_networks, scales=(1.0,), max_side=45)
+    small = infer(shrink(image, 45), labels, *small_networks, scales=(1.0,))
+    expected = torch.nn.functional.interpolate(small[None], size=(60, 90), mode="bilinear")[0]
+    torch.testing.assert_close(found, expected)
+    assert found.shape == whole.shape and not torch.allclose(found, whole, atol=0.01)
 
 
 def test_wrong_labels_are_refused(small_networks):

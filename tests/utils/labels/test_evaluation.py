@@ -1,10 +1,13 @@
 import json
+import os
+import signal
 
 import pytest
 import torch
 
 from datasets.files import InputError
 from utils.labels.evaluation import carry_out
+from utils.runs.interruption import Stopped
 from utils.runs.options import RunSettings
 
 
@@ -41,6 +44,7 @@ def test_what_no_evaluator_wrote_is_refused(tmp_path, content):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/evaluation.json").write_text(content)
     (tmp_path / "a/done-0.jsonl").write_text("")
+    (tmp_path / "a/options.json").write_text("{}")
     settings = RunSettings(str(tmp_path), "a", options={"scales": [1]})
     with pytest.raises(InputError, match="evaluation.json: not what an evaluator wrote"):
         carry_out(settings, torch.device("cpu"), {}, lambda run: None, str)
@@ -48,3 +52,15 @@ def test_what_no_evaluator_wrote_is_refused(tmp_path, content):
     again = RunSettings(str(tmp_path), "a", overwrite=True, options={"scales": [1]})
     carry_out(again, torch.device("cpu"), {}, done.append, str)
     assert done and json.loads((tmp_path / "a/evaluation.json").read_text())["options"]
+
+
+def test_a_stopped_evaluation_says_how_it_goes_on(tmp_path):
+    settings = RunSettings(str(tmp_path), "a")
+    with pytest.raises(Stopped, match="stopped by SIGTERM; the same command goes on"):
+        carry_out(
+            settings,
+            torch.device("cpu"),
+            {},
+            lambda run: os.kill(os.getpid(), signal.SIGTERM),
+            str,
+        )

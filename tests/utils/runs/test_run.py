@@ -1,8 +1,10 @@
 import shlex
 
+import pytest
 import torch
 
 import dataset_root
+from datasets.files import InputError
 from utils.runs.options import RunSettings
 from utils.runs.run import Run, same_place
 
@@ -25,3 +27,9 @@ def test_the_next_command_can_be_pasted(tmp_path, capsys):
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
     command = ["python", "train_cls_image.py", "--scn", str(tmp_path / "my runs/a/last.pt")]
     assert shlex.split(line.removeprefix("next: ")) == command
+
+
+@pytest.mark.parametrize("tag", ["", "..", "a/../../b", "/tmp/a"])
+def test_a_run_stays_in_its_folder(tmp_path, tag):
+    with pytest.raises(InputError, match="--tag .*must name a folder inside --experiments"):
+        Run(RunSettings(str(tmp_path), tag, overwrite=True), torch.device("cpu"))
