@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.measure import BUSY, Report, busy, compare, peak_memory, synchronise
 from benchmarks.options import new_parser
+from networks import classifier, dcr
 from utils.training.losses import Losses
 
 PRECISIONS = ("float32", "default", "tf32", "bfloat16")
@@ -63,8 +64,19 @@ class Way:
             network.register_forward_pre_hook(lambda _, given: tuple(x.contiguous() for x in given))
         if self.compiled:
             on_gpu = next(network.parameters()).is_cuda
+            leave_operators()
             network = torch.compile(network, backend="inductor" if on_gpu else "aot_eager")
         return network
+
+
+def leave_operators() -> None:
+    """Have torch.compile call the classifier's operators as they are.
+
+    They are written by hand, forward and backward. Traced under autocast, PyTorch 2.14 ends with
+    "Global autocast(cpu)_enabled state changed while dynamo tracing, please report a bug".
+    """
+    dcr.reassemble = torch.compiler.disable(dcr.reassemble)
+    classifier.propagate = torch.compiler.disable(classifier.propagate)
 
 
 class Workload(Protocol):

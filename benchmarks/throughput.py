@@ -72,7 +72,7 @@ def rows_of(
     for workers in (8, 16) if on_gpu else (1,):
         source = batches_of(crops, plan, workers, pin=on_gpu)
         ways[f"from {workers} workers"] = partial(rate, source, every=usual)
-    rounds = [{way: 1 / run() for way, run in ways.items()} for _ in range(2)]
+    rounds = [{way: 1 / run() for way, run in ways.items()} for _ in range(min(2, given.repeats))]
     found = Times({way: [one[way] for one in rounds] for way in ways})
     for way in ways:
         yield [f"{name}, {way}", found.rate(way, 1), found.ratio("on the device", way)]
@@ -83,7 +83,7 @@ def stages(
 ) -> Iterator[tuple[str, Make, Crops, int]]:
     """Name, workload, crops and steps an epoch of all stages; epochs outlast what is read ahead."""
     tiny = given.size == "tiny"
-    steps = 4 if tiny else 60
+    steps = 2 if tiny else 60
     batch, side = (2, 64) if tiny else (16, 480)
     backbone = "resnet18" if tiny else "resnet50"
     make: Make = partial(

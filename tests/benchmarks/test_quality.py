@@ -31,6 +31,7 @@ from utils import checkpoints
 from utils.inference.cams import InferenceSettings
 from utils.runs import start as starting
 from utils.runs.data import open_split
+from utils.runs.reader import Reader
 from utils.scores.cam_validation import validate
 from utils.training.classifier_options import settings_of as classifier_settings
 
@@ -232,9 +233,7 @@ def test_what_is_trained_is_scored_without_training_again(small):
         trained.scn,
         InferenceSettings((1.0,), False, 8, keep=0.2),
         THRESHOLDS,
-        torch.device("cpu"),
-        0,
-        pytest.fail,
+        Reader(torch.device("cpu"), 0, pytest.fail),
     )
     score = again["scores"]["superpixels, AP keep 0.2"]
     assert score["miou"] == pytest.approx(100 * found.miou, abs=0.1)
