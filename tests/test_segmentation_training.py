@@ -274,12 +274,14 @@ def test_labels_that_cannot_be(scenes, tmp_path, capsys, labels, message):
         ("", "eval_image: holds no finished evaluation"),
         ("--pseudo_labels none_such", "none_such: no such folder"),
         ("--pseudo_labels masks --labels_from eval_image", "not allowed with argument --pseudo_l"),
-        ("--pseudo_labels .", "holds no label map"),
+        ("--pseudo_labels .", "holds no label map <id>.png of custom train; evaluate"),
+        ("--pseudo_labels {scenes}", "custom train (but {scenes}/SegmentationClassAug does);"),
         ("--pseudo_labels masks --steps 5", "--score_every 2: must divide --steps 5; leave it"),
         ("--pseudo_labels masks --backbone_weights none.pth", "none.pth: no such file"),
     ],
 )
 def test_refused_in_one_line(scenes, tmp_path, capsys, more, message):
+    more, message = (text.replace("{scenes}", str(scenes)) for text in (more, message))
     assert stopped(arguments(scenes, tmp_path, more)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error

@@ -1,7 +1,7 @@
 """Progress bars with rate and remaining time."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from tqdm import tqdm
 
@@ -17,6 +17,7 @@ def progress(
     second.
     """
     interval = 0.1 if sys.stderr.isatty() else 30.0
+    nothing = isinstance(items, Sized) and not len(items)
     return tqdm(
         items,
         title,
@@ -26,5 +27,5 @@ def progress(
         leave=False,
         mininterval=interval,
         miniters=1,
-        disable=not distributed.is_first(),
+        disable=nothing or not distributed.is_first(),
     )

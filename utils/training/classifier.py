@@ -25,9 +25,10 @@ from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
 from utils.runs.data import open_split
 from utils.runs.run import Run
+from utils.runs.wording import counted
 from utils.training.classifier_epochs import ClassifierEpochs, photographs_held_back
 from utils.training.classifier_options import ClassifierSettings, NetworkSettings
-from utils.training.loop import Stage, batches_of, plan_of, train
+from utils.training.loop import Stage, batches_of, in_steps, plan_of, train
 from utils.training.optimisers import classifier_groups, sgd
 from utils.training.supervision import (
     ClassifierLoss,
@@ -126,9 +127,9 @@ def announce(
     plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
     networks = settings.networks
     run.say(
-        f"training on {plan.images} photographs of {photographs.name} {photographs.split}, "
-        f"{len(photographs.classes)} classes, {plan.epochs} epochs of {plan.steps_per_epoch} "
-        f"steps, on {devices.describe(run.device)}; {networks.backbone} from "
+        f"training on {counted(plan.images, 'photograph')} of {photographs.name} "
+        f"{photographs.split}, {counted(len(photographs.classes), 'class', 'classes')}, "
+        f"{in_steps(plan)}, on {devices.describe(run.device)}; {networks.backbone} from "
         f"{networks.backbone_weights}, superpixel network {scn_file}; writing to {run.folder}"
     )
     run.note(*photographs.notes, *about_classes([photographs]))

@@ -17,6 +17,7 @@ from utils.checkpoints.training_state import GO_ON, TrainingState
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
 from utils.runs.run import Run
+from utils.runs.wording import counted
 from utils.training.losses import READ_EVERY, Losses, LossReader, in_words
 from utils.training.optimisers import polynomial_decay, trainable
 from utils.training.training_options import LearningSettings
@@ -44,6 +45,12 @@ class Stage:
     after_epoch: Callable[[int, dict[str, float]], None]
     learning: LearningSettings
     decay_every: int = 1
+
+
+def in_steps(plan: Plan) -> str:
+    """How long a training takes in words: `12 epochs of 661 steps`."""
+    few = " (of fewer photographs than --batch)" if plan.images < plan.batch else ""
+    return f"{counted(plan.epochs, 'epoch')} of {counted(plan.steps_per_epoch, 'step')}{few}"
 
 
 def plan_of(images: int, batch: int, epochs: int, length: int | None = None) -> Plan:

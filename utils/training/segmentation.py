@@ -174,10 +174,17 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
     labelled = labelled.subset(with_masks(labelled))
     if not labelled.ids:
         raise InputError(
-            f"{folder}: holds no label map <id>.png of {photographs.name} {photographs.split}; "
-            "evaluate that split, or name another with --pseudo_labels"
+            f"{folder}: holds no label map <id>.png of {photographs.name} {photographs.split}"
+            f"{those_inside(folder, photographs.ids[0])}; evaluate that split, or name another "
+            "with --pseudo_labels"
         )
     return labelled, words
+
+
+def those_inside(folder: Path, identifier: str) -> str:
+    """A hint at label maps of a photograph that lie one or two folders deeper, if there are any."""
+    found = [*folder.glob(f"*/{identifier}.png"), *folder.glob(f"*/*/{identifier}.png")]
+    return f" (but {min(found).parent} does)" if found else ""
 
 
 def max_side_of(photographs: Collection) -> int | None:

@@ -21,8 +21,9 @@ from utils.runs import devices
 from utils.runs.data import open_split
 from utils.runs.distributed import is_first
 from utils.runs.run import Run
+from utils.runs.wording import counted, source_of
 from utils.scores.superpixel_validation import validate_superpixels
-from utils.training.loop import Stage, batches_of, plan_of, train
+from utils.training.loop import Stage, batches_of, in_steps, plan_of, train
 from utils.training.losses import Losses, in_words
 from utils.training.optimisers import trainable
 from utils.training.superpixel_options import TERMS, SuperpixelSettings
@@ -49,9 +50,9 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         network = devices.parallel_training(loss, device)
         plan = plan_of(len(photographs.ids), schedule.batch, schedule.epochs)
         run.say(
-            f"training on {plan.images} photographs of {photographs.name} {photographs.split}, "
-            f"{plan.epochs} epochs of {plan.steps_per_epoch} steps, on "
-            f"{devices.describe(device)}; writing to {run.folder}"
+            f"training on {counted(plan.images, 'photograph')} of "
+            f"{source_of(photographs, folder)}, {in_steps(plan)}, on {devices.describe(device)}; "
+            f"writing to {run.folder}"
         )
         run.note(*photographs.notes)
         crops = TrainingCrops(

@@ -17,7 +17,7 @@ from utils.runs.options import RunSettings
 from utils.runs.run import Run, duration
 from utils.runs.start import start
 from utils.training import loop
-from utils.training.loop import Stage, backward, drop_gradients, train
+from utils.training.loop import Stage, backward, drop_gradients, in_steps, train
 from utils.training.losses import LossReader
 from utils.training.optimisers import sgd
 from utils.training.training_options import LearningSettings
@@ -229,6 +229,8 @@ def test_plan():
     plan = Plan(images=35, batch=16, epochs=3)
     assert plan.steps_per_epoch == 2 and plan.steps == 6
     assert Plan(images=3, batch=16, epochs=2).steps_per_epoch == 1
+    assert in_steps(Plan(9, 4, 1)) == "1 epoch of 2 steps"
+    assert in_steps(Plan(3, 4, 2)) == "2 epochs of 1 step (of fewer photographs than --batch)"
 
 
 def test_duration():
