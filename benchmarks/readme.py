@@ -35,14 +35,7 @@ from benchmarks.evidence import (
 )
 from benchmarks.learning_rates import rates_tables
 from datasets.command_line import new_parser, run
-from datasets.files import (
-    InputError,
-    read_bytes,
-    read_json,
-    read_text,
-    write_bytes,
-    write_text,
-)
+from datasets.files import InputError, read_bytes, read_json, read_text, write_bytes, write_text
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"

@@ -29,8 +29,9 @@ from skimage.segmentation import slic
 
 from benchmarks.measure import table
 from datasets import command_line
-from datasets.files import InputError, list_photographs, read_bytes, read_json, write_json
+from datasets.files import InputError, read_bytes, read_json, write_json
 from datasets.images import read_photograph
+from datasets.listing import list_photographs
 from networks.association import hard_labels
 from networks.normalisation import normalise
 from networks.superpixel import CELL, SuperpixelNet

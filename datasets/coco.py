@@ -17,17 +17,9 @@ from typing import Any
 
 from datasets.classes import coco_classes
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import (
-    InputError,
-    check_id,
-    list_ids,
-    list_photographs,
-    read_bytes,
-    read_json,
-    read_text,
-    write_text,
-)
+from datasets.files import InputError, read_bytes, read_json, read_text, write_text
 from datasets.labels import label_vector
+from datasets.listing import check_id, list_ids, list_photographs
 
 NAME = "coco"
 EXPECTED = ("train2014", "annotations/instances_train2014.json")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from datasets.coco import instances_path, mask_folder, number_of, read_instances
-from datasets.files import InputError, list_ids
+from datasets.files import InputError
 from datasets.images import IGNORE, MAX_PIXELS, write_label_map
+from datasets.listing import list_ids
 
 MAX_OUTLINE = 4_000_000
 """An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files import InputError, list_ids
+from datasets.files import InputError
+from datasets.listing import list_ids
 
 
 @dataclass(frozen=True)

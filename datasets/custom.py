@@ -17,14 +17,9 @@ import numpy as np
 from datasets import voc
 from datasets.classes import read_class_list
 from datasets.collection import Collection, Index, Note, Progress, collect
-from datasets.files import (
-    InputError,
-    about_others,
-    list_photographs,
-    read_id_list,
-    some_photographs,
-)
+from datasets.files import InputError
 from datasets.labels import read_csv_labels
+from datasets.listing import about_others, list_photographs, read_id_list, some_photographs
 from datasets.orientation import about_orientation
 
 NAME = "custom"

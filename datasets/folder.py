@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from datasets.collection import Collection, Index, collect
-from datasets.files import InputError, about_others, check_id, some_photographs
+from datasets.files import InputError
 from datasets.labels import read_csv_labels
+from datasets.listing import about_others, check_id, some_photographs
 from datasets.orientation import about_orientation
 
 NAME = "images"

@@ -16,15 +16,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from datasets.classes import check_classes, some_classes
-from datasets.files import (
-    InputError,
-    check_id,
-    read_bytes,
-    read_json,
-    read_text,
-    without_ending,
-    write_text,
-)
+from datasets.files import InputError, read_bytes, read_json, read_text, write_text
+from datasets.listing import check_id, without_ending
 
 MAX_XML_BYTES = 10_000_000
 

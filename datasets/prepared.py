@@ -17,8 +17,9 @@ from tqdm import tqdm
 from datasets import coco, custom, voc
 from datasets.classes import DATA
 from datasets.collection import Collection, Index, Note
-from datasets.files import InputError, read_id_list, read_json, write_json, write_text
+from datasets.files import InputError, read_json, write_json, write_text
 from datasets.labels import read_csv_labels, read_labels_json, write_labels_json
+from datasets.listing import read_id_list
 from datasets.published_labels import read_published_labels
 
 PREPARED = DATA / "prepared"

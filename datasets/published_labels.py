@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from datasets.classes import MAX_CLASSES
-from datasets.files import InputError, check_id, read_bytes
+from datasets.files import InputError, read_bytes
+from datasets.listing import check_id
 
 MAX_LABEL_FILE_BYTES = 200_000_000
 

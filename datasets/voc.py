@@ -16,8 +16,9 @@ import numpy as np
 
 from datasets.classes import voc_classes
 from datasets.collection import Collection, Index, Note, Progress, collect, png_ids
-from datasets.files import InputError, list_ids, list_photographs, read_id_list
+from datasets.files import InputError
 from datasets.labels import xml_labels
+from datasets.listing import list_ids, list_photographs, read_id_list
 
 NAME = "voc12"
 EXPECTED = ("JPEGImages", "ImageSets/Segmentation/train.txt", "ImageSets/Segmentation/val.txt")

@@ -27,9 +27,10 @@ from PIL import Image
 
 from datasets import coco
 from datasets.classes import coco_classes
-from datasets.files import InputError, read_id_list
+from datasets.files import InputError
 from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
 from datasets.labels import read_csv_labels, read_labels_json, xml_labels
+from datasets.listing import read_id_list
 from datasets.published_labels import read_published_labels
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.mutations import png_chunk

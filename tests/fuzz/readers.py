@@ -13,9 +13,10 @@ from torch import nn
 from datasets import coco
 from datasets.classes import read_class_list
 from datasets.coco_masks import mask_tasks, render_mask
-from datasets.files import read_id_list, read_json
+from datasets.files import read_json
 from datasets.images import image_header, is_turned, read_label_map, read_photograph, read_saliency
 from datasets.labels import read_csv_labels, read_labels_json, xml_labels
+from datasets.listing import read_id_list
 from datasets.loading import Plan
 from datasets.published_labels import read_published_labels
 from networks.backbone import build_backbone

@@ -20,8 +20,9 @@ import numpy as np
 from datasets.classes import named_classes
 from datasets.collection import png_path
 from datasets.command_line import new_parser
-from datasets.files import InputError, list_ids, read_id_list, write_json
+from datasets.files import InputError, write_json
 from datasets.images import read_label_map, write_label_map
+from datasets.listing import list_ids, read_id_list
 from utils.inference.label_maps import label_maps
 from utils.labels.cam_evaluation_options import THRESHOLDS
 from utils.runs import options

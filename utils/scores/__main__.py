@@ -17,8 +17,9 @@ import numpy as np
 from datasets.classes import named_classes
 from datasets.collection import png_ids, png_path
 from datasets.command_line import new_parser
-from datasets.files import InputError, read_id_list, write_json
+from datasets.files import InputError, write_json
 from datasets.images import IGNORE, read_label_map
+from datasets.listing import read_id_list
 from utils.runs.progress import progress
 from utils.runs.start import start
 from utils.scores.confusion import confusion_matrix

@@ -12,8 +12,9 @@ import torch
 
 from datasets.classes import voc_classes
 from datasets.demo import generate
-from datasets.files import InputError, list_photographs
+from datasets.files import InputError
 from datasets.images import read_photograph
+from datasets.listing import list_photographs
 from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from networks.normalisation import normalise
