@@ -34,7 +34,7 @@ from datasets.files import InputError
 from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
 from datasets.orientation import TURNED
 from datasets.prepare import add_common_options, class_table, open_layout, print_notes
-from datasets.prepared import LAYOUTS, build_index, with_labels_file
+from datasets.prepared import LAYOUTS, build_index, with_labels_file, with_list
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes
 
@@ -244,7 +244,10 @@ def open_splits(
 
 def _command(args: argparse.Namespace) -> int:
     layout, root, saliency = open_layout(args)
-    index = with_labels_file(args.labels_file, layout, build_index(layout, root))
+    index = build_index(layout, root)
+    if args.split:
+        index = with_list(layout, root, args.split, index)
+    index = with_labels_file(args.labels_file, layout, index)
     splits = [args.split] if args.split else list(index.lists)
     collections, refused = open_splits(layout, root, splits, index, saliency)
     start = time.perf_counter()

@@ -8,7 +8,7 @@ root/ImageSets/Segmentation/{train,val}.txt   without train.txt, whatever is not
 root/SegmentationClassAug or SegmentationClass, root/saliency_map      if there are any
 """
 
-from collections.abc import Container
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,14 +41,13 @@ def build_index(root: Path, progress: Progress) -> Index:
     photographs = some_photographs(root / "JPEGImages")
     lists, notes = _lists(root, photographs)
     ids = sorted({identifier for ids in lists.values() for identifier in ids})
-    labels, missing = _labels(root, ids, photographs, classes, progress)
+    labels, missing = read_labels(root, ids, classes, progress)
     return Index(classes, lists, labels, (*notes, *missing))
 
 
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
-    index = voc.with_list(root, split, index)
     own = collect(NAME, split, index, photographs, voc.mask_folder(root), saliency)
     turned = about_orientation(list(own.images.values()))
     return replace(own, notes=(*own.notes, *turned, *about_others(root / "JPEGImages")))
@@ -61,36 +60,42 @@ def _lists(
     train_path, val_path = (voc.list_path(root, split) for split in ("train", "val"))
     val = read_id_list(val_path, photographs) if val_path.exists() else ()
     if train_path.exists():
-        train = read_id_list(train_path, photographs)
-        # Masks are not what training needs: those who have a few lose no photograph by them.
-        masked, notes = voc.augmented_list(root, train, val)
-        if voc.list_path(root, "train_aug").is_file():
-            train_aug = masked
-        else:
-            train_aug = train if set(masked) <= set(train) else tuple(sorted({*train, *masked}))
-            notes = notes if masked == train else []  # on photographs that VOC would leave out
-        for ids, where in (
-            ({*train} & {*val}, "both train.txt and val.txt, on which scores are then too high"),
-            ({*photographs} - {*train_aug, *val}, f"no list of {train_path.parent}"),
-        ):
-            if ids:
-                notes.append(Note(f"photographs in {where}: {len(ids)}, such as {min(ids)}"))
+        train, notes = read_id_list(train_path, photographs), []
+        both = {*train} & {*val}
+        if both:
+            where = "both train.txt and val.txt, on which scores are then too high"
+            notes.append(_some_in(both, where))
     else:
-        train = train_aug = tuple(i for i in photographs if i not in set(val))
+        train = tuple(i for i in photographs if i not in set(val))
         notes = [Note(f"no {train_path}: train is all {len(train)} photographs outside val")]
         if not train:
             raise InputError(f"{val_path}: it lists every photograph; nothing is left for train")
+    train_aug, more = train, []
+    listed = voc.list_path(root, "train_aug").is_file()
+    if listed or train_path.exists():
+        train_aug, more = voc.augmented_list(root, train, val)
+    if not listed:
+        # Masks are not what training needs: those who have a few lose no photograph by them.
+        more = more if train_aug == train else []  # on photographs that VOC would leave out
+        train_aug = train if {*train_aug} <= {*train} else tuple(sorted({*train, *train_aug}))
+    unlisted = {*photographs} - {*train, *train_aug, *val}
+    if unlisted:
+        notes.append(_some_in(unlisted, f"no list for training or val in {val_path.parent}"))
     lists = {"train": train, "train_aug": train_aug}
-    return ({**lists, "val": val} if val else lists), notes
+    return ({**lists, "val": val} if val else lists), [*more, *notes]
 
 
-def _labels(
-    root: Path, ids: list[str], photographs: Container[str], classes: tuple[str, ...], bar: Progress
+def _some_in(ids: set[str], where: str) -> Note:
+    return Note(f"photographs in {where}: {len(ids)}, such as {min(ids)}")
+
+
+def read_labels(
+    root: Path, ids: Sequence[str], classes: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[Note]]:
     """Labels from Annotations, else from labels.csv, and notes on what either leaves open."""
     table, annotations = root / "labels.csv", root / "Annotations"
     if annotations.is_dir():
-        labels, notes = voc.read_annotations(root, ids, classes, bar)
+        labels, notes = voc.read_labels(root, ids, classes, progress)
         if table.exists():
             notes.append(Note(f"{table} is not read: {annotations} holds the image-level labels"))
         return labels, notes
@@ -98,6 +103,7 @@ def _labels(
         text = f"no {table}: no image-level labels; write a line id,class,class,.. per photograph"
         return {}, [Note(text)]
     _, known = read_csv_labels(table, classes)
+    photographs = list_photographs(root / "JPEGImages")
     missing = [identifier for identifier in ids if identifier not in known]
     unused = [identifier for identifier in known if identifier not in photographs]
     notes = []

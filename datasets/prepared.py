@@ -19,7 +19,7 @@ from datasets.classes import DATA
 from datasets.collection import Collection, Index, Note
 from datasets.files import InputError, read_json, write_json, write_text
 from datasets.labels import read_csv_labels, read_labels_json, write_labels_json
-from datasets.listing import read_id_list
+from datasets.listing import list_photographs, read_id_list
 from datasets.published_labels import read_published_labels
 
 PREPARED = DATA / "prepared"
@@ -32,7 +32,7 @@ PUBLISHED_LABELS = {
 
 LAYOUTS = {layout.NAME: layout for layout in (voc, coco, custom)}
 """The data sets. Each module has EXPECTED, ROOT_OPTION, SALIENCY_OPTION, sources, build_index and
-build_collection."""
+build_collection, and, where lists may be added, read_labels."""
 
 
 # --- for the scripts ------------------------------------------------------------------------------
@@ -68,6 +68,7 @@ def load_collection(
     layout = find_layout(dataset)
     root = check_root(layout, root)
     index = load_index(layout, root, Path(prepared or PREPARED), quiet)
+    index = with_list(layout, root, split, index)
     index = with_labels_file(labels_file, layout, index)
     require_annotations(index)
     return layout.build_collection(root, split, index, saliency_folder(layout, root, saliency))
@@ -127,6 +128,25 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
         note = Note(f"{error}; lists and labels are made anew each time")
         index = replace(index, notes=(note, *index.notes))
     return index
+
+
+def with_list(layout: ModuleType, root: Path, split: str, index: Index) -> Index:
+    """The index with the list of a split that is not prepared, such as VOC's test, and its labels.
+
+    Labels may be missing. COCO has no such lists.
+    """
+    path = voc.list_path(root, split)
+    if layout is coco or split in index.lists or not path.is_file():
+        return index
+    ids = read_id_list(path, list_photographs(root / "JPEGImages"))
+    unknown = [identifier for identifier in ids if identifier not in index.labels]
+    labels, notes = layout.read_labels(root, unknown, index.classes, iter)
+    return replace(
+        index,
+        lists={**index.lists, split: ids},
+        labels={**index.labels, **labels},
+        notes=(*index.notes, *(note for note in notes if note.unreadable)),
+    )
 
 
 def with_labels_file(path: str | os.PathLike | None, layout: ModuleType, index: Index) -> Index:

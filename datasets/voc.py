@@ -3,7 +3,7 @@
 root/JPEGImages/<id>.jpg
 root/Annotations/<id>.xml                     image-level labels
 root/ImageSets/Segmentation/{train,val}.txt   lists
-root/ImageSets/Segmentation/train_aug.txt     if it is not what SegmentationClassAug has beside val
+root/ImageSets/Segmentation/train_aug.txt     optional; otherwise SegmentationClassAug tells
 root/ImageSets/Segmentation/<split>.txt       any others, such as test.txt
 root/SegmentationClassAug/<id>.png            label maps; SegmentationClass without that folder
 root/saliency_map/<id>.png                    saliency maps, unless they lie elsewhere
@@ -43,7 +43,7 @@ def build_index(root: Path, progress: Progress) -> Index:
     train, val = (read_id_list(list_path(root, split)) for split in ("train", "val"))
     train_aug, notes = augmented_list(root, train, val)
     ids = sorted({*train, *val, *train_aug})
-    labels, missing = read_annotations(root, ids, voc_classes(), progress)
+    labels, missing = read_labels(root, ids, voc_classes(), progress)
     lists = {"train": train, "val": val, "train_aug": train_aug}
     return Index(voc_classes(), lists, labels, (*notes, *missing))
 
@@ -51,19 +51,7 @@ def build_index(root: Path, progress: Progress) -> Index:
 def build_collection(root: Path, split: str, index: Index, saliency: Path | None) -> Collection:
     """The collection of one split."""
     photographs = list_photographs(root / "JPEGImages")
-    index = with_list(root, split, index)
     return collect(NAME, split, index, photographs, mask_folder(root), saliency)
-
-
-def with_list(root: Path, split: str, index: Index) -> Index:
-    """An index with the list of a split that preparing knows nothing of, such as test.
-
-    Its photographs need no labels; those of other lists have theirs.
-    """
-    path = list_path(root, split)
-    if split in index.lists or not path.is_file():
-        return index
-    return Index(index.classes, {**index.lists, split: read_id_list(path)}, index.labels)
 
 
 def list_path(root: Path, split: str) -> Path:
@@ -83,7 +71,7 @@ def augmented_list(
     """The ids of train_aug, and a note where it is not what its name says."""
     path, folder = list_path(root, "train_aug"), root / "SegmentationClassAug"
     if path.is_file():
-        listed = read_id_list(path)
+        listed = read_id_list(path, list_photographs(root / "JPEGImages"))
         both = len({*listed} & {*val})
         text = f"photographs in both {path} and val.txt, on which scores are then too high: {both}"
         return listed, [Note(text, "train_aug")] if both else []
@@ -96,7 +84,7 @@ def augmented_list(
     return tuple(sorted(augmented)), [Note(text, "train_aug")] if left_out else []
 
 
-def read_annotations(
+def read_labels(
     root: Path, ids: Iterable[str], classes: tuple[str, ...], progress: Progress
 ) -> tuple[dict[str, np.ndarray], list[Note]]:
     """Labels of the photographs that have an XML file, and notes.

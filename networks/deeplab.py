@@ -53,6 +53,10 @@ class DeepLab(nn.Module):
         num_classes: C, background included.
         scales: at which the image is seen, the first (the size of the result) being 1.
 
+    Attributes:
+        max_side: the longest side of photographs in training as they were scaled, pixels, where it
+            is known: larger objects than those of such photographs are new to the network.
+
     Raises:
         ValueError: fewer than 2 classes, or scales that do not begin with 1.
     """
@@ -72,6 +76,7 @@ class DeepLab(nn.Module):
         self.scales = tuple(scales)
         self.trunk = trunk
         self.head = ASPP(trunk.channels[1], num_classes)
+        self.max_side: int | None = None
 
     def one_scale(self, images: Tensor) -> Tensor:
         """Logits (B, C, h, w) of images (B, 3, H, W), seen at their own size only."""

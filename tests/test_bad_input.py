@@ -403,6 +403,23 @@ CASES = [
     ),
     Case("tag that is taken", "../runs/new/result.json", earlier_run, PHOTOGRAPHS, "runs/new"),
     Case(
+        "folder of a run of another kind",
+        "../runs/new/evaluation.json",
+        earlier_run,
+        ("train_scn", "train_image"),
+        "runs/new: holds an evaluation",
+        "--overwrite",
+    ),
+    Case(
+        "folder of a run of another kind",
+        "../runs/new/last.pt",
+        earlier_run,
+        ("folder",),
+        "runs/new: holds a training",
+        "--overwrite",
+    ),
+    Case("folder outside --experiments", "", nothing, ("train_scn",), "'..'", "--tag .."),
+    Case(
         "folder that is no run's",
         "../runs/new/result.json",
         other_files,

@@ -25,8 +25,9 @@ from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
-from utils.checkpoints.training_state import TrainingState
+from utils.checkpoints.training_state import ResumeSettings, TrainingState
 from utils.runs.best_labels import best_labels, require_same_classes
+from utils.runs.options import RunSettings
 from utils.training import segmentation
 from utils.training.segmentation import SummedLoss, mean_over_pixels
 from utils.training.segmentation_options import add_options, settings_of
@@ -203,6 +204,7 @@ def test_labels_of_other_classes_are_refused(tmp_path):
     """Such as after labels.txt was put into another order: every dog would be learnt as a cat."""
     found = {"best_labels": "pseudo_labels/0.3", "classes": ["background", "dog", "cat"]}
     (tmp_path / "result.json").write_text(json.dumps(found))
+    (tmp_path / "evaluation.json").write_text("{}")
     assert best_labels(tmp_path) == tmp_path / "pseudo_labels/0.3"
     require_same_classes(tmp_path, ("dog", "cat"))
     require_same_classes(tmp_path / "pseudo_labels", ("cow",))  # no evaluation
@@ -245,6 +247,17 @@ def test_an_evaluation_is_not_trained_over(scenes, tmp_path, capsys):
     assert stopped(arguments(scenes, tmp_path, "--pseudo_labels masks --overwrite")) == 2
     assert "seg: holds an evaluation, and a training has a folder" in capsys.readouterr().err
     assert (tmp_path / "seg/pseudo_labels/0.3").is_dir()
+
+
+def test_a_training_that_was_begun_there_goes_on(tmp_path):
+    """Earlier versions trained over evaluations with --overwrite."""
+    evaluated(tmp_path / "seg")
+    state = TrainingState(RunSettings(str(tmp_path), "seg", overwrite=True), ResumeSettings(), {})
+    with pytest.raises(InputError, match="holds an evaluation"):
+        state.open_run(torch.device("cpu"))
+    state.content = {"options": {}, "step": 1}
+    with state.open_run(torch.device("cpu")) as run:
+        assert run.folder == tmp_path / "seg"
 
 
 def damaged(scenes, folder, labels):

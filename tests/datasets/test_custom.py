@@ -56,6 +56,25 @@ def test_other_lists_are_splits(load, custom_root):
     assert load("fold").ids == ("z", "x.y") and load("train_aug").ids == ("IMG-1", "z")
     assert labels(load("train_aug")) == {"IMG-1": [1, 1], "z": [1, 0]}
     assert load("train").ids == ("z", "a b")
+    [note] = [note for note in load("train").notes if "no list" in note]
+    assert note.endswith("Segmentation: 1, such as x.y")
+    (lists / "train.txt").unlink()
+    assert load("train_aug").ids == ("IMG-1", "z")
+
+
+def test_photographs_of_a_list_alone_have_their_labels(load, custom_root):
+    """Those of no other list, too; file names will do."""
+    lists = custom_root / "ImageSets" / "Segmentation"
+    write_file(lists / "train.txt", "z\n")
+    write_file(lists / "fold.txt", "x.y.webp\nz\n")
+    assert load("fold").ids == ("x.y", "z")
+    assert labels(load("fold")) == {"x.y": [0, 1], "z": [1, 0]}
+    assert load("fold").notes == load("train").notes
+    write_file(custom_root / "own.csv", "x.y,leaf\nz,stem\n")
+    given = {"labels_file": custom_root / "own.csv", "quiet": True}
+    prepared = custom_root.parent / "prepared"
+    fold = load_collection("custom", custom_root, "fold", prepared=prepared, **given)
+    assert labels(fold) == {"x.y": [1, 0], "z": [0, 1]}
 
 
 def test_lists_may_name_files(load, custom_root, write_photograph):
@@ -76,7 +95,7 @@ def test_lists_that_overlap_or_leave_out_are_noted(load, custom_root):
     assert load("val").notes == (
         "photographs in both train.txt and val.txt, on which scores are then too high: 1, such as "
         "a b",
-        f"photographs in no list of {lists.resolve()}: 1, such as z",
+        f"photographs in no list for training or val in {lists.resolve()}: 1, such as z",
     )
     write_file(lists / "val.txt", "x.y\nz\n")
     assert load("train").notes == ()

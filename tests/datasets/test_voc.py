@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,14 @@ def test_other_lists_are_splits(load, voc_root):
     fold = load("fold")
     assert fold.ids == ("2007_000002", "2007_000004") and fold.split == "fold"
     require_labels(fold)
+    shutil.rmtree(voc_root / "SegmentationClassAug")  # 2007_000004 is now in no other list
+    assert load("fold").labels["2007_000004"].any()
+    xml = voc_root / "Annotations/2007_000004.xml"
+    xml.write_text(xml.read_text().replace("<name>", "<name>un"))
+    with pytest.raises(InputError, match="2007_000004.xml: unknown class"):
+        load("fold")
+    xml.unlink()
+    assert "2007_000004" not in load("fold").labels
     with pytest.raises(InputError, match="--split folds: voc12 has no such split"):
         load("folds")
 

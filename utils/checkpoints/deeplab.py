@@ -64,15 +64,12 @@ class TrainedSegmentation:
         classes: foreground class names, or None where the file does not say.
         backbone: its name.
         trunk: torchvision or caffe, the kind of ResNet; torchvision for other backbones.
-        max_side: the longest side of photographs in training as they were scaled, pixels; None
-            where the file does not say.
     """
 
     network: DeepLab
     classes: tuple[str, ...] | None
     backbone: str
     trunk: str
-    max_side: int | None
 
 
 def open_deeplab(path: str | os.PathLike) -> DeepLab:
@@ -110,9 +107,8 @@ def open_segmentation(path: str | os.PathLike) -> TrainedSegmentation:
     network = DeepLab(trunk, len(last))
     fill(network, held.weights, path, _kind_of(held.backbone, held.trunk))
     network.trunk.freeze_statistics()
-    return TrainedSegmentation(
-        network.eval(), held.classes, held.backbone, held.trunk, held.max_side
-    )
+    network.max_side = held.max_side
+    return TrainedSegmentation(network.eval(), held.classes, held.backbone, held.trunk)
 
 
 def trunk_kind(path: str | os.PathLike) -> str:

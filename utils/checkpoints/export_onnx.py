@@ -96,7 +96,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    parser = new_parser(__doc__)
+    parser = new_parser(__doc__, prog="python -m utils.checkpoints.export_onnx")
     parser.add_argument("--checkpoint", required=True, metavar="FILE", help="of train_seg.py")
     parser.add_argument("--out", required=True, metavar="FILE.onnx", help="what is written")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

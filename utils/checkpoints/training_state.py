@@ -172,13 +172,13 @@ class TrainingState:
             InputError: the folder holds an evaluation; or see Run.
         """
         folder = self.settings.folder
-        if (folder / EVALUATION).is_file():  # --overwrite would remove labels to learn from
+        own = self.content is not None and self.path.resolve().parent == folder.resolve()
+        # --overwrite would remove labels to learn from.
+        if (folder / EVALUATION).is_file() and not own:
             raise InputError(
                 f"{folder}: holds an evaluation, and a training has a folder of its own; give it "
                 "another --tag"
             )
-        own = self.content is not None
-        own = own and self.path.resolve().parent == folder.resolve()
         # With another batch (--force) steps count otherwise; then no event is hidden.
         batch = self.settings.options.get("batch")
         same = own and self.content["options"].get("batch") == batch

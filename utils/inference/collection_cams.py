@@ -148,12 +148,12 @@ class Block:
     ) -> None:
         self.items, self.max_side = items, settings.max_side
         self.found: dict[str, list[Tensor]] = {}
-        max_side = settings.max_side
         infer = partial(infer_group, networks=networks, settings=settings, device=device)
         for group in of_one_size(items, pixels):
             for item, found in zip(group, in_halves(group, infer), strict=True):
                 if with_superpixels(item["id"]):
-                    found = (*found, superpixel_ids(shrink(item["image"], max_side), networks[1]))
+                    seen = shrink(item["image"], self.max_side)
+                    found = (*found, superpixel_ids(seen, networks[1]))
                 self.found[item["id"]] = [one.to("cpu", non_blocking=True) for one in found]
         self.done = torch.cuda.Event() if device.type == "cuda" else None
         if self.done is not None:

@@ -99,20 +99,32 @@ def segment_file(
     network: nn.Module,
     scales: Sequence[float] = SCALES,
     flip: bool = False,
-    max_side: int | None = MAX_SIDE,
+    max_side: int | None = None,
 ) -> np.ndarray:
     """The label map (H, W) uint8 of the photograph in a file: class indices, background 0.
 
     The network is one of `utils.checkpoints.open_deeplab`, on any device; `scales` and `flip` as in
-    `segment`, `max_side` as in SegmentationInferenceSettings.
+    `segment`. A longer side is scaled down to `max_side`, by default that of the training, and the
+    probabilities up again; 0 for never.
 
     Raises:
         InputError: the file cannot be read.
     """
     image = torch.from_numpy(read_photograph(path)).permute(2, 0, 1)
-    seen = shrink(image.to(next(network.parameters()).device), max_side)
+    image = image.to(next(network.parameters()).device)
+    seen = shrink(image, side_limit(max_side, network))
     probabilities = segment(normalise(seen), network, scales, flip)
     return resize(probabilities[None], image.shape[1:])[0].argmax(0).byte().cpu().numpy()
+
+
+def side_limit(asked: int | None, network: nn.Module) -> int | None:
+    """The side to which larger photographs are scaled down; None for never.
+
+    What is asked for, 0 meaning never; else that of the network's training, else MAX_SIDE.
+    """
+    if asked is not None:
+        return asked or None
+    return network.max_side or MAX_SIDE
 
 
 def allowed_classes(labels: Tensor | None, num_classes: int) -> np.ndarray:

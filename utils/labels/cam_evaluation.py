@@ -4,13 +4,13 @@ import time
 from dataclasses import dataclass, replace
 
 from datasets.collection import Collection
-from datasets.files import InputError, write_bytes, write_json
+from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map
 from datasets.labels import write_csv_labels
 from utils.checkpoints import SHIPPED, Trained, open_trained
 from utils.inference.label_maps import USUAL_THRESHOLD
 from utils.labels import export_deeplab
-from utils.labels.cam_evaluation_options import THRESHOLDS, CamEvaluationSettings
+from utils.labels.cam_evaluation_options import THRESHOLDS, CamEvaluationSettings, require_folders
 from utils.labels.crf import require_crf
 from utils.labels.evaluation import carry_out
 from utils.labels.marks import BLANK, about_scaling, odd_ids
@@ -121,8 +121,7 @@ def thresholds_to_write(
         choices = (one_more, trained.threshold, USUAL_THRESHOLD)
         best = next(choice for choice in choices if choice is not None)
         thresholds = sorted({*given, *extra} or {best}, key=lambda one: abs(one - best))
-    if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
-        raise InputError("--thresholds: two of them agree in six digits and would share a folder")
+    require_folders(thresholds)
     return tuple(thresholds)
 
 

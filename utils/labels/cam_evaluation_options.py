@@ -1,6 +1,7 @@
 """What an evaluator of the classifier is told: its options, and the settings they become."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,6 +90,16 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
         threshold=args.threshold,
         export_deeplab=None if args.export_deeplab is None else Path(args.export_deeplab),
     )
+
+
+def require_folders(thresholds: Sequence[float]) -> None:
+    """Refuse thresholds of which two would share a folder of labels.
+
+    Raises:
+        InputError: there are such.
+    """
+    if len({f"{threshold:g}" for threshold in thresholds}) < len(thresholds):
+        raise InputError("--thresholds: two of them agree in six digits and would share a folder")
 
 
 def uncertain_bounds(bounds: list[float] | None) -> tuple[float, float] | None:

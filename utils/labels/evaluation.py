@@ -96,7 +96,8 @@ def carry_out(
         return
     _keep_labels(settings)
     with Run(settings, device, continues=goes_on) as run:
-        run.interruption.at_once("the same command goes on")
+        without = " without --overwrite" if settings.overwrite else ""
+        run.interruption.at_once(f"the same command{without} goes on")
         if distributed.is_first() and not goes_on:
             begin(settings, made_from)
         work(run)

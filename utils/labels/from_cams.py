@@ -9,6 +9,7 @@ docs/outputs.md has the lines that turn IRN's or PSA's files into these.
 """
 
 import argparse
+import shlex
 import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,11 +24,13 @@ from datasets.command_line import new_parser
 from datasets.files import InputError, write_json
 from datasets.images import read_label_map, write_label_map
 from datasets.listing import list_ids, read_id_list
-from utils.inference.label_maps import label_maps
-from utils.labels.cam_evaluation_options import THRESHOLDS
+from utils.inference.label_maps import USUAL_THRESHOLD, label_maps
+from utils.labels.cam_evaluation_options import THRESHOLDS, require_folders
 from utils.runs import options
+from utils.runs.best_labels import require_same_classes
 from utils.runs.progress import progress
 from utils.runs.start import start
+from utils.runs.wording import counted
 from utils.scores.tables import score_table
 from utils.scores.threshold_sweep import ThresholdSweep
 
@@ -55,19 +58,21 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{path}: holds no cams ({error}); write arrays `cams` and `classes` with np.savez"
         ) from None
-    if cams.ndim != 3 or classes.shape != (len(cams),) or classes.dtype.kind not in "iu":
+    fits = cams.ndim == 3 and 0 not in cams.shape[1:] and classes.shape == (len(cams),)
+    if not fits or classes.dtype.kind not in "iu" or cams.dtype.kind not in "fiu":
         raise InputError(
-            f"{path}: cams {cams.shape} and classes {classes.shape}, where (n, H, W) and n "
-            "integers are needed"
+            f"{path}: cams {cams.dtype} {cams.shape} and classes {classes.dtype} {classes.shape}, "
+            "where numbers (n, H, W) and integers (n,) are needed"
         )
-    if len(classes) and not (classes.min() >= 0 and classes.max() < num_classes - 1):
+    outside = classes[(classes < 0) | (classes >= num_classes - 1)]
+    if len(outside):
         raise InputError(
-            f"{path}: holds class {classes.max()}; without background there are 0 to "
+            f"{path}: holds class {outside[0]}; without background there are 0 to "
             f"{num_classes - 2} (--classes)"
         )
     cams = cams.astype(np.float32)
-    if not np.isfinite(cams).all():
-        raise InputError(f"{path}: cams that are not finite")
+    if not ((cams >= 0) & (cams <= 1)).all():  # nor NaN
+        raise InputError(f"{path}: cams from {cams.min():g} to {cams.max():g}; scale them to 0..1")
     return classes.astype(np.int64), cams
 
 
@@ -75,6 +80,9 @@ def take(
     identifier: str, args: argparse.Namespace, thresholds: Sequence[float], num_classes: int
 ) -> np.ndarray | None:
     """Write the labels of one photograph and count its pixels, see ThresholdSweep.count.
+
+    Returns:
+        None without ground truth.
 
     Raises:
         InputError: a file cannot be read, or sizes differ.
@@ -85,13 +93,19 @@ def take(
         labels = label_maps(classes, cams, thresholds)
         for threshold, one in zip(thresholds, labels, strict=True):
             write_label_map(Path(args.out) / f"{threshold:g}" / f"{identifier}.png", one)
-    if args.gt is None:
+    truth_path = None if args.gt is None else png_path(Path(args.gt), identifier)
+    if truth_path is None or not truth_path.is_file():
         return None
-    truth = read_label_map(png_path(Path(args.gt), identifier))
+    truth = read_label_map(truth_path)
+    if cams.shape[1:] != truth.shape:
+        raise InputError(
+            f"{path}: cams of {cams.shape[2]} x {cams.shape[1]} pixels, but the ground truth has "
+            f"{truth.shape[1]} x {truth.shape[0]}"
+        )
     try:
         return ThresholdSweep(num_classes, thresholds).count(classes, cams, truth)
     except ValueError as error:
-        raise InputError(f"{path}: does not fit its ground truth: {error}") from None
+        raise InputError(f"{truth_path}: {error} (--classes)") from None
 
 
 def label(args: argparse.Namespace) -> None:
@@ -102,22 +116,32 @@ def label(args: argparse.Namespace) -> None:
     ids = sorted(there) if args.list is None else read_id_list(args.list, there)
     if not ids:
         raise InputError(f"{args.cams}: holds no cams <id>.npz")
-    classes, thresholds = named_classes(args.classes), tuple(sorted(set(args.thresholds)))
-    sweep = ThresholdSweep(len(classes) + 1, thresholds)
+    classes = named_classes(args.classes)
+    require_same_classes(Path(args.cams).resolve().parent, classes)  # of an evaluation here
+    usual = (USUAL_THRESHOLD,) if args.gt is None else THRESHOLDS
+    thresholds = tuple(sorted(set(args.thresholds or usual)))
+    require_folders(thresholds)
+    sweep, scored = ThresholdSweep(len(classes) + 1, thresholds), 0
     one = partial(take, args=args, thresholds=thresholds, num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
         for counts in progress(pool.map(one, ids), "labels", "image", len(ids)):
-            sweep.counts += 0 if counts is None else counts
-    best = thresholds[0]
+            if counts is not None:
+                sweep.counts, scored = sweep.counts + counts, scored + 1
+    best = min(thresholds, key=lambda threshold: abs(threshold - USUAL_THRESHOLD))
     if args.gt is not None:
+        if not scored:
+            raise InputError(f"{args.gt}: holds no ground truth <id>.png of these cams")
         table = score_table(classes, thresholds, sweep.result())
         best = thresholds[table.best]
         print(table.table())
-        print(f"mIoU {100 * table.best_miou:.2f} at threshold {best:g} over {len(ids)} images")
+        print(f"scored: {counted(scored, 'photograph')} of {len(ids)}")
         if args.json:
-            write_json(args.json, {**table.as_json(), "images": len(ids)})
+            write_json(args.json, {**table.as_json(), "images": scored})
     if args.out is not None:
-        print(f"next: python train_seg.py --pseudo_labels {Path(args.out) / f'{best:g}'}")
+        folder = str(Path(args.out) / f"{best:g}")
+        dataset = ["--dataset", "coco"] if args.classes == "coco" else []
+        command = ["python", "train_seg.py", "--pseudo_labels", folder, *dataset]
+        print(f"next: {shlex.join(command)}")
 
 
 if __name__ == "__main__":
@@ -135,8 +159,8 @@ if __name__ == "__main__":
         "--thresholds",
         type=options.fraction,
         nargs="+",
-        default=THRESHOLDS,
-        help="of background",
+        help=f"of background (default: with ground truth {' '.join(map(str, THRESHOLDS))}, else "
+        f"{USUAL_THRESHOLD})",
     )
     parser.add_argument("--json", metavar="FILE", help="write the scores as JSON too")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -10,7 +10,7 @@ from datasets.files import write_bytes, write_json
 from datasets.images import encode_png, read_label_map, read_photograph
 from datasets.loading import ground_truth_of
 from utils.checkpoints import TrainedSegmentation, open_segmentation
-from utils.inference.photographed import MAX_SIDE
+from utils.inference.segmentation import side_limit
 from utils.labels import submission
 from utils.labels.crf import require_crf
 from utils.labels.evaluation import carry_out
@@ -64,7 +64,8 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         require_crf()
     if settings.submission is not None:
         submission.check(photographs)
-    inference = replace(settings.inference, max_side=side_limit(settings, trained))
+    max_side = side_limit(settings.inference.max_side, trained.network)
+    inference = replace(settings.inference, max_side=max_side)
     settings = replace(settings, inference=inference)
     evaluation = MaskEvaluation(settings, photographs, trained)
     made_from = fingerprints(photographs, {"--checkpoint": trained.network})
@@ -73,13 +74,6 @@ def evaluate(settings: MaskEvaluationSettings) -> None:
         folder = settings.run.folder / (PLAIN if settings.crf is None else REFINED)
         count = submission.write(settings.submission, photographs, folder)
         print(f"for VOC's test server: {count} masks of {folder} in {settings.submission}")
-
-
-def side_limit(settings: MaskEvaluationSettings, trained: TrainedSegmentation) -> int | None:
-    """The side to which larger photographs are scaled down; None for never."""
-    if settings.inference.max_side is None:
-        return trained.max_side or MAX_SIDE
-    return settings.inference.max_side or None
 
 
 def scores_in(result: dict) -> str:

@@ -60,7 +60,10 @@ class PhotographWriter:
         photographs: Collection,
         again: Callable[[str], bool] = lambda identifier: False,
     ) -> tuple[set[str], Collection]:
-        """The ids that are done, and this process's share of the others and of those `again`."""
+        """The ids that are done, and this process's share of what is to be inferred.
+
+        That is the photographs that are not done, and those for which `again` says so.
+        """
         done = self.journal.finished(self.complete)
         if done:
             run.say(f"{len(done)} of {len(photographs.ids)} photographs are done; going on")

@@ -98,7 +98,7 @@ def summarise(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    options = new_parser(__doc__)
+    options = new_parser(__doc__, prog="python -m utils.pictures.summary")
     options.add_argument("runs", nargs="+", metavar="DIR", help="folders that evaluators wrote")
     options.add_argument("--sheet", metavar="FILE", help="write their contact sheets as one PNG")
     options.add_argument("--debug", action="store_true", help="show tracebacks of errors")

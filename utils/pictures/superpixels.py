@@ -2,9 +2,9 @@
 
     python -m utils.pictures.superpixels --images DIR --out DIR
 
-For every photograph OUT/<id>.png holds the ids (16 bits, from 0), and OUT/<id>_boundaries.png the
-photograph with their boundaries. A superpixel's side is about 16 pixels: scale photographs down for
-larger ones.
+For every photograph OUT/ids/<id>.png holds the ids (16 bits, from 0), and OUT/boundaries/<id>.png
+the photograph with their boundaries. A superpixel's side is about 16 pixels: scale photographs down
+for larger ones.
 """
 
 import argparse
@@ -17,33 +17,50 @@ from datasets.command_line import new_parser
 from datasets.files import InputError, write_bytes
 from datasets.folder import folder_collection
 from datasets.images import encode_png, read_photograph
+from datasets.prepare import print_notes
 from utils.checkpoints import SHIPPED, open_scn
 from utils.inference.superpixels import superpixels
 from utils.pictures.drawing import with_boundaries
 from utils.runs import devices, options
 from utils.runs.progress import progress
 from utils.runs.start import start
+from utils.runs.wording import counted
 
 MOST = 2**16
 """Superpixels that 16 bits tell apart."""
 
 
 def draw(args: argparse.Namespace) -> None:
-    """Write ids and boundaries of all photographs."""
+    """Write ids and boundaries of all photographs; those that cannot be read are listed."""
     scn = open_scn(options.existing_file(args.scn, "--scn", "train one with train_scn.py"))
     scn = scn.to(devices.choose(args.device))
     photographs = folder_collection(args.images)
-    counts = []
+    print_notes(photographs.notes)
+    folders = {name: Path(args.out) / name for name in ("ids", "boundaries")}
+    for folder in folders.values():
+        if folder.resolve() == Path(args.images).resolve():
+            raise InputError(f"--out {args.out}: {folder} holds the photographs; name another")
+    counts, skipped = [], []
     for identifier, path in progress(photographs.images.items(), "superpixels", "image"):
-        image = read_photograph(path)
+        try:
+            image = read_photograph(path)
+        except InputError as error:
+            skipped.append(str(error))
+            continue
         ids = superpixels(torch.from_numpy(image).permute(2, 0, 1), scn)
         if ids.max() >= MOST:
-            raise InputError(f"{path}: more than {MOST} superpixels; scale it down")
-        pictures = {"": ids.astype(np.uint16), "_boundaries": with_boundaries(image, ids)}
+            skipped.append(f"{path}: more than {MOST} superpixels; scale it down")
+            continue
+        pictures = {"ids": ids.astype(np.uint16), "boundaries": with_boundaries(image, ids)}
         for name, picture in pictures.items():
-            write_bytes(Path(args.out) / f"{identifier}{name}.png", encode_png(picture))
+            write_bytes(folders[name] / f"{identifier}.png", encode_png(picture))
         counts.append(len(np.unique(ids)))
-    print(f"{np.mean(counts):.0f} superpixels a photograph, of {len(counts)}, are in {args.out}")
+    for message in skipped:
+        print(f"skipped: {message}")
+    if not counts:
+        raise InputError(f"{args.images}: no photograph could be read: nothing is written")
+    several = counted(len(counts), "photograph")
+    print(f"{several}, {np.mean(counts):.0f} superpixels each on average; written to {args.out}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datasets.classes import first_difference
 from datasets.files import InputError, read_json
-from utils.runs.run import RESULT
+from utils.runs.run import EVALUATION, RESULT
 
 
 def best_labels(folder: Path) -> Path:
@@ -33,13 +33,14 @@ def require_same_classes(folder: Path, classes: Sequence[str]) -> None:
     """Refuse the labels of an evaluation of other foreground classes, or in another order.
 
     Args:
-        folder: of the evaluation; any other folder says nothing of classes.
+        folder: of the evaluation; a folder without evaluation.json says nothing of classes.
         classes: of the data set.
 
     Raises:
         InputError: its result.json names others.
     """
-    found = read_json(folder / RESULT) if (folder / RESULT).is_file() else None
+    evaluated = (folder / EVALUATION).is_file() and (folder / RESULT).is_file()
+    found = read_json(folder / RESULT) if evaluated else None
     theirs = found.get("classes") if isinstance(found, dict) else None
     # With background; not in results of earlier versions.
     if isinstance(theirs, list) and theirs[1:] != list(classes):

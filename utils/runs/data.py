@@ -37,8 +37,8 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
     group.add_argument(
         "--split",
         default=split,
-        help="train, train_aug (of coco: train), val, or but for coco NAME, whose photographs "
-        "ImageSets/Segmentation/NAME.txt lists",
+        help="train, train_aug (of coco: train), val, or (not of coco) NAME: the photographs in "
+        "ImageSets/Segmentation/NAME.txt",
     )
     roots.add_options(group)
 

@@ -57,6 +57,9 @@ class RunSettings:
         workers: processes that read photographs; None for the device's usual number.
         skip_bad: go on without photographs that cannot be read.
         options: all options as JSON holds them, to be kept with the results.
+
+    Raises:
+        InputError: the tag would leave the folder of all runs.
     """
 
     experiments: str = "experiments"
@@ -67,6 +70,11 @@ class RunSettings:
     workers: int | None = None
     skip_bad: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        tag = Path(self.tag)
+        if not tag.parts or tag.is_absolute() or ".." in tag.parts:
+            raise InputError(f"--tag {self.tag!r}: must name a folder inside --experiments")
 
     @property
     def folder(self) -> Path:

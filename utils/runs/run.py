@@ -58,6 +58,9 @@ WRITTEN = (
 """What makes a folder that of a run; options, log and events alone are left of a failed start."""
 
 
+SPLITS = ("train", "train_aug", "val", "test")
+"""Those that every stage has a default among; all others are lists of the user's own."""
+
 AGAIN = "start again, a training with --resume"
 
 
@@ -96,9 +99,6 @@ class Run:
         self.skipped: dict[str, None] = {}
         self.interruption = Interruption()
         self._started = time.monotonic()
-        tag = Path(settings.tag)
-        if not settings.tag or tag.is_absolute() or ".." in tag.parts:
-            raise InputError(f"--tag {settings.tag!r}: must name a folder inside --experiments")
         self._log = self._events = None
         if distributed.is_first():
             self._open(continues, first_step)
@@ -115,6 +115,7 @@ class Run:
 
     def _open(self, continues: bool, first_step: int | None) -> None:
         values = dict(self.settings.options)
+        self._refuse_other_files()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._log = open(  # noqa: SIM115
@@ -154,14 +155,21 @@ class Run:
         except OSError:  # a file system without locks
             return
 
+    def _refuse_other_files(self) -> None:
+        """Refuse a folder that is no run's and holds files which a run would replace."""
+        if (self.folder / OPTIONS).is_file():
+            return
+        for pattern in (*WRITTEN, "events.out.tfevents.*", "log.txt"):
+            for path in self.folder.glob(pattern):
+                if path.name != "log.txt" or path.stat().st_size:  # a start that failed at once
+                    raise InputError(
+                        f"{self.folder}: holds {path.name} but no {OPTIONS}, so it is no run's "
+                        "folder; give this run another --tag"
+                    )
+
     def _make_way(self, overwrite: bool) -> None:
         """Refuse the folder of another run, or remove what that wrote."""
         earlier = [path for pattern in WRITTEN for path in self.folder.glob(pattern)]
-        if earlier and not (self.folder / OPTIONS).is_file():
-            raise InputError(
-                f"{self.folder}: holds {earlier[0].name} but no {OPTIONS}, so it is no run's "
-                "folder; give this run another --tag"
-            )
         if earlier and not overwrite:
             stopped = (self.folder / "training.pt").is_file()
             goes_on = "--resume goes on with it; or " if stopped else ""
@@ -233,7 +241,9 @@ class Run:
     def say_next(self, script: str, *options: str | Path) -> None:
         """Say what to run next with which options, on the same data."""
         command = shlex.join(["python", script, *map(str, options)])
-        self.say(f"next: {command}{same_place(self.settings.options)}")
+        told = self.settings.options
+        split = "" if script == "evaluator_seg.py" else same_split(told)
+        self.say(f"next: {command}{split}{same_place(told)}")
 
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
@@ -281,6 +291,12 @@ def same_place(options: Mapping[str, Any]) -> str:
         for name in ("dataset", root, "labels_file", "experiments")
         if options.get(name) and options[name] != usual.get(name)
     )
+
+
+def same_split(options: Mapping[str, Any]) -> str:
+    """The split of a run as an option of the next one, if it is a list of the user's own."""
+    split = options.get("split")
+    return "" if split in (None, *SPLITS) else f" --split {shlex.quote(split)}"
 
 
 def duration(seconds: float) -> str:

@@ -1,7 +1,8 @@
 """Score any folder of label PNGs against ground truth.
 
 mIoU, per-class IoU, precision and recall of labels that other tools refined, or of a trained
-segmentation network's predictions, exactly as the evaluators score pseudo labels.
+segmentation network's predictions, as the evaluators score pseudo labels (those of --uncertain they
+score without 255; here it counts as background).
 
     python -m utils.scores --pred DIR --gt DIR --list FILE
 """
@@ -22,6 +23,7 @@ from datasets.images import IGNORE, read_label_map
 from datasets.listing import read_id_list
 from utils.runs.progress import progress
 from utils.runs.start import start
+from utils.runs.wording import counted
 from utils.scores.confusion import confusion_matrix
 from utils.scores.tables import score_table
 
@@ -48,7 +50,7 @@ def score_one(identifier: str, pred: Path, gt: Path, num_classes: int) -> tuple[
             raise InputError(
                 f"{path}: holds class {highest}; there are 0 to {num_classes - 1} (--classes)"
             )
-    return confusion_matrix(truth, prediction, num_classes), bool(uncertain.any())
+    return confusion_matrix(truth, prediction, num_classes), bool((uncertain & scored).any())
 
 
 def require_all(folder: Path, ids: Sequence[str]) -> None:
@@ -74,11 +76,11 @@ def score(args: argparse.Namespace) -> None:
     require_all(gt, ids)
     one = partial(score_one, pred=pred, gt=gt, num_classes=len(classes) + 1)
     with ThreadPoolExecutor() as pool:
-        found = list(progress(pool.map(one, ids), "scoring", "image", len(ids)))
-    confusion = sum(counts for counts, _ in found)
-    uncertain = sum(held for _, held in found)
+        confusion, uncertain = 0, 0
+        for counts, held in progress(pool.map(one, ids), "scoring", "image", len(ids)):
+            confusion, uncertain = confusion + counts, uncertain + held
     if uncertain:
-        print(f"note: 255 counts as background; {uncertain} label maps hold it")
+        print(f"note: 255 counts as background; in {counted(uncertain, 'label map')}")
     table = score_table(classes, [None], confusion[None])
     print(table.table())
     print(f"mIoU {100 * table.best_miou:.2f} over {len(ids)} images")

@@ -11,6 +11,7 @@ from utils.inference.segmentation import (
     SegmentationInferenceSettings,
     Segmented,
     segment_collection,
+    side_limit,
 )
 from utils.runs import distributed
 from utils.runs.reader import Reader
@@ -48,7 +49,7 @@ def validate_segmentation(
     confusion = np.zeros((collection.num_classes,) * 2, np.int64)
     shown: list[Segmented] = []
     network.eval()
-    settings = SegmentationInferenceSettings()
+    settings = SegmentationInferenceSettings(max_side=side_limit(None, network))
     for found in segment_collection(mine, network, settings, reader):
         confusion += confusion_matrix(found.mask, found.labels, collection.num_classes)
         if found.id in show:

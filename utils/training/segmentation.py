@@ -23,7 +23,7 @@ from utils.runs import devices, distributed, options
 from utils.runs.best_labels import best_labels, require_same_classes
 from utils.runs.data import open_split
 from utils.runs.run import Run
-from utils.runs.wording import counted_ids
+from utils.runs.wording import counted, counted_ids
 from utils.training.loop import Stage, batches_of, plan_of, train
 from utils.training.losses import Losses
 from utils.training.optimisers import segmentation_groups, sgd
@@ -62,10 +62,10 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         epochs = settings.steps // settings.score_every
         plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)
         run.say(
-            f"training on {plan.images} photographs of {labelled.name} {labelled.split}, labels "
-            f"from {labels}, {plan.steps} steps of {plan.batch} crops, scored every "
-            f"{plan.steps_per_epoch}, on {devices.describe(device)}; {settings.backbone} from "
-            f"{settings.backbone_weights}; writing to {run.folder}"
+            f"training on {counted(plan.images, 'photograph')} of {labelled.name} "
+            f"{labelled.split}, labels from {labels}, {plan.steps} steps of {plan.batch} crops, "
+            f"scored every {plan.steps_per_epoch}, on {devices.describe(device)}; "
+            f"{settings.backbone} from {settings.backbone_weights}; writing to {run.folder}"
         )
         say_what_is_missing(run, photographs, labelled)
         crops = SegmentationCrops(
@@ -79,13 +79,15 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         model = devices.parallel_training(loss, device)
         groups = segmentation_groups(network, settings.learning.lr, settings.learning.weight_decay)
         optimizer = sgd(groups, settings.learning.momentum)
-        scored, max_side = photographs_to_score(run, settings), max_side_of(labelled)
-        if max_side is not None and max_side > LARGE * settings.crop:
+        network.max_side = max_side_of(labelled)
+        if (network.max_side or 0) > LARGE * settings.crop:
             run.note(
-                f"photographs have up to {max_side} pixels in training, and crops {settings.crop}; "
-                "objects should fit into a crop: scale photographs and label maps down first"
+                f"photographs have up to {network.max_side} pixels in training, and crops "
+                f"{settings.crop}; objects should fit into a crop: scale photographs and label "
+                "maps down first"
             )
-        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored, max_side)
+        scored = photographs_to_score(run, settings)
+        kept = SegmentationEpochs(run, settings, network, labelled.classes, scored)
         objective = mean_over_pixels(model, loss.names)
         stage = Stage(
             model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY

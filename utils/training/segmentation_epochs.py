@@ -23,8 +23,6 @@ class SegmentationEpochs:
         network: learns; on the device.
         classes: foreground class names, kept in checkpoints.
         scored: photographs with masks, or None.
-        max_side: the longest side of photographs as they are scaled in training, kept in
-            checkpoints.
 
     Attributes:
         kept: the checkpoints.
@@ -37,10 +35,9 @@ class SegmentationEpochs:
         network: DeepLab,
         classes: tuple[str, ...],
         scored: Collection | None,
-        max_side: int | None,
     ) -> None:
         self.run, self.settings, self.network = run, settings, network
-        self.classes, self.scored, self.max_side = classes, scored, max_side
+        self.classes, self.scored = classes, scored
         self.kept = Kept(run, settings.resuming.resume is not None)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
@@ -73,7 +70,7 @@ class SegmentationEpochs:
             "trunk": getattr(self.network.trunk, "kind", "torchvision"),
             "stride": self.settings.stride,
             "classes": list(self.classes),
-            "max_side": self.max_side,
+            "max_side": self.network.max_side,
             "step": step,
             "miou": None,
             "model": self.network.state_dict(),

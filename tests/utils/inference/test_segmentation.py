@@ -73,6 +73,10 @@ def test_a_file_from_python(network, tmp_path):
     assert (mask == expected).all() and len(np.unique(mask)) > 1
     small = segment_file(tmp_path / "dog.png", open_deeplab(path), max_side=30)
     assert small.shape == (33, 57) and 0.5 < (small == mask).mean() < 1
+    save(path, {**content, "max_side": 30, "model": network.state_dict()})
+    again = segment_file(tmp_path / "dog.png", open_deeplab(path))
+    assert (again == small).all(), "the checkpoint's limit"
+    assert (segment_file(tmp_path / "dog.png", open_deeplab(path), max_side=0) == mask).all()
 
 
 def test_allowed_classes():

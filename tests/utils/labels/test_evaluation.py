@@ -54,9 +54,10 @@ def test_what_no_evaluator_wrote_is_refused(tmp_path, content):
     assert done and json.loads((tmp_path / "a/evaluation.json").read_text())["options"]
 
 
-def test_a_stopped_evaluation_says_how_it_goes_on(tmp_path):
-    settings = RunSettings(str(tmp_path), "a")
-    with pytest.raises(Stopped, match="stopped by SIGTERM; the same command goes on"):
+@pytest.mark.parametrize(("overwrite", "how"), [(False, ""), (True, " without --overwrite")])
+def test_a_stopped_evaluation_says_how_it_goes_on(tmp_path, overwrite, how):
+    settings = RunSettings(str(tmp_path), "a", overwrite)
+    with pytest.raises(Stopped, match=f"stopped by SIGTERM; the same command{how} goes on"):
         carry_out(
             settings,
             torch.device("cpu"),

@@ -59,7 +59,8 @@ def test_labels_and_their_scores(files, monkeypatch, capsys):
         assert row["confusion"] == matrix.tolist()
     said = capsys.readouterr().out
     best = f"{scores['best']['threshold']:g}"
-    assert re.search(rf"mIoU [\d.]+ at threshold {best} over 3 images", said)
+    assert re.search(rf"best: mIoU [\d.]+ at threshold {best}\n", said)
+    assert "scored: 3 photographs of 3\n" in said
     assert f"next: python train_seg.py --pseudo_labels out/{best}" in said
 
 
@@ -67,7 +68,19 @@ def test_those_of_a_list_without_ground_truth(files, monkeypatch, capsys):
     (files / "list.txt").write_text("c.jpg\n")
     assert not run(files, monkeypatch, "--list list.txt --out out")
     assert {path.name for path in (files / "out/0.3").iterdir()} == {"c.png"}
-    assert "mIoU" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mIoU" not in said and "--pseudo_labels out/0.3" in said  # the nearest to 0.25
+    (files / "gt/b.png").unlink()
+    assert not run(files, monkeypatch, "--gt gt")
+    assert "scored: 2 photographs of 3" in capsys.readouterr().out
+
+
+def test_labels_of_an_evaluation_keep_its_classes(files, monkeypatch, capsys):
+    """Cams lie in its folder."""
+    (files / "evaluation.json").write_text("{}")
+    (files / "result.json").write_text(json.dumps({"classes": ["background", "dog", "cat"]}))
+    assert run(files, monkeypatch, "--gt gt") == 2
+    assert "class 1 is dog there and cat here" in capsys.readouterr().err
 
 
 def saved(**arrays):
@@ -83,11 +96,15 @@ GOOD = {"cams": np.zeros((1, 9, 7), np.float32), "classes": np.array([1])}
         (lambda path: path.write_bytes(b"PK"), "a.npz: holds no cams"),
         (saved(cams=GOOD["cams"]), "a.npz: holds no cams .*classes"),
         (saved(**GOOD | {"classes": np.array([{}])}), "a.npz: holds no cams .*allow_pickle"),
-        (saved(**GOOD | {"cams": np.zeros((9, 7))}), r"a.npz: cams \(9, 7\) and classes \(1,\)"),
-        (saved(**GOOD | {"classes": np.array([1.0])}), r"a.npz: .*n integers are needed"),
+        (saved(**GOOD | {"cams": np.zeros((9, 7))}), r"a.npz: cams float64 \(9, 7\) and classes"),
+        (saved(**GOOD | {"cams": np.zeros((1, 0, 7))}), r"a.npz: cams float64 \(1, 0, 7\)"),
+        (saved(**GOOD | {"cams": np.zeros((1, 9, 7), complex)}), r"a.npz: cams complex128"),
+        (saved(**GOOD | {"classes": np.array([1.0])}), r"a.npz: .*integers \(n,\) are needed"),
         (saved(**GOOD | {"classes": np.array([3])}), "a.npz: holds class 3; .* 0 to 2"),
-        (saved(**GOOD | {"cams": GOOD["cams"] * np.nan}), "a.npz: cams that are not finite"),
-        (saved(**GOOD | {"cams": np.zeros((1, 9, 8))}), "a.npz: does not fit its ground truth"),
+        (saved(**GOOD | {"classes": np.array([-1])}), "a.npz: holds class -1; .* 0 to 2"),
+        (saved(**GOOD | {"cams": GOOD["cams"] * np.nan}), "a.npz: cams from nan to nan; scale"),
+        (saved(**GOOD | {"cams": GOOD["cams"] + 255}), "a.npz: cams from 255 to 255; scale them"),
+        (saved(**GOOD | {"cams": np.zeros((1, 9, 8))}), "a.npz: cams of 8 x 9 pixels, but .*7 x 9"),
     ],
 )
 def test_what_is_no_cam_is_refused(files, monkeypatch, capsys, write, message):
@@ -105,7 +122,12 @@ def test_what_unpacks_without_end_is_refused(files, monkeypatch, capsys):
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [("", "give --gt DIR to score"), ("--cams gt --out out", "gt: holds no cams <id>.npz")],
+    [
+        ("", "give --gt DIR to score"),
+        ("--cams gt --out out", "gt: holds no cams <id>.npz"),
+        ("--gt cams", "cams: holds no ground truth <id>.png"),
+        ("--gt gt --thresholds 0.3 0.30000001", "two of them agree in six digits"),
+    ],
 )
 def test_nothing_to_do(files, monkeypatch, capsys, more, message):
     assert run(files, monkeypatch, more) == 2

@@ -33,17 +33,29 @@ def photograph(tmp_path):
 
 def test_ids_and_boundaries_of_a_folder(photograph, tmp_path, monkeypatch, capsys):
     assert not run(monkeypatch, tmp_path)
-    ids = np.asarray(Image.open(tmp_path / "out/a.png"))
+    ids = np.asarray(Image.open(tmp_path / "out/ids/a.png"))
     assert ids.dtype == np.uint16 and ids.shape == (40, 80)
     tensor = torch.from_numpy(photograph).permute(2, 0, 1)
     network = open_scn()
     assert not network.training
     np.testing.assert_array_equal(ids, superpixels_of(tensor, network))
     assert not set(ids[:, :38].ravel()) & set(ids[:, 42:].ravel())
-    drawn = np.asarray(Image.open(tmp_path / "out/a_boundaries.png"))
+    drawn = np.asarray(Image.open(tmp_path / "out/boundaries/a.png"))
     assert drawn.shape == photograph.shape and (drawn != photograph).any()
-    said = f"{len(np.unique(ids))} superpixels a photograph, of 1, are in {tmp_path}/out"
+    said = f"1 photograph, {len(np.unique(ids))} superpixels each on average; written to {tmp_path}"
     assert said in capsys.readouterr().out
+    (tmp_path / "photographs/b.jpg").write_bytes(b"no photograph")
+    assert not run(monkeypatch, tmp_path)
+    said = capsys.readouterr().out
+    assert "skipped: " in said and "b.jpg: not an image file" in said and "1 photograph, " in said
+
+
+def test_photographs_are_not_written_over(photograph, tmp_path, monkeypatch, capsys):
+    (tmp_path / "photographs").rename(tmp_path / "ids")
+    before = (tmp_path / "ids/a.png").read_bytes()
+    assert run(monkeypatch, tmp_path, f"--images {tmp_path}/ids --out {tmp_path}") == 2
+    assert "holds the photographs; name another" in capsys.readouterr().err
+    assert (tmp_path / "ids/a.png").read_bytes() == before
 
 
 def test_what_cannot_be(photograph, tmp_path, monkeypatch, capsys):
@@ -54,4 +66,6 @@ def test_what_cannot_be(photograph, tmp_path, monkeypatch, capsys):
     huge = np.full((40, 80), 2**16)
     monkeypatch.setattr("utils.inference.superpixels.superpixels", lambda *_: huge)
     assert run(monkeypatch, tmp_path) == 2
-    assert "a.png: more than 65536 superpixels; scale it down" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "a.png: more than 65536 superpixels; scale it down" in said.out
+    assert "no photograph could be read" in said.err

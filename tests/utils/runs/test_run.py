@@ -29,7 +29,30 @@ def test_the_next_command_can_be_pasted(tmp_path, capsys):
     assert shlex.split(line.removeprefix("next: ")) == command
 
 
-@pytest.mark.parametrize("tag", ["", "..", "a/../../b", "/tmp/a"])
+@pytest.mark.parametrize("tag", ["", ".", "./", "..", "a/../../b", "/tmp/a"])
 def test_a_run_stays_in_its_folder(tmp_path, tag):
     with pytest.raises(InputError, match="--tag .*must name a folder inside --experiments"):
-        Run(RunSettings(str(tmp_path), tag, overwrite=True), torch.device("cpu"))
+        RunSettings(str(tmp_path), tag)
+
+
+@pytest.mark.parametrize("name", ["log.txt", "events.out.tfevents.1", "masks", "last.pt"])
+def test_files_that_no_run_has_written_stay(tmp_path, name):
+    path = tmp_path / "a" / name
+    path.parent.mkdir()
+    path.mkdir() if name == "masks" else path.write_text("mine")
+    with pytest.raises(InputError, match=f"a: holds {name} but no options.json"):
+        Run(RunSettings(str(tmp_path), "a", overwrite=True), torch.device("cpu"))
+    assert [one.name for one in path.parent.iterdir()] == [name]
+    (path.parent / "options.json").write_text("{}")
+    with Run(RunSettings(str(tmp_path), "a", overwrite=True), torch.device("cpu")):
+        assert name == "log.txt" or not path.exists()
+
+
+def test_the_next_command_keeps_a_list_of_ones_own(tmp_path, capsys):
+    for split, kept in (("train_aug", ""), ("fold 1", " --split 'fold 1'")):
+        settings = RunSettings(str(tmp_path), split, options={"split": split})
+        with Run(settings, torch.device("cpu")) as run:
+            run.say_next("train_seg.py")
+            run.say_next("evaluator_seg.py")
+        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
+        assert said == [f"next: python train_seg.py{kept}", "next: python evaluator_seg.py"]

@@ -55,7 +55,7 @@ def test_uncertain_pixels_count_as_background(folders, capsys):
     (folders / "pred/b.png").rename(folders / "pred/b.PNG")
     run(folders)
     assert json.loads((folders / "scores.json").read_text()) == expected
-    assert "note: 255 counts as background; 1 label maps hold it" in capsys.readouterr().out
+    assert "note: 255 counts as background; in 1 label map" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
