@@ -34,6 +34,9 @@ from utils.runs.wording import counted
 from utils.scores.tables import score_table
 from utils.scores.threshold_sweep import ThresholdSweep
 
+ROUNDING = 1e-3
+"""By so much cams may lie outside of 0..1."""
+
 MOST_BYTES = 2**32
 """Of the cams of one photograph, unpacked."""
 
@@ -71,7 +74,7 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
             f"{num_classes - 2} (--classes)"
         )
     cams = cams.astype(np.float32)
-    if not ((cams >= 0) & (cams <= 1)).all():  # nor NaN
+    if not ((cams > -ROUNDING) & (cams < 1 + ROUNDING)).all():  # nor NaN
         raise InputError(f"{path}: cams from {cams.min():g} to {cams.max():g}; scale them to 0..1")
     return classes.astype(np.int64), cams
 
