@@ -39,11 +39,11 @@ from utils import checkpoints
 
 @contextmanager
 def modest(seconds=5, megabytes=700):
-    """Fails where the block takes many seconds of a CPU or much memory."""
+    """Fails where the block takes many seconds of a CPU (thrice as many, if it is busy) or memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     yield
-    assert time.process_time() - start < seconds
+    assert time.process_time() - start < 3 * seconds
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < megabytes * 2**20
 
 

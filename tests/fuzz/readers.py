@@ -144,7 +144,7 @@ def training_state():
     with pytest.MonkeyPatch.context() as patch:
         kept = []
         patch.setattr("utils.checkpoints.files.save", lambda path, content: kept.append(content))
-        settings = RunSettings(experiments="", tag="", options={"batch": 2})
+        settings = RunSettings(experiments="", tag="a", options={"batch": 2})
         state = TrainingState(settings, ResumeSettings(), {})
         state.take_up(*learning())
         state.save(1, 1)
@@ -153,7 +153,7 @@ def training_state():
 
 def resume(path, folder):
     """Find the state, compare its options, take it up."""
-    settings = RunSettings(experiments="", tag="", options={"batch": 2})
+    settings = RunSettings(experiments="", tag="a", options={"batch": 2})
     resuming = ResumeSettings(resume=str(path), force=True)
     state = TrainingState(settings, resuming, {"photographs": "0"})
     assert all(number >= 0 for number in state.place(learning()[1]))
