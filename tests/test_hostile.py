@@ -39,7 +39,7 @@ from utils import checkpoints
 
 @contextmanager
 def modest(seconds=5, megabytes=700):
-    """Fails where the block takes much memory or many seconds (thrice as many on a busy machine)."""
+    """Fails where the block takes much memory or many seconds (thrice that on a busy machine)."""
     unit = 1 if sys.platform == "darwin" else 1024
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     yield
