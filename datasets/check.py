@@ -29,11 +29,11 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
-from datasets.command_line import new_parser, run
+from datasets.command_line import new_parser, print_notes, run
 from datasets.files import InputError
 from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
 from datasets.orientation import TURNED
-from datasets.prepare import add_common_options, class_table, open_layout, print_notes
+from datasets.prepare import add_common_options, class_table, open_layout
 from datasets.prepared import LAYOUTS, build_index, with_labels_file, with_list
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes

@@ -1,8 +1,8 @@
-"""What every command shares: a parser and numbers that are checked, errors as one line."""
+"""What every command shares: a parser and numbers that are checked, notes, errors as one line."""
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NoReturn
 
 from datasets.files import InputError
@@ -69,6 +69,12 @@ def number(
         return value
 
     return convert
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Print what the user should know, a line each."""
+    for note in notes:
+        print(f"note: {note}")
 
 
 def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

@@ -60,11 +60,8 @@ def _lists(
     train_path, val_path = (voc.list_path(root, split) for split in ("train", "val"))
     val = read_id_list(val_path, photographs) if val_path.exists() else ()
     if train_path.exists():
-        train, notes = read_id_list(train_path, photographs), []
-        both = {*train} & {*val}
-        if both:
-            where = "both train.txt and val.txt, on which scores are then too high"
-            notes.append(_some_in(both, where))
+        train = read_id_list(train_path, photographs)
+        notes = voc.about_overlap(train_path, train, val)
     else:
         train = tuple(i for i in photographs if i not in set(val))
         notes = [Note(f"no {train_path}: train is all {len(train)} photographs outside val")]
@@ -80,13 +77,10 @@ def _lists(
         train_aug = train if {*train_aug} <= {*train} else tuple(sorted({*train, *train_aug}))
     unlisted = {*photographs} - {*train, *train_aug, *val}
     if unlisted:
-        notes.append(_some_in(unlisted, f"no list for training or val in {val_path.parent}"))
+        where = f"no list for training or val in {val_path.parent}"
+        notes.append(Note(f"photographs in {where}: {len(unlisted)}, such as {min(unlisted)}"))
     lists = {"train": train, "train_aug": train_aug}
     return ({**lists, "val": val} if val else lists), [*more, *notes]
-
-
-def _some_in(ids: set[str], where: str) -> Note:
-    return Note(f"photographs in {where}: {len(ids)}, such as {min(ids)}")
 
 
 def read_labels(

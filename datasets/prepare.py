@@ -15,7 +15,6 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -33,7 +32,7 @@ from datasets.collection import (
     missing_saliency,
     without_class,
 )
-from datasets.command_line import new_parser, number, run
+from datasets.command_line import new_parser, number, print_notes, run
 from datasets.prepared import (
     LAYOUTS,
     PREPARED,
@@ -96,12 +95,6 @@ def class_table(collections: list[Collection], in_masks: Counter | None = None) 
         columns.append(["in masks", *(in_masks[k] for k in range(1, len(names) + 1))])
     rows = zip(["images per class", *names], *columns, strict=True)
     return [f"{name:<20}" + "".join(f"{cell:>12}" for cell in cells) for name, *cells in rows]
-
-
-def print_notes(notes: Iterable[str]) -> None:
-    """Print what the user should know, a line each."""
-    for note in notes:
-        print(f"note: {note}")
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

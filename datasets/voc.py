@@ -72,9 +72,7 @@ def augmented_list(
     path, folder = list_path(root, "train_aug"), root / "SegmentationClassAug"
     if path.is_file():
         listed = read_id_list(path, list_photographs(root / "JPEGImages"))
-        both = len({*listed} & {*val})
-        text = f"photographs in both {path} and val.txt, on which scores are then too high: {both}"
-        return listed, [Note(text, "train_aug")] if both else []
+        return listed, about_overlap(path, listed, val, "train_aug")
     augmented = png_ids(folder) - set(val)
     if not augmented:
         text = f"no masks <id>.png in {folder}: train_aug is the train list"
@@ -82,6 +80,17 @@ def augmented_list(
     left_out = len(set(train) - augmented)
     text = f"{left_out} photographs of train have no mask in {folder}: not in train_aug"
     return tuple(sorted(augmented)), [Note(text, "train_aug")] if left_out else []
+
+
+def about_overlap(
+    path: Path, ids: Iterable[str], val: Iterable[str], split: str = ""
+) -> list[Note]:
+    """A note on photographs that a list has in common with val.txt, if there are any."""
+    both = {*ids} & {*val}
+    if not both:
+        return []
+    where = f"both {path.name} and val.txt, on which scores are then too high"
+    return [Note(f"photographs in {where}: {len(both)}, such as {min(both)}", split)]
 
 
 def read_labels(

@@ -302,6 +302,25 @@ def test_nothing_to_score_is_valid_json(trained, scenes, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_list_of_ones_own_is_kept_by_the_next_command(scenes, tmp_path, capsys):
+    """It is a split, and what all its stages are told."""
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    ids = sorted(path.stem for path in (root / "JPEGImages").iterdir())
+    (root / "ImageSets/Segmentation/fold.txt").write_text("\n".join(ids[:4]))
+    data = f"--dataset custom --root {root} --split fold --experiments {tmp_path}/e --device cpu"
+    for script, options, following in (
+        ("train_scn.py", "--crop 64 --long_side 64 80", "train_cls_image.py --scn"),
+        ("train_cls_image.py", f"{SMALL} --score_images 0", "evaluator_cls_image.py --checkpoint"),
+        ("evaluator_cls_image.py", "--scales 1 --no_flip", "train_seg.py --labels_from eval_image"),
+    ):
+        more = "" if script.startswith("evaluator") else "--epochs 1 --batch 4"
+        call(script, f"{data} --workers 0 {options} {more}")
+        [line] = re.findall("next: .*", capsys.readouterr().out)
+        assert line.startswith(f"next: python {following}") and " --split fold" in line
+
+
+@pytest.mark.slow
 def test_refined_and_exported(trained, scenes, tmp_path, capsys):
     pytest.importorskip("pydensecrf", reason="pydensecrf2 is an optional package")
     arguments = (

@@ -67,7 +67,8 @@ def test_train_aug_may_have_a_list(load, voc_root):
     require_labels(listed)
     (lists / "train_aug.txt").write_text("2007_000001\n2007_000003\n")
     [note] = load("train_aug").notes
-    assert "both" in note and note.endswith("too high: 1")
+    assert note.startswith("photographs in both train_aug.txt and val.txt")
+    assert note.endswith("too high: 1, such as 2007_000003")
 
 
 def test_other_lists_are_splits(load, voc_root):

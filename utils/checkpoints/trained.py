@@ -84,12 +84,12 @@ def open_trained(path: str | os.PathLike, scn_path: str | os.PathLike | None = N
     backbone = built_from_file(partial(build_backbone, name), path)
     classifier = Classifier(backbone, len(last), dcr=dcr)
     fill_classifier(classifier, content, path)
-    scn = SuperpixelNet()
     holds_scn = isinstance(content.get("scn"), Mapping)
     if scn_path is None and holds_scn:
+        scn = SuperpixelNet()
         fill(scn, weights_in(content["scn"], path), path, "the superpixel network (SCN)")
     else:
-        load_scn(scn, SHIPPED if scn_path is None else scn_path)
+        scn = open_scn(SHIPPED if scn_path is None else scn_path)
     shipped = scn_path is None and not holds_scn
     return Trained(classifier.eval(), scn.eval(), classes, threshold, shipped)
 

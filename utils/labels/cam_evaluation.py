@@ -42,6 +42,7 @@ from utils.pictures.contact_sheet import labelled_sheet
 from utils.pictures.report import PageContent, write_report
 from utils.runs import devices, distributed
 from utils.runs.best_labels import best_labels
+from utils.runs.data import own_list
 from utils.runs.run import PREDICTED_FILE, RESULT, Run
 from utils.runs.wording import counted, counted_ids, source_of
 
@@ -163,7 +164,8 @@ class CamEvaluation:
         write_json(run.folder / RESULT, result)
         run.say(f"pseudo labels: {run.folder / labels.path}")
         if settings.photographs.images is None and self.photographs.split not in NOT_LEARNED:
-            run.say_next("train_seg.py", "--labels_from", settings.run.tag)
+            options = own_list(settings.photographs.data)
+            run.say_next("train_seg.py", "--labels_from", settings.run.tag, *options)
 
     def announce(self, run: Run) -> None:
         """Say what is evaluated on what, and what may be unwanted about it."""

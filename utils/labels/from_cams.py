@@ -11,7 +11,6 @@ docs/outputs.md has the lines that turn IRN's or PSA's files into these.
 import argparse
 import shlex
 import zipfile
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -79,10 +78,8 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return classes.astype(np.int64), cams
 
 
-def take(
-    identifier: str, args: argparse.Namespace, thresholds: Sequence[float], num_classes: int
-) -> np.ndarray | None:
-    """Write the labels of one photograph and count its pixels, see ThresholdSweep.count.
+def take(identifier: str, args: argparse.Namespace, sweep: ThresholdSweep) -> np.ndarray | None:
+    """Write the labels of one photograph at the thresholds of a sweep; its counts for that.
 
     Returns:
         None without ground truth.
@@ -91,10 +88,10 @@ def take(
         InputError: a file cannot be read, or sizes differ.
     """
     path = Path(args.cams) / f"{identifier}.npz"
-    classes, cams = read_cams(path, num_classes)
+    classes, cams = read_cams(path, sweep.num_classes)
     if args.out is not None:
-        labels = label_maps(classes, cams, thresholds)
-        for threshold, one in zip(thresholds, labels, strict=True):
+        labels = label_maps(classes, cams, sweep.thresholds)
+        for threshold, one in zip(sweep.thresholds, labels, strict=True):
             write_label_map(Path(args.out) / f"{threshold:g}" / f"{identifier}.png", one)
     truth_path = None if args.gt is None else png_path(Path(args.gt), identifier)
     if truth_path is None or not truth_path.is_file():
@@ -106,7 +103,7 @@ def take(
             f"{truth.shape[1]} x {truth.shape[0]}"
         )
     try:
-        return ThresholdSweep(num_classes, thresholds).count(classes, cams, truth)
+        return sweep.count(classes, cams, truth)
     except ValueError as error:
         raise InputError(f"{truth_path}: {error} (--classes)") from None
 
@@ -125,11 +122,12 @@ def label(args: argparse.Namespace) -> None:
     thresholds = tuple(sorted(set(args.thresholds or usual)))
     require_folders(thresholds)
     sweep, scored = ThresholdSweep(len(classes) + 1, thresholds), 0
-    one = partial(take, args=args, thresholds=thresholds, num_classes=len(classes) + 1)
+    one = partial(take, args=args, sweep=sweep)
     with ThreadPoolExecutor() as pool:
         for counts in progress(pool.map(one, ids), "labels", "image", len(ids)):
             if counts is not None:
-                sweep.counts, scored = sweep.counts + counts, scored + 1
+                sweep.counts += counts
+                scored += 1
     best = min(thresholds, key=lambda threshold: abs(threshold - USUAL_THRESHOLD))
     if args.gt is not None:
         if not scored:

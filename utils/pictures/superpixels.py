@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.command_line import new_parser
+from datasets.command_line import new_parser, print_notes
 from datasets.files import InputError, write_bytes
 from datasets.folder import folder_collection
 from datasets.images import encode_png, read_photograph
-from datasets.prepare import print_notes
 from utils.checkpoints import SHIPPED, open_scn
 from utils.inference.superpixels import superpixels
 from utils.pictures.drawing import with_boundaries
@@ -37,8 +36,9 @@ def draw(args: argparse.Namespace) -> None:
     photographs = folder_collection(args.images)
     print_notes(photographs.notes)
     folders = {name: Path(args.out) / name for name in ("ids", "boundaries")}
+    read_from = {path.resolve().parent for path in photographs.images.values()}
     for folder in folders.values():
-        if folder.resolve() == Path(args.images).resolve():
+        if folder.resolve() in read_from:
             raise InputError(f"--out {args.out}: {folder} holds the photographs; name another")
     counts, skipped = [], []
     for identifier, path in progress(photographs.images.items(), "superpixels", "image"):

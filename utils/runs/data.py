@@ -10,6 +10,9 @@ from datasets.prepared import LAYOUTS, load_collection
 from utils.runs import distributed
 from utils.runs.run import Run
 
+SPLITS = ("train", "train_aug", "val", "test")
+"""All others are lists of the user's own; every stage has its default among these."""
+
 
 @dataclass(frozen=True)
 class DataSettings:
@@ -65,6 +68,11 @@ def open_split(data: DataSettings) -> Collection:
             labels_file=data.labels_file,
             quiet=not distributed.is_first(),
         )
+
+
+def own_list(data: DataSettings) -> tuple[str, ...]:
+    """The option that names the split to the next stage, if it is a list of the user's own."""
+    return () if data.split in SPLITS else ("--split", data.split)
 
 
 def is_there(data: DataSettings) -> bool:

@@ -58,9 +58,6 @@ WRITTEN = (
 """What makes a folder that of a run; options, log and events alone are left of a failed start."""
 
 
-SPLITS = ("train", "train_aug", "val", "test")
-"""Those that every stage has a default among; all others are lists of the user's own."""
-
 AGAIN = "start again, a training with --resume"
 
 
@@ -241,9 +238,7 @@ class Run:
     def say_next(self, script: str, *options: str | Path) -> None:
         """Say what to run next with which options, on the same data."""
         command = shlex.join(["python", script, *map(str, options)])
-        told = self.settings.options
-        split = "" if script == "evaluator_seg.py" else same_split(told)
-        self.say(f"next: {command}{split}{same_place(told)}")
+        self.say(f"next: {command}{same_place(self.settings.options)}")
 
     def bad(self, message: str) -> None:
         """A photograph that cannot be read is left out with --skip_bad, and ends the run without.
@@ -291,12 +286,6 @@ def same_place(options: Mapping[str, Any]) -> str:
         for name in ("dataset", root, "labels_file", "experiments")
         if options.get(name) and options[name] != usual.get(name)
     )
-
-
-def same_split(options: Mapping[str, Any]) -> str:
-    """The split of a run as an option of the next one, if it is a list of the user's own."""
-    split = options.get("split")
-    return "" if split in (None, *SPLITS) else f" --split {shlex.quote(split)}"
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from utils.inference.cams import InferenceSettings
 from utils.inference.label_maps import USUAL_THRESHOLD, label_map
 from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
-from utils.runs.data import open_if_there
+from utils.runs.data import open_if_there, own_list
 from utils.runs.run import Run
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
@@ -115,7 +115,8 @@ class ClassifierEpochs:
             f"best.pt has the best mIoU against the masks of {len(self.looked_at.ids)} training "
             "images: more than image-level labels."
         )
-        self.kept.say_which(chosen_by, evaluator[self.supervision], take_best=True)
+        options = own_list(self.settings.data)
+        self.kept.say_which(chosen_by, evaluator[self.supervision], *options, take_best=True)
 
     def _validate(self) -> Validation:
         return validate(

@@ -18,7 +18,7 @@ from utils.checkpoints.training_state import TrainingState
 from utils.inference.superpixels import reconstruction, superpixels
 from utils.pictures.drawing import with_boundaries
 from utils.runs import devices
-from utils.runs.data import open_split
+from utils.runs.data import open_split, own_list
 from utils.runs.distributed import is_first
 from utils.runs.run import Run
 from utils.runs.wording import counted, source_of
@@ -69,7 +69,8 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.learning)
         batches = batches_of(crops, plan, run.readers, device.type == "cuda")
         train(run, state, plan, batches, stage)
-        run.say_next("train_cls_image.py", "--scn", run.folder / "last.pt")
+        scn_file = run.folder / "last.pt"
+        run.say_next("train_cls_image.py", "--scn", scn_file, *own_list(settings.data))
 
 
 class SuperpixelLoss(nn.Module):

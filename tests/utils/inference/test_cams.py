@@ -101,6 +101,8 @@ def test_a_large_photograph_is_scaled_down(small_networks):
     expected = torch.nn.functional.interpolate(small[None], size=(60, 90), mode="bilinear")[0]
     torch.testing.assert_close(found, expected)
     assert found.shape == whole.shape and not torch.allclose(found, whole, atol=0.01)
+    nothing = infer(image, torch.zeros(3), *small_networks, scales=(1.0,), max_side=45)
+    assert nothing.shape == whole.shape and not nothing.any()
 
 
 def test_wrong_labels_are_refused(small_networks):

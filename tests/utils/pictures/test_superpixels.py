@@ -53,8 +53,9 @@ def test_ids_and_boundaries_of_a_folder(photograph, tmp_path, monkeypatch, capsy
 def test_photographs_are_not_written_over(photograph, tmp_path, monkeypatch, capsys):
     (tmp_path / "photographs").rename(tmp_path / "ids")
     before = (tmp_path / "ids/a.png").read_bytes()
-    assert run(monkeypatch, tmp_path, f"--images {tmp_path}/ids --out {tmp_path}") == 2
-    assert "holds the photographs; name another" in capsys.readouterr().err
+    for images in ("ids", "ids/a.png"):
+        assert run(monkeypatch, tmp_path, f"--images {tmp_path}/{images} --out {tmp_path}") == 2
+        assert "holds the photographs; name another" in capsys.readouterr().err
     assert (tmp_path / "ids/a.png").read_bytes() == before
 
 

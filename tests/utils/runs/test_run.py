@@ -46,13 +46,3 @@ def test_files_that_no_run_has_written_stay(tmp_path, name):
     (path.parent / "options.json").write_text("{}")
     with Run(RunSettings(str(tmp_path), "a", overwrite=True), torch.device("cpu")):
         assert name == "log.txt" or not path.exists()
-
-
-def test_the_next_command_keeps_a_list_of_ones_own(tmp_path, capsys):
-    for split, kept in (("train_aug", ""), ("fold 1", " --split 'fold 1'")):
-        settings = RunSettings(str(tmp_path), split, options={"split": split})
-        with Run(settings, torch.device("cpu")) as run:
-            run.say_next("train_seg.py")
-            run.say_next("evaluator_seg.py")
-        said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next")]
-        assert said == [f"next: python train_seg.py{kept}", "next: python evaluator_seg.py"]
