@@ -10,9 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.bootstrap import Draws, Interval, interval
-from benchmarks.counts import Counts
+from benchmarks.packed_counts import unpacked
 from datasets.files import InputError
+from utils.scores.bootstrap import Draws, Interval, interval
+from utils.scores.counts import Counts
 
 Cams = tuple[str, str]
 """A training and an inference, by their names."""
@@ -82,7 +83,7 @@ class Budget:
         """Pixel counts of a training with a seed that was inferred so."""
         training, inference = cams
         content = self.entries[training][seed]["scores"][inference]["counts"]
-        return Counts.from_json(content, self.photographs)
+        return unpacked(content, self.photographs)
 
     def interval(self, cams: Cams) -> Interval | None:
         """Its mIoU (%), None where it was not measured; likewise below."""

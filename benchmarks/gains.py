@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.counts import Counts
 from benchmarks.evidence import BASELINE, Budget
 from benchmarks.measure import table
 from datasets import command_line
 from datasets.files import InputError, read_json
 from utils.runs.start import start
+from utils.scores.counts import Counts
 
 LISTED = 10
 """Photographs that gain most, and as many that lose most."""

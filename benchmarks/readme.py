@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bootstrap import intervals_of_means
 from benchmarks.evidence import (
     AP,
     BASELINE,
@@ -36,6 +35,7 @@ from benchmarks.evidence import (
 from benchmarks.learning_rates import rates_tables
 from datasets.command_line import new_parser, run
 from datasets.files import InputError, read_bytes, read_json, read_text, write_bytes, write_text
+from utils.scores.bootstrap import intervals_of_means
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"

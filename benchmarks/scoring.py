@@ -7,7 +7,7 @@ import numpy as np
 from torch import nn
 
 from benchmarks.bilinear import Bilinear
-from benchmarks.counts import Counts
+from benchmarks.packed_counts import near_best, packed
 from datasets.collection import Collection
 from datasets.images import read_saliency
 from datasets.workers import cores
@@ -19,6 +19,7 @@ from utils.labels.crf_workers import CrfWorkers
 from utils.runs.reader import Reader
 from utils.scores.cam_validation import mean_average_precision
 from utils.scores.confusion import confusion_matrix
+from utils.scores.counts import Counts
 from utils.scores.threshold_sweep import ThresholdSweep
 
 THRESHOLDS = tuple(round(0.1 + 0.05 * i, 2) for i in range(11))
@@ -100,14 +101,14 @@ class Scorer:
         unrefined = replace(inference, crf=False)
         if not inference.crf or unrefined not in self._near_best:
             counts = self.count(unrefined)
-            self._near_best[unrefined] = counts.near_best(KEPT_CRF).thresholds
+            self._near_best[unrefined] = near_best(counts, KEPT_CRF).thresholds
         if inference.crf:
             counts = self.count_refined(inference, self._near_best[unrefined])
         best = counts.best()
         return {
             "miou": round(100 * float(counts.mious()[0, best]), 2),
             "threshold": counts.thresholds[best],
-            "counts": counts.near_best(KEPT).as_json(),
+            "counts": packed(near_best(counts, KEPT)),
         }
 
     def mean_ap(self) -> float:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.bootstrap import Interval
-from benchmarks.counts import Counts
 from benchmarks.evidence import Budget, figure, numbers_in, shown, tables
+from benchmarks.packed_counts import packed
 from datasets.files import InputError
+from utils.scores.bootstrap import Interval
+from utils.scores.counts import Counts
 
 PLAIN, SUPERPIXELS, AP = "bilinear", "superpixels", "superpixels, AP gamma 0.6"
 
@@ -19,7 +20,7 @@ def entry(rng, share, steps, inferences):
     for more, inference in enumerate(inferences):
         hits = (1000 * (share + 0.01 * more) + rng.integers(-20, 20, (12, 2, 1))).astype(int)
         counts = Counts((0.3,), truth, hits, hits)
-        scores[inference] = {"miou": 100 * counts.mious()[0, 0], "counts": counts.as_json()}
+        scores[inference] = {"miou": 100 * counts.mious()[0, 0], "counts": packed(counts)}
     settings = {"budget": steps, "half": "report", "arguments": ["--lr", "0.3", "--lr", "0.4"]}
     photographs = "\n".join("abcdefghijkl")
     return {"settings": settings, "photographs": photographs, "mean_ap": 100.0, "scores": scores}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gains
-from benchmarks.counts import Counts
+from utils.scores.counts import Counts
 
 
 def counts_of(truth, labels):

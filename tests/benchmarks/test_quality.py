@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from benchmarks import photographs, quality
 from benchmarks.bilinear import Bilinear
-from benchmarks.counts import Counts
+from benchmarks.packed_counts import unpacked
 from benchmarks.quality import (
     METHODS,
     Configuration,
@@ -210,7 +210,7 @@ def test_a_training_and_its_scores(small):
     assert ids == list(open_split(settings.data).ids)
     for score in entry["scores"].values():
         assert 0 < score["miou"] < 100 and score["threshold"] in THRESHOLDS
-        counts = Counts.from_json(score["counts"], len(ids))
+        counts = unpacked(score["counts"], len(ids))
         assert score["miou"] == round(100 * float(counts.mious().max()), 2)
         assert score["threshold"] == counts.thresholds[counts.best()]
         assert (counts.truth.sum(1) == counts.predicted.sum(1)[:, 0]).all()
@@ -278,7 +278,7 @@ def test_the_dense_crf_is_an_inference(small):
     plain, refined = (entry["scores"][name] for name in ("superpixels", "superpixels, CRF"))
     assert set(refined["counts"]["thresholds"]) <= set(plain["counts"]["thresholds"])
     assert entry["photographs"].splitlines() == list(two.ids)
-    one, other = (Counts.from_json(score["counts"], 2) for score in (plain, refined))
+    one, other = (unpacked(score["counts"], 2) for score in (plain, refined))
     assert (one.truth == other.truth).all() and one.hits.sum() != other.hits.sum()
 
 

@@ -24,12 +24,13 @@ def folders(tmp_path):
     return tmp_path
 
 
-def run(folder, **changes):
+def run(folder, pred=("pred",)):
     given = new_parser("").parse_args([])
-    values = {"pred": "pred", "gt": "gt", "list": "list.txt", "classes": "labels.txt"}
-    for name, value in {**values, **changes}.items():
+    values = {"gt": "gt", "list": "list.txt", "classes": "labels.txt"}
+    values |= {"json": "scores.json", "photographs": "scores.csv"}
+    for name, value in values.items():
         setattr(given, name, str(folder / value))
-    given.json = str(folder / "scores.json")
+    given.pred = [str(folder / one) for one in pred]
     score(given)
 
 
@@ -85,3 +86,53 @@ def test_the_command(folders, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["score", *arguments])
     runpy.run_module("utils.scores", run_name="__main__")
     assert "mIoU 44.44" in capsys.readouterr().out
+
+
+def test_every_photograph(folders):
+    """One pixel of a's is not scored; b has no background, and class 1 only in its labels."""
+    write(folders / "gt", "c", [[255]])
+    write(folders / "pred", "c", [[1]])
+    (folders / "list.txt").write_text("a\nc\nb\n")
+    run(folders)
+    lines = (folders / "scores.csv").read_text().splitlines()
+    assert lines == [f"id,classes,{folders}/pred", "a,cat,50.0", "c,,", "b,dog,25.0"]
+
+
+def test_two_folders_beside_each_other(folders, capsys):
+    write(folders / "better", "a", [[0, 1], [1, 0]])
+    write(folders / "better", "b", [[2, 1]])
+    run(folders, ("pred", "better"))
+    out = capsys.readouterr().out
+    assert f"mIoU                     44.4   72.2\n1: {folders}/pred\n2: {folders}/better\n" in out
+    assert "2 is 27.78 points of mIoU ahead of 1 (95 % interval " in out
+    assert "; 2 photographs are too few to tell)\n" in out
+    assert "2 is better than 1 in 1 of 2 photographs, worse in 0" in out
+    result = json.loads((folders / "scores.json").read_text())
+    assert result["pred"] == f"{folders}/pred"
+    (other,) = result["others"]
+    assert other["iou"] == pytest.approx([1, 2 / 3, 1 / 2])
+    assert other["from_the_first"]["points"] == pytest.approx(100 * 13 / 18 - 100 * 4 / 9, abs=1e-3)
+
+
+def photographs(folder, names, hits):
+    """Photographs of 10 pixels of class 1, of which so many are labelled 1."""
+    for i, hit in enumerate(hits):
+        write(folder / "gt", f"p{i}", [[1] * 10])
+        write(folder / names, f"p{i}", [[1] * hit + [0] * (10 - hit)])
+    (folder / "list.txt").write_text("".join(f"p{i}\n" for i in range(len(hits))))
+
+
+@pytest.mark.parametrize(
+    ("others", "said"),
+    [
+        ([6] * 30, "2 is 5.00 points of mIoU ahead of 1 (95 % interval +5.00 to +5.00)"),
+        ([4] * 30, "2 is 5.00 points of mIoU behind 1 (95 % interval -5.00 to -5.00)"),
+        ([9, 1] * 15, ", within chance)\n2 is better than 1 in 15 of 30 photographs, worse in 15"),
+    ],
+)
+def test_what_is_beyond_chance(folders, capsys, others, said):
+    """Of background, which is never there, the IoU is 0: the mIoU is half that of class 1."""
+    photographs(folders, "pred", [5] * 30)
+    photographs(folders, "other", others)
+    run(folders, ("pred", "other"))
+    assert said in capsys.readouterr().out

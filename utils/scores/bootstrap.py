@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.counts import Counts
+from utils.scores.counts import Counts
 
 REPLICATES = 2000
 
@@ -50,7 +50,10 @@ class Draws:
 
     def __init__(self, seeds: int, photographs: int, replicates: int = REPLICATES) -> None:
         generator = np.random.default_rng(0)
-        self.photographs = _times_drawn(generator, replicates, photographs)
+        drawn = (_times_drawn(generator, 1, photographs) for _ in range(replicates))
+        self.photographs = np.concatenate(
+            [one.astype(np.uint16) for one in drawn]
+        )  # COCO's are many
         self.seeds = _times_drawn(generator, replicates, seeds)
 
     def mious(self, trainings: Sequence[Counts]) -> np.ndarray:

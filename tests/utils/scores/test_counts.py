@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
 import pytest
 
-from benchmarks.counts import Counts
 from utils.scores.confusion import class_scores
+from utils.scores.counts import Counts
 from utils.scores.threshold_sweep import ThresholdSweep
 
 THRESHOLDS = (0.2, 0.4, 0.6, 0.8)
@@ -41,28 +39,13 @@ def test_miou_of_any_selection(measured, drawn):
     np.testing.assert_allclose(counts.mious(weights[None])[0], expected, rtol=1e-12)
 
 
-def test_counts_near_the_best_threshold(measured):
-    counts, _ = measured
-    best = counts.mious()[0].argmax()
-    assert counts.best() == best
-    near = counts.near_best(1)
-    assert near.thresholds == THRESHOLDS[max(0, best - 1) : best + 2]
-    assert near.mious().max() == counts.mious().max()
+def test_miou_of_every_photograph(measured):
+    counts, matrices = measured
+    expected = [[class_scores(matrix).miou for matrix in one] for one in matrices]
+    np.testing.assert_allclose(counts.photograph_mious(), expected, rtol=1e-12)
 
 
-def test_what_a_results_file_says_of_them(measured):
-    counts, _ = measured
-    found = Counts.from_json(json.loads(json.dumps(counts.as_json())), photographs=7)
-    assert found.thresholds == counts.thresholds
-    for name in ("truth", "hits", "predicted"):
-        assert (getattr(found, name) == getattr(counts, name)).all()
-
-
-def test_results_of_five_trainings_with_five_seeds_are_small():
-    """118 photographs of 21 classes, about three in each, in eleven inferences a seed."""
-    rng = np.random.default_rng(0)
-    present = rng.random((118, 21)) < 0.14
-    pixels = rng.integers(0, 50_000, (118, 21, 5)) * present[..., None]
-    shrinking = np.sort(pixels, axis=2)[..., ::-1]
-    counts = Counts((0.2, 0.25, 0.3, 0.35, 0.4), shrinking[..., 0], shrinking // 2, shrinking)
-    assert 5 * 11 * len(json.dumps(counts.as_json())) < 1_000_000
+def test_joined_photographs(measured):
+    counts, matrices = measured
+    parts = [Counts.of(THRESHOLDS, matrices[:3]), Counts.of(THRESHOLDS, matrices[3:])]
+    assert (Counts.joined(parts).mious() == counts.mious()).all()

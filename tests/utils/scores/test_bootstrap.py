@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.bootstrap import Draws, interval
-from benchmarks.counts import Counts
+from utils.scores.bootstrap import Draws, interval
+from utils.scores.counts import Counts
 
 
 def invented(rng, photographs=9, thresholds=3):
