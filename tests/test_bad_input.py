@@ -49,6 +49,11 @@ COMMANDS = {
     "folder": f"evaluator_cls_image.py --images {{root}}/JPEGImages --labels ball {RUN} {INFER}",
     "prepare": "datasets.prepare custom --root {root} --workers 1 --out {runs}/lists",
     "check": "datasets.check --dataset custom --root {root} --workers 1",
+    "scores": "utils.scores --pred {root}/labels --gt {root}/SegmentationClassAug "
+    "--list {root}/ImageSets/Segmentation/train.txt --classes {root}/labels.txt",
+    "cams": "utils.labels.from_cams --cams {root}/cams --classes {root}/labels.txt "
+    "--out {runs}/new",
+    "superpixels": "utils.pictures.superpixels --images {root}/ids --out {root} --device cpu",
 }
 TRAIN_CLS = ("train_image", "train_sal")
 LABELLED = (*TRAIN_CLS, "evaluate")
@@ -222,6 +227,30 @@ def segmentation(path):
         "model": DeepLab(build_backbone("resnet18"), len(CLASSES) + 1).state_dict(),
     }
     checkpoints.save(path, content)
+
+
+def labels_but(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Label maps of all scenes, of which one is damaged."""
+
+    def write(root: Path) -> None:
+        shutil.copytree(root / "SegmentationClassAug", root / "labels")
+        damage(root / "labels/scene_0002.png")
+
+    return write
+
+
+def cams(**arrays) -> Callable[[Path], None]:
+    """The cams of one photograph."""
+
+    def write(path: Path) -> None:
+        path.parent.mkdir()
+        np.savez(path, **arrays)
+
+    return write
+
+
+def photographs_called_ids(root):
+    (root / "JPEGImages").rename(root / "ids")
 
 
 def earlier_run(path):
@@ -505,6 +534,19 @@ CASES = [
     Case("background among the classes", "labels.txt", background_last, LISTS, "labels.txt"),
     Case("label missing", "", without_labels, TRAIN_CLS, "complete labels.csv"),
     Case("id with a space at an end", PHOTO, space_at_the_end, (*LISTS, "check"), "JPEGImages"),
+    Case("label maps missing", "", labels_but(Path.unlink), ("scores",), "labels: 1 of 4 "),
+    Case(
+        "label map of another size", "", labels_but(resized), ("scores",), "scene_0002.png: 9 x 9"
+    ),
+    Case("file without cams", "cams/a.npz", cams(cams=np.ones((1, 4, 4))), ("cams",), "a.npz"),
+    Case(
+        "cams that are no shares",
+        "cams/a.npz",
+        cams(cams=np.full((1, 4, 4), 7.0), classes=np.array([0])),
+        ("cams",),
+        "a.npz: cams from 7 to 7",
+    ),
+    Case("superpixels over photographs", "", photographs_called_ids, ("superpixels",), "root/ids"),
     Case(
         "export over a data set",
         "VOC2012/own.txt",
@@ -556,8 +598,10 @@ def answer(places, capsys, monkeypatch):
         try:
             if script in MODULES:
                 status = MODULES[script].main(arguments)
-            else:
+            elif script.endswith(".py"):
                 runpy.run_path(str(REPOSITORY / script), run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__")
         except SystemExit as stop:
             status = stop.code
         captured = capsys.readouterr()
@@ -594,6 +638,7 @@ def assert_one_line(status, error, name, named=""):
     assert named in error, error
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize(
     ("case", "stage"),
     [

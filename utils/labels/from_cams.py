@@ -58,7 +58,7 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{path}: no such file") from None
     except Exception as error:  # damaged bytes surface as whatever the step stumbles over
         raise InputError(
-            f"{path}: holds no cams ({error}); write arrays `cams` and `classes` with np.savez"
+            f"{path}: holds no cams ({error}); write arrays named cams and classes with np.savez"
         ) from None
     fits = cams.ndim == 3 and 0 not in cams.shape[1:] and classes.shape == (len(cams),)
     if not fits or classes.dtype.kind not in "iu" or cams.dtype.kind not in "fiu":

@@ -67,7 +67,8 @@ def _score_one(
     if prediction.shape != truth.shape:
         raise InputError(
             f"{predicted}: {prediction.shape[1]} x {prediction.shape[0]} pixels, but "
-            f"the ground truth has {truth.shape[1]} x {truth.shape[0]}"
+            f"the ground truth has {truth.shape[1]} x {truth.shape[0]}; resize it by "
+            "nearest neighbour"
         )
     uncertain = prediction == IGNORE
     prediction = np.where(uncertain, 0, prediction)
