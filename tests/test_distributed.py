@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,32 @@ def test_scoring_while_training_shares_the_photographs(files, tmp_path):
         lines += [line for line in done.stdout.splitlines() if line.startswith("epoch 1/1")]
     one, three = (line.split("; ", 1)[1] for line in lines)
     assert one == three and "mIoU" in one
+
+
+def test_the_road_without_masks_in_two_processes(files, tmp_path):
+    """Neither masks nor photographs held back: nothing is scored, by any process."""
+    scenes = tmp_path / "scenes"
+    for name in ("JPEGImages", "Annotations"):
+        shutil.copytree(files / "scenes" / name, scenes / name)
+    shutil.copy(files / "scenes/labels.txt", scenes)
+    common = (
+        f"--dataset custom --root {scenes} --device cpu --workers 0 --experiments {tmp_path}/runs"
+    )
+    backbone = f"--backbone resnet18 --backbone_weights {files}/resnet18.pth"
+    training = f"{backbone} --scn {files}/scn.pt --epochs 1 --batch 4 --crop 96 --long_side 64 112"
+    learning = f"{backbone} --stride 16 --batch 4 --accumulate 1 --steps 2 --crop 48"
+    for script, options in (
+        ("train_cls_image.py", training),
+        ("evaluator_cls_image.py", "--scales 1 --no_flip --beta 1"),
+        ("train_seg.py", learning),
+    ):
+        done = run(2, script, f"{common} {options}")
+        assert done.returncode == 0, done.stderr
+        assert "mIoU" not in done.stdout
+    runs = tmp_path / "runs"
+    for name in ("cls_image", "seg"):
+        assert (runs / name / "last.pt").is_file() and not (runs / name / "best.pt").exists()
+    assert len(list((runs / "eval_image").glob("pseudo_labels/*/*.png"))) == 15
 
 
 def start(processes, script, arguments, folder):
