@@ -15,6 +15,7 @@ from torch._utils import ExceptionWrapper
 
 from datasets.files import InputError
 from utils.runs import distributed
+from utils.runs.wording import counted
 
 
 def choose(name: str) -> torch.device:
@@ -79,9 +80,9 @@ def peak_memory(device: torch.device) -> str:
 
 def _describe_one(device: torch.device) -> str:
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads"
+        return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     names = [torch.cuda.get_device_name(i) for i in gpu_indices(device)]
-    return f"{len(names)} GPU{'s' if len(names) > 1 else ''}: {', '.join(names)}"
+    return f"{counted(len(names), 'GPU')}: {', '.join(names)}"
 
 
 def describe(device: torch.device) -> str:

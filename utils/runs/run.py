@@ -194,7 +194,7 @@ class Run:
                 self.say(f"took {seconds}, at most {peak_memory(self.device)}")
             else:
                 with contextlib.suppress(InputError):  # a full disk must not hide the first error
-                    self.log(f"stopped: {error or kind.__name__}")
+                    self.log(f"ended: {error or kind.__name__}")
         finally:
             if self._events is not None:
                 self._events.close()

@@ -210,7 +210,7 @@ def test_a_folder_is_not_overwritten_unasked(tmp_path):
 def test_a_run_that_failed_at_its_start_does_not_block_its_tag(tmp_path):
     with pytest.raises(InputError, match="a.jpg"), make_run(tmp_path) as run:
         raise InputError("a.jpg: the file is empty")
-    assert "stopped: a.jpg: the file is empty" in (run.folder / "log.txt").read_text()
+    assert "ended: a.jpg: the file is empty" in (run.folder / "log.txt").read_text()
     with make_run(tmp_path):
         pass
     with pytest.raises(InputError, match="--tag"):
