@@ -2,7 +2,7 @@
 
     python -m tests.survival --kills 20 --record record.json
 
-Training of both networks, evaluation and preparation take turns. After each kill every file that
+All trainings and evaluators and COCO's preparation take turns. After each kill every file that
 is there must be whole; after the second start the results must be those of a run that was never
 stopped: weights and pseudo labels byte for byte, scores digit for digit.
 """
@@ -76,8 +76,8 @@ def files(folder: Path, pattern: str) -> dict[str, str]:
 def scores(path: Path) -> str:
     """A digest of what result.json says, but for its times."""
     content = json.loads(path.read_text())
-    for name in ("seconds", "images_per_second", "inferred", "checkpoint"):
-        del content[name]
+    for name in ("seconds", "images_per_second", "inferred", "segmented", "checkpoint"):
+        content.pop(name, None)
     return digest(json.dumps(content, sort_keys=True).encode())
 
 
@@ -120,60 +120,69 @@ def make_coco(root: Path, images: int) -> None:
         path.write_text(json.dumps(content))
 
 
+def training(name: str, command: str, *kept: str) -> Job:
+    """A training, which leaves checkpoints in its folder."""
+    return Job(
+        name,
+        tuple(command.split()),
+        ("--resume",),
+        lambda out: False,
+        lambda out: {path: weights(out / path) for path in kept},
+    )
+
+
+def evaluation(name: str, command: str, folder: str) -> Job:
+    """An evaluation in a folder, which says by itself whether it is finished."""
+    return Job(
+        name,
+        tuple(command.split()),
+        (),
+        lambda out: (out / folder / "result.json").is_file(),
+        lambda out: {
+            "result.json": scores(out / folder / "result.json"),
+            **files(out / folder, "*.png"),
+            **files(out / folder, "*.npz"),
+        },
+    )
+
+
 def jobs(work: Path) -> dict[str, Job]:
-    """The jobs; what they start from is made in `work`."""
-    scenes = work / "scenes"
+    """The jobs by name; what they start from is made in `work`."""
+    scenes, start = work / "scenes", work / "start"
     generate(scenes, images=16, validation=4, size=64, seed=0)
     data = f"--dataset custom --root {scenes} --device cpu --workers 1 --experiments {{out}}"
     often = "--batch 4 --checkpoint_minutes 0.002"
-    scn = f"train_scn.py {data} {often} --epochs 5 --crop 64 --long_side 64 80 --lr 1e-3"
-    start = [part.replace("{out}", str(work / "start")) for part in scn.split()]
-    run(start, work)
     classifier = (
-        f"train_cls_image.py {data} {often} --epochs 3 --crop 96 --long_side 96 112 "
-        f"--backbone resnet18 --backbone_weights none --score_images 4 --lr 0.02 "
-        f"--scn {work}/start/scn/last.pt"
+        f"{data} {often} --epochs 3 --crop 96 --long_side 96 112 --backbone resnet18 "
+        f"--backbone_weights none --score_images 4 --lr 0.02 --scn {start}/scn/last.pt"
     )
-    run([part.replace("{out}", str(work / "start")) for part in classifier.split()], work)
-    evaluator = (
-        f"evaluator_cls_image.py {data} --checkpoint {work}/start/cls_image/last.pt "
-        "--scales 0.5 1 1.5 --save_cams npz --beta 1 --thresholds 0.1 0.3 0.5"
+    cams = (
+        f"{data} --checkpoint {start}/cls_image/last.pt --scales 0.5 1 1.5 --save_cams npz "
+        "--beta 1 --thresholds 0.1 0.3 0.5"
     )
-    return {
-        "train_scn": Job(
-            "train_scn",
-            tuple(scn.split()),
-            ("--resume",),
-            lambda out: False,
-            lambda out: {"last.pt": weights(out / "scn/last.pt")},
-        ),
-        "train_cls": Job(
-            "train_cls",
-            tuple(classifier.split()),
-            ("--resume",),
-            lambda out: False,
-            lambda out: {n: weights(out / f"cls_image/{n}") for n in ("last.pt", "best.pt")},
-        ),
-        "evaluate": Job(
-            "evaluate",
-            tuple(evaluator.split()),
-            (),
-            lambda out: (out / "eval_image/result.json").is_file(),
-            lambda out: {
-                "result.json": scores(out / "eval_image/result.json"),
-                **files(out / "eval_image", "*.png"),
-                **files(out / "eval_image/cams", "*.npz"),
-            },
-        ),
-        "prepare": Job(
-            "prepare",
-            ("-m", "datasets.prepare", "coco", "--coco_root", "{out}/coco", "--workers", "2")
-            + ("--out", "{out}/lists"),
-            (),
-            lambda out: False,
-            prepared,
-        ),
-    }
+    segmentation = (
+        f"train_seg.py {data} {often} --split train --pseudo_labels masks --backbone resnet18 "
+        "--backbone_weights none --stride 16 --accumulate 1 --crop 64 --lr 1e-3 --steps 12 "
+        "--score_every 4"
+    )
+    scn = f"train_scn.py {data} {often} --epochs 5 --crop 64 --long_side 64 80 --lr 1e-3"
+    for command in (scn, f"train_cls_image.py {classifier}", segmentation):
+        run([part.replace("{out}", str(start)) for part in command.split()], work)
+    image = "cls_image/last.pt", "cls_image/best.pt"
+    saliency = "cls_sal/last.pt", "cls_sal/best.pt"
+    masks = f"evaluator_seg.py {data} --split train --checkpoint {start}/seg/last.pt --scales 1 2"
+    prepare = "-m datasets.prepare coco --coco_root {out}/coco --workers 2 --out {out}/lists"
+    every = [
+        training("train_scn", scn, "scn/last.pt"),
+        training("train_cls_image", f"train_cls_image.py {classifier}", *image),
+        evaluation("evaluator_cls_image", f"evaluator_cls_image.py {cams}", "eval_image"),
+        Job("prepare", tuple(prepare.split()), (), lambda out: False, prepared),
+        training("train_cls_sal", f"train_cls_sal.py {classifier}", *saliency),
+        evaluation("evaluator_cls_sal", f"evaluator_cls_sal.py {cams}", "eval_sal"),
+        training("train_seg", segmentation, "seg/last.pt", "seg/best.pt"),
+        evaluation("evaluator_seg", masks, "eval_seg"),
+    ]
+    return {job.name: job for job in every}
 
 
 def run(command: Sequence[str], work: Path, delay: float | None = None, group: bool = False) -> int:

@@ -27,7 +27,7 @@ from utils import checkpoints
 from utils.checkpoints.training_state import ResumeSettings, TrainingState
 from utils.pictures.summary import read_result
 from utils.runs.options import RunSettings
-from utils.scores.__main__ import score_one
+from utils.scores.label_folders import score_one
 from utils.training.losses import LossReader
 
 CLASSES = ("person", "cat", "dog")

@@ -48,7 +48,7 @@ def score_folder(folder: Path, gt: Path, ids: Sequence[str], classes: Sequence[s
     """
     for one in (folder, gt):
         _require_all(one, ids)
-    score = partial(_score_one, folder=folder, gt=gt, num_classes=len(classes) + 1)
+    score = partial(score_one, folder=folder, gt=gt, num_classes=len(classes) + 1)
     total, counts, uncertain = 0, [], 0
     with ThreadPoolExecutor() as pool:
         for matrix, held in progress(pool.map(score, ids), "scoring", "image", len(ids)):
@@ -58,10 +58,12 @@ def score_folder(folder: Path, gt: Path, ids: Sequence[str], classes: Sequence[s
     return Scored(folder, table, Counts.joined(counts), uncertain)
 
 
-def _score_one(
-    identifier: str, folder: Path, gt: Path, num_classes: int
-) -> tuple[np.ndarray, bool]:
-    """The confusion matrix of one label map, and whether it holds 255, counted as background."""
+def score_one(identifier: str, folder: Path, gt: Path, num_classes: int) -> tuple[np.ndarray, bool]:
+    """The confusion matrix of one label map, and whether it holds 255, counted as background.
+
+    Raises:
+        InputError: a file is missing or unreadable, sizes differ, or a class is out of range.
+    """
     predicted, given = png_path(folder, identifier), png_path(gt, identifier)
     prediction, truth = read_label_map(predicted), read_label_map(given)
     if prediction.shape != truth.shape:
