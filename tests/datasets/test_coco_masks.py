@@ -164,7 +164,7 @@ def test_integers_beyond_every_float(mask_api):
     assert paint(task).any()
 
 
-def test_what_stands_for_a_number_is_not_printed():
+def test_what_stands_for_a_number_is_not_printed(mask_api):
     record = {"id": [[["deep"]]], "segmentation": None, "area": 1}
     with pytest.raises(InputError, match="annotation without a number: neither"):
         paint(MaskTask(Path("x.png"), Path("x.json"), SIZE, [(1, record)]))
