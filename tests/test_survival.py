@@ -1,4 +1,4 @@
-"""Four kills of the twenty that `python -m tests.survival` does."""
+"""Three kills of those that `python -m tests.survival` does."""
 
 import sys
 
@@ -6,15 +6,15 @@ import pytest
 
 from tests import survival
 
-JOBS = ("train_cls_image", "evaluator_cls_image", "prepare", "train_seg")
+JOBS = ("train_seg", "evaluator_cls_image", "prepare")
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_runs_come_out_as_if_never_killed(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    seen = survival.survive(4, seed=4, names=JOBS)
-    assert [one["damaged"] for one in seen] == [[]] * 4
+    seen = survival.survive(3, seed=4, names=JOBS)
+    assert [one["damaged"] for one in seen] == [[]] * 3
     assert all(one["same"] for one in seen)
 
 
