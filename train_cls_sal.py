@@ -24,7 +24,7 @@ def target(images: Tensor, batch: dict[str, Tensor]) -> Tensor:
     return torch.cat([saliency, 1 - saliency], dim=1)
 
 
-SUPERVISION = Supervision("saliency", layers=("saliency",), target=target)
+SUPERVISION = Supervision("saliency", ("saliency",), target, "evaluator_cls_sal.py")
 
 DEFAULTS = {"tag": "cls_sal", "patch": 30, "threshold": 0.01, "power": 0.9, "beta_train": 0}
 """Those in which the train_cls scripts differ."""

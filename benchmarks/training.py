@@ -65,8 +65,10 @@ class Workload:
         box = torch.tensor([[0, 0, side, side]] * batch)
         self.batch = {"image": images, "labels": labels, "box": box}
         self.batch = {k: v.to(self.device) for k, v in self.batch.items()}
-        supervision = Supervision("image", (), lambda images, _: images)
-        self.objective = ClassifierLoss(self.model, supervision)
+        supervision = Supervision("image", (), lambda images, _: images, evaluator="")
+        self.objective = ClassifierLoss(
+            self.model, supervision, ipc_weight=0.3, patches=9, ipc_threshold=0.1
+        )
         self.runs = {
             "plain": self.plain_step,
             "ours": partial(step, self),

@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 from tqdm import tqdm
 
-from datasets import coco, custom
+from datasets import custom
 from datasets.collection import (
     Collection,
     Index,
@@ -177,7 +177,8 @@ def _files(collection: Collection, report: Report) -> Iterator[FilesOfPhotograph
     """The files to read of a split; those that are missing are noted in the report."""
     no_mask, no_saliency = set(missing_masks(collection)), set(missing_saliency(collection))
     # COCO has photographs without objects by nature; anywhere else a label was forgotten.
-    no_class = NO_OBJECT if collection.name == coco.NAME else "photographs whose label has no class"
+    forgotten = "photographs whose label has no class"
+    no_class = NO_OBJECT if LAYOUTS[collection.name].MAY_BE_EMPTY else forgotten
     # Of one's own photographs only some need masks; VOC's and COCO's all have one.
     without_mask = NOT_SCORED if collection.name == custom.NAME else "photographs without mask"
     # VOC's test photographs have no labels, which are needed for training only.

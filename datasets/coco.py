@@ -28,6 +28,9 @@ EXPECTED = ("train2014", "annotations/instances_train2014.json")
 ROOT_OPTION = "--coco_root or COCO_ROOT"
 SALIENCY_OPTION = "--coco_sal_root or COCO_SAL_ROOT"
 
+TRAIN_AUG, MAY_BE_EMPTY = False, True
+"""There is no split train_aug; photographs may show none of the classes."""
+
 SPLITS = ("train", "val")
 
 

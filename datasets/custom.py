@@ -29,6 +29,9 @@ EXPECTED = ("labels.txt", "JPEGImages")
 ROOT_OPTION = "--root"
 SALIENCY_OPTION = "--sal_root"
 
+TRAIN_AUG, MAY_BE_EMPTY = True, False
+"""There is a split train_aug; every photograph shows one of the classes."""
+
 
 def sources(root: Path) -> list[Path]:
     """The files and folders that lists and labels are made from."""

@@ -133,7 +133,7 @@ def _command(args: argparse.Namespace) -> int:
     print(summary(collections) + "\n")
     notes = index.texts()
     for c in collections:
-        empty = [] if layout is coco else without_class(c)
+        empty = [] if layout.MAY_BE_EMPTY else without_class(c)
         if empty:
             notes.append(f"{len(empty)} photographs of {c.split} have no class, such as {empty[0]}")
     notes += about_classes(collections)

@@ -31,8 +31,9 @@ PUBLISHED_LABELS = {
 """Where the published steps of the method put image-level labels."""
 
 LAYOUTS = {layout.NAME: layout for layout in (voc, coco, custom)}
-"""The data sets. Each module has EXPECTED, ROOT_OPTION, SALIENCY_OPTION, sources, build_index and
-build_collection, and, where lists may be added, read_labels."""
+"""The data sets. Each module has NAME, EXPECTED, ROOT_OPTION, SALIENCY_OPTION, TRAIN_AUG,
+MAY_BE_EMPTY, sources, build_index and build_collection, and, where lists may be added to
+ImageSets/Segmentation, read_labels."""
 
 
 # --- for the scripts ------------------------------------------------------------------------------
@@ -133,10 +134,10 @@ def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> I
 def with_list(layout: ModuleType, root: Path, split: str, index: Index) -> Index:
     """The index with the list of a split that is not prepared, such as VOC's test, and its labels.
 
-    Labels may be missing. COCO has no such lists.
+    Labels may be missing. Layouts without `read_labels`, such as COCO's, have no such lists.
     """
     path = voc.list_path(root, split)
-    if layout is coco or split in index.lists or not path.is_file():
+    if not hasattr(layout, "read_labels") or split in index.lists or not path.is_file():
         return index
     ids = read_id_list(path, list_photographs(root / "JPEGImages"))
     unknown = [identifier for identifier in ids if identifier not in index.labels]

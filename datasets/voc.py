@@ -27,6 +27,9 @@ EXPECTED = ("JPEGImages", "ImageSets/Segmentation/train.txt", "ImageSets/Segment
 ROOT_OPTION = "--voc_root or VOC_ROOT"
 SALIENCY_OPTION = "--voc_sal_root or VOC_SAL_ROOT"
 
+TRAIN_AUG, MAY_BE_EMPTY = True, False
+"""There is a split train_aug; every photograph shows one of the classes."""
+
 
 def sources(root: Path) -> list[Path]:
     """The files and folders that lists and labels are made from."""

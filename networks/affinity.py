@@ -52,15 +52,17 @@ def propagate(
         (B, C, h, w), of the logits' dtype if that is a floating one.
 
     Raises:
-        ValueError: the shapes do not fit, beta is negative, or gamma would cut all affinities.
+        ValueError: the shapes do not fit, beta is negative, gamma would cut all affinities, or keep
+            is no share.
     """
-    if logits.ndim != 4 or features.ndim != 4 or logits.shape[2:] != features.shape[2:]:
-        raise ValueError(
-            f"logits {tuple(logits.shape)} do not fit features {tuple(features.shape)}"
-        )
+    one, other = tuple(logits.shape), tuple(features.shape)
+    if len(one) != 4 or len(other) != 4 or (one[0], *one[2:]) != (other[0], *other[2:]):
+        raise ValueError(f"logits {one} do not fit features {other}")
     if beta < 0:
         raise ValueError(f"beta must be 0 or more, got {beta}")
-    if keep is None and gamma > CEILING:
+    if keep is not None and not 0 <= keep <= 1:
+        raise ValueError(f"keep is a share, 0 to 1, got {keep}")
+    if keep is None and not gamma <= CEILING:  # nor NaN
         raise ValueError(f"gamma must be at most {CEILING}, where affinities end, got {gamma}")
     if beta == 0:
         return logits

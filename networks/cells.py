@@ -40,6 +40,8 @@ def grid_size(q: Tensor, cell: int) -> tuple[int, int]:
     """
     if q.ndim != 4 or q.shape[1] != NEIGHBOURS:
         raise ValueError(f"q must be (B, 9, H, W), got {tuple(q.shape)}")
+    if not len(q):
+        raise ValueError(f"q {tuple(q.shape)}: there is no image in the batch")
     height, width = q.shape[2:]
     if cell < 1 or height % cell or width % cell or not height or not width:
         raise ValueError(f"q is {height} x {width}; both must be multiples of the cell, {cell}")

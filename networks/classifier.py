@@ -49,13 +49,18 @@ class Classifier(nn.Module):
             (logits (B, C, H/16, W/16), scores (B, C)), background first.
 
         Raises:
-            ValueError: the shapes do not fit.
+            ValueError: the shapes do not fit, or the backbone's stride is not 16.
         """
         if images.ndim != 4 or images.shape[2] % CELL or images.shape[3] % CELL:
             raise ValueError(f"images must be (B, 3, 16 h, 16 w), got {tuple(images.shape)}")
         if q.shape != (len(images), NEIGHBOURS, *images.shape[2:]):
             raise ValueError(f"q {tuple(q.shape)} does not fit images {tuple(images.shape)}")
         x4, stage5 = halves(self.backbone, images)
+        h, w = images.shape[2] // CELL, images.shape[3] // CELL
+        if x4.shape[2:] != (h, w):
+            raise ValueError(
+                f"the backbone gives x4 {tuple(x4.shape)}, not at stride 16: {h} x {w}"
+            )
         if self.dcr is None:
             activations = self.classifier(stage5(x4))
             logits = activations

@@ -85,13 +85,14 @@ class ChannelGate(nn.Module):
     """A gate in 0..1 for every channel, from the channels' means.
 
     Args:
-        channels: of the stage; the hidden width is a sixteenth of it.
+        channels: of the stage; the hidden width is a sixteenth of it, but 1 at least.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.squeeze = nn.Conv2d(channels, channels // 16, 1, bias=False)
-        self.excite = nn.Conv2d(channels // 16, channels, 1, bias=False)
+        hidden = max(1, channels // 16)
+        self.squeeze = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.excite = nn.Conv2d(hidden, channels, 1, bias=False)
         with torch.no_grad():
             self.excite.weight.add_(OPEN)
 

@@ -73,7 +73,7 @@ def ipc_loss(
     Args:
         fg_cam: normalised cams of the foreground classes, (B, K, h, w), 0..1.
         target: what is reconstructed, (B, T, h, w), zero where there is padding; no gradient
-            flows into it.
+            flows into it. Padding is where its channels sum to 0.
         patches: P, how many patches an image is cut into; a square number.
         threshold: a patch counts if both background and foreground exceed this somewhere.
         total: where several processes share a batch: the sum of a number over all of them, without
@@ -81,7 +81,7 @@ def ipc_loss(
             it.
 
     Returns:
-        Scalar loss.
+        Scalar loss, computed in float32, or in float64 where an input is.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -90,8 +90,10 @@ def ipc_loss(
         raise ValueError(f"fg_cam {tuple(fg_cam.shape)} does not fit {tuple(target.shape)}")
     if len(fg_cam) != len(target):
         raise ValueError(f"{len(fg_cam)} cams, but {len(target)} targets")
-    cam = cut_patches(fg_cam, patches)
-    goal = cut_patches(target.detach(), patches)
+    # Sums over a patch are too many for half precision.
+    dtype = torch.promote_types(torch.promote_types(fg_cam.dtype, target.dtype), torch.float32)
+    cam = cut_patches(fg_cam.to(dtype), patches)
+    goal = cut_patches(target.detach().to(dtype), patches)
     background = 1 - cam.amax(1, keepdim=True)
     mask = (goal.sum(1, keepdim=True) != 0).to(cam.dtype)
     mask = mask * counting_patches(background, mask, threshold, total)

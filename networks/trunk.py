@@ -8,6 +8,9 @@ from torch import Tensor, nn
 class Backbone(nn.Module):
     """Base of the backbones: subclasses define the attributes and the methods that raise here.
 
+    `imagenet_weights` is for those that have published weights, `from_published` for those whose
+    weights are published under other names.
+
     Attributes:
         name: under which `networks.backbone.build_backbone` makes it.
         channels: (c4, c5), channels of the outputs of the two parts.
@@ -41,11 +44,11 @@ class Backbone(nn.Module):
             OSError: they could not be fetched; says where they are.
             ImportError: a package is missing; says which.
         """
-        raise NotImplementedError
+        raise OSError(f"there are none for {self.name}")
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weights under their published names -> under those of this module, without the head."""
-        raise NotImplementedError
+        return dict(state)
 
     def load_imagenet(self) -> None:
         """Load the ImageNet weights and freeze the statistics; raises as `imagenet_weights`."""

@@ -687,10 +687,25 @@ def test_timm_is_missing(answer, places, monkeypatch, stage):
 
 def test_debug_shows_the_traceback(answer, places):
     cut(places["root"] / PHOTO)
-    with pytest.raises(InputError, match="scene_0002.jpg: truncated"):
-        answer(COMMANDS["train_scn"], "--debug")
+    status, error, _ = answer(COMMANDS["train_scn"], "--debug")
+    assert status == 2 and "Traceback (most recent call last)" in error
+    assert re.search(r"InputError: .*scene_0002.jpg: truncated", error)
     with pytest.raises(InputError, match="nowhere: no such folder"):
         answer(COMMANDS["check"], "--root nowhere --debug")
+
+
+@pytest.mark.slow
+def test_a_traceback_ends_the_processes_that_read(places):
+    """They wait for minutes when they are told to end while the training is not over."""
+    command = [*COMMANDS["train_scn"].format(**places).split(), "--epochs", "3", "--lr", "1e30"]
+    command[command.index("--workers") + 1] = "1"
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / command[0]), *command[1:], "--debug"],
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=120,
+    )
+    assert done.returncode == 2 and b"Traceback" in done.stderr and b"not finite" in done.stderr
 
 
 def test_predicted_labels_need_none(answer, places):

@@ -103,6 +103,16 @@ def test_beta_zero_changes_nothing_and_negative_is_refused():
         propagate(logits, features, -1)
     with pytest.raises(ValueError, match="do not fit"):
         propagate(logits, features[..., :2])
+    with pytest.raises(ValueError, match="do not fit"):
+        propagate(logits, features.expand(2, -1, -1, -1), beta=0)
+    with pytest.raises(ValueError, match="gamma must be at most 0.999"):
+        propagate(logits, features, gamma=float("nan"))
+
+
+@pytest.mark.parametrize("keep", [2.0, -0.1, float("nan")])
+def test_what_is_no_share(keep):
+    with pytest.raises(ValueError, match="keep is a share"):
+        propagate(torch.randn(1, 2, 3, 3), torch.randn(1, 4, 3, 3), keep=keep)
 
 
 @pytest.mark.parametrize("strip", [1, 50, 1000])

@@ -241,6 +241,8 @@ def test_shapes_alone_are_computed_too():
         (lambda: upsample(torch.ones(2, 3, 1, 1), torch.ones(1, 9, 16, 16)), "do not fit"),
         (lambda: reassemble(torch.ones(1, 3, 4, 4), torch.ones(1, 9, 4, 5)), "do not fit"),
         (lambda: hard_labels(torch.ones(1, 9, 15, 16)), "multiples of the cell"),
+        (lambda: pool(torch.ones(0, 3, 16, 16), torch.ones(0, 9, 16, 16)), "no image"),
+        (lambda: reassemble(torch.ones(0, 3, 4, 4), torch.ones(0, 9, 4, 4)), "no image"),
     ],
 )
 def test_shapes_that_do_not_fit(call, message):

@@ -4,6 +4,7 @@ from torch import nn
 
 from networks.backbone import build_backbone
 from networks.classifier import Classifier, cam
+from networks.trunk import Backbone
 
 
 def inputs(size=(32, 48), batch=2):
@@ -109,6 +110,42 @@ def test_shapes_that_do_not_fit(dcr):
             model(bad_images, bad_q)
     with pytest.raises(ValueError, match=r"\(B, K, h, w\)"):
         cam(torch.randn(3, 4, 4))
+
+
+class Own(torch.nn.Module):
+    """A backbone that has the three members and nothing else."""
+
+    channels = (6, 8)
+
+    def __init__(self, stride):
+        super().__init__()
+        self.first, self.second = torch.nn.Conv2d(3, 6, stride, stride), torch.nn.Conv2d(6, 8, 1)
+
+    def stem_to_4(self, images):
+        return self.first(images)
+
+    def stage5(self, x4):
+        return self.second(x4)
+
+
+@pytest.mark.parametrize("dcr", [True, False])
+def test_a_narrow_backbone_of_ones_own(dcr):
+    images, q = inputs()
+    logits, scores = Classifier(Own(16), 4, dcr=dcr)(images, q)
+    assert logits.shape == (2, 4, 2, 3) and scores.shape == (2, 4)
+    with pytest.raises(ValueError, match="not at stride 16"):
+        Classifier(Own(8), 4, dcr=dcr)(images, q)
+
+
+def test_a_backbone_that_nobody_has_published():
+    class Unpublished(Backbone):
+        name = "unpublished"
+
+    backbone = Unpublished()
+    with pytest.raises(OSError, match="there are none for unpublished"):
+        backbone.load_imagenet()
+    weights = {"a": torch.ones(1)}
+    assert backbone.from_published(weights) == weights
 
 
 @torch.no_grad()

@@ -96,3 +96,19 @@ def test_shapes_that_do_not_fit():
         ipc_loss(torch.rand(1, 2, 6, 6), torch.rand(1, 3, 6, 7), 1, 0.1)
     with pytest.raises(ValueError, match="targets"):
         ipc_loss(torch.rand(1, 2, 6, 6), torch.rand(2, 3, 6, 6), 1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("cams", "target"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float64), (torch.float32, torch.uint8)],
+)
+def test_types_may_differ(cams, target):
+    """What is computed in float32 or float64 has the gradient's type of the cams."""
+    torch.manual_seed(0)
+    cam = torch.rand(2, 2, 6, 6).to(cams).requires_grad_()
+    goal = (9 * torch.rand(2, 3, 6, 6)).to(target)
+    loss = ipc_loss(cam, goal, 4, 0.1)
+    exact = ipc_loss(cam.detach().double(), goal.double(), 4, 0.1)
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
+    loss.backward()
+    assert cam.grad.dtype == cams and cam.grad.isfinite().all() and cam.grad.any()

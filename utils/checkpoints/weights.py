@@ -110,6 +110,7 @@ def load_scn(model: SuperpixelNet, path: str | os.PathLike) -> None:
         InputError: the file does not hold such weights.
     """
     content = read(path)
+    refuse_training_state(content, path)
     state = weights_in(content, path)
     model.input_scale.fill_(1)
     model.input_shift.zero_()

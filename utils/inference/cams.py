@@ -96,8 +96,12 @@ def infer_batch(
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-    if not len(settings.scales):
-        raise ValueError("at least one scale is needed")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be normalised, got {images.dtype}; see networks.normalisation"
+        )
+    if not len(settings.scales) or not all(scale > 0 for scale in settings.scales):
+        raise ValueError(f"scales must be above 0, and at least one, got {settings.scales}")
     flip, count, (height, width) = settings.flip, len(images), images.shape[2:]
     full = (round_up(height), round_up(width))
     classes, totals, total_scores = None, [0] * count, 0
@@ -128,7 +132,7 @@ def infer_batch(
 
 def _present(labels: Tensor | None, count: int, device: torch.device) -> Tensor:
     """The indices of the classes in a photograph, of `count`, on the device."""
-    wanted = torch.ones(count) if labels is None else labels
+    wanted = torch.ones(count) if labels is None else torch.as_tensor(labels)
     if wanted.shape != (count,):
         raise ValueError(f"labels must be ({count},), got {tuple(wanted.shape)}")
     present = wanted.nonzero()[:, 0]
@@ -156,7 +160,8 @@ def infer(
 
     Args:
         image: ImageNet-normalised, (3, H, W); any size.
-        labels: (K,) without background, 1 where the class is in the photograph.
+        labels: (K,) without background, a tensor or an array, 1 where the class is in the
+            photograph.
         classifier: networks.classifier.Classifier, in evaluation mode.
         scn: networks.superpixel.SuperpixelNet, in evaluation mode.
         scales: of the sides.

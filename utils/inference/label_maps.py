@@ -37,9 +37,14 @@ def label_maps(classes: np.ndarray, cams: np.ndarray, thresholds: Sequence[float
 
     Returns:
         (thresholds, H, W) uint8.
+
+    Raises:
+        ValueError: a class does not fit into a label map.
     """
     if not len(classes):
         return np.zeros((len(thresholds), *cams.shape[1:]), np.uint8)
+    if not 0 <= np.min(classes) <= np.max(classes) < IGNORE - 1:
+        raise ValueError(f"foreground classes in label maps are 0 to {IGNORE - 2}, got {classes}")
     best, value = strongest(cams)
     labels = (np.asarray(classes, np.uint8) + 1)[best]
     levels = np.asarray(thresholds, np.float32)[:, None, None]

@@ -45,4 +45,5 @@ def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
 
 def _beside(scn: nn.Module, image: Tensor) -> Tensor:
     """An image on the network's device, copied without waiting for it."""
-    return image.to(next(scn.parameters()).device, non_blocking=True)
+    device = next(scn.parameters(), image).device  # of what has no parameters, the image's
+    return image.to(device, non_blocking=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from datasets import coco, folder
+from datasets import folder
 from datasets.classes import FIXED_CLASSES, first_difference, read_class_list
 from datasets.collection import (
     Collection,
@@ -19,14 +19,12 @@ from datasets.collection import (
     without_class,
 )
 from datasets.files import InputError
+from datasets.prepared import LAYOUTS
 from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
 from utils.runs.run import Run
 from utils.runs.wording import counted, counted_ids
-
-MAY_BE_EMPTY = (coco.NAME, folder.NAME)
-"""Collections whose photographs may show none of the classes."""
 
 PREDICTED = "predicted"
 """The value of --labels that takes the classes the network itself finds."""
@@ -251,5 +249,5 @@ def _require_labels(photographs: Collection, predictable: bool) -> None:
             f"such as {', '.join(missing[:5])}; complete them"
             f"{', or give --labels predicted' if predictable else ''}"
         )
-    if photographs.name not in MAY_BE_EMPTY:
+    if photographs.name != folder.NAME and not LAYOUTS[photographs.name].MAY_BE_EMPTY:
         require_classes(photographs)

@@ -5,11 +5,13 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
+from datasets import roots
+
 HARMLESS = frozenset(
     {
         *("experiments", "tag", "overwrite", "resume", "force", "checkpoint_minutes", "debug"),
-        *("device", "workers", "skip_bad", "scn", "labels_file", "root", "sal_root"),
-        *("voc_root", "voc_sal_root", "coco_root", "coco_sal_root"),
+        *("device", "workers", "skip_bad", "scn", "labels_file"),
+        *(name for names in roots.OPTIONS.values() for name in names),
         "head",  # of earlier versions; weights of another head do not fit
     }
 )

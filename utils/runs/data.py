@@ -47,9 +47,11 @@ def add_data_options(parser: argparse.ArgumentParser, split: str) -> None:
 
 
 def data_settings(args: argparse.Namespace) -> DataSettings:
-    """What the options of `add_data_options` say; COCO has no `train_aug`, so `train` is taken."""
+    """What the options of `add_data_options` say; `train` where there is no `train_aug`."""
     root, saliency = roots.chosen(args)
-    split = "train" if (args.dataset, args.split) == ("coco", "train_aug") else args.split
+    split = args.split
+    if split == "train_aug" and not LAYOUTS[args.dataset].TRAIN_AUG:
+        split = "train"
     return DataSettings(args.dataset, split, root, saliency, args.labels_file)
 
 

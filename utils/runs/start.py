@@ -39,8 +39,7 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
         if not group.may_report():
             group.leave(status)
         if message is None or (args.debug and isinstance(error, Exception)):
-            if not distributed.joined():
-                raise
+            # Not raised: Python would keep the loader's processes until the very end, and wait.
             traceback.print_exc()
         else:
             tqdm.write(message, file=sys.stderr)

@@ -49,6 +49,8 @@ class ThresholdSweep:
         """What `add_present` would add to `counts`: (C, K, thresholds + 1) int64."""
         if cams.shape != (len(classes), *labels_map.shape):
             raise ValueError(f"{len(classes)} cams {cams.shape} do not fit {labels_map.shape}")
+        if len(classes) and not 0 <= np.min(classes) <= np.max(classes) < self.num_classes - 1:
+            raise ValueError(f"foreground classes are 0 to {self.num_classes - 2}, got {classes}")
         truth = labels_map.astype(np.int64)
         np.minimum(truth, self.num_classes, out=truth)  # ignored pixels get a row of their own
         bad = labels_map[(truth == self.num_classes) & (labels_map != IGNORE)]

@@ -105,7 +105,7 @@ def train_networks(
     kept = ClassifierEpochs(
         run,
         settings,
-        supervision.name,
+        supervision,
         (classifier, frozen),
         scn.state_dict(),
         photographs,

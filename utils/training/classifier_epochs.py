@@ -20,6 +20,7 @@ from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import PANELS, Kept
 from utils.training.losses import in_words
+from utils.training.supervision import Supervision
 
 VALIDATION_THRESHOLDS = (0.15, 0.2, 0.3, 0.4)
 
@@ -42,7 +43,7 @@ class ClassifierEpochs:
     Args:
         run: where checkpoints go.
         settings: of the training.
-        supervision: its name, kept in checkpoints.
+        supervision: of the training; its name is kept in checkpoints.
         networks: the classifier and the frozen copy of the SCN, on the device.
         scn_state: the SCN's weights, kept in checkpoints.
         photographs: the first of them are scored; without masks only the last checkpoint is kept,
@@ -60,7 +61,7 @@ class ClassifierEpochs:
         self,
         run: Run,
         settings: ClassifierSettings,
-        supervision: str,
+        supervision: Supervision,
         networks: tuple[Classifier, SuperpixelNet],
         scn_state: dict[str, Tensor],
         photographs: Collection,
@@ -110,13 +111,12 @@ class ClassifierEpochs:
 
     def say_which(self) -> None:
         """Say what the checkpoints are, and what to run next."""
-        evaluator = {"image": "evaluator_cls_image.py", "saliency": "evaluator_cls_sal.py"}
         chosen_by = (
             f"best.pt has the best mIoU against the masks of {len(self.looked_at.ids)} training "
             "images: more than image-level labels."
         )
         options = own_list(self.settings.data)
-        self.kept.say_which(chosen_by, evaluator[self.supervision], *options, take_best=True)
+        self.kept.say_which(chosen_by, self.supervision.evaluator, *options, take_best=True)
 
     def _validate(self) -> Validation:
         return validate(
@@ -148,7 +148,7 @@ class ClassifierEpochs:
             "backbone": self.settings.networks.backbone,
             "dcr": classifier.dcr is not None,
             "classes": list(self.looked_at.classes),
-            "supervision": self.supervision,
+            "supervision": self.supervision.name,
             "epoch": epoch + 1,
             "miou": None,
             "threshold": None,

@@ -25,12 +25,15 @@ class Supervision:
         name: of the supervision, kept in checkpoints.
         layers: what the loader reads for it besides image and labels.
         target: from the normalised images (B, 3, H, W) and the batch, what is to be reconstructed,
-            (B, T, H, W).
+            (B, T, H, W). Where its channels sum to 0 it counts as padding, and directions are
+            compared: of a single channel only the sign counts.
+        evaluator: the script that evaluates what was trained so.
     """
 
     name: str
     layers: tuple[str, ...]
     target: Callable[[Tensor, dict[str, Tensor]], Tensor]
+    evaluator: str
 
 
 class SupervisedNetwork(nn.Module):
@@ -102,9 +105,9 @@ class ClassifierLoss:
 
     network: nn.Module
     supervision: Supervision
-    ipc_weight: float = 0.3
-    patches: int = 9
-    ipc_threshold: float = 0.1
+    ipc_weight: float
+    patches: int
+    ipc_threshold: float
 
     def __call__(self, batch: dict[str, Tensor]) -> Losses:
         """The scalars `loss`, `classification` and `ipc` of a batch on the device."""

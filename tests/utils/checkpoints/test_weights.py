@@ -229,7 +229,7 @@ def test_a_superpixel_network_is_no_classifier_and_the_other_way_round(tmp_path)
         checkpoints.load_scn(SuperpixelNet(), tmp_path / "cls.pt")
 
 
-def test_a_training_state_is_no_classifier(tmp_path):
+def test_a_training_state_is_no_network(tmp_path):
     model, path = write_classifier(tmp_path / "last.pt"), tmp_path / "training.pt"
     state = {f"classifier.{name}": value for name, value in model.state_dict().items()}
     checkpoints.save(path, {"kind": "training", "model": state})
@@ -238,6 +238,9 @@ def test_a_training_state_is_no_classifier(tmp_path):
         checkpoints.open_trained(path)
     with pytest.raises(InputError, match=message):
         checkpoints.load_classifier(model, path)
+    checkpoints.save(path, {"kind": "training", "model": SuperpixelNet().state_dict()})
+    with pytest.raises(InputError, match=message):
+        checkpoints.open_scn(path)
 
 
 def test_a_file_without_a_classifier_says_which_to_name(tmp_path):

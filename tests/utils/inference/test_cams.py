@@ -110,6 +110,17 @@ def test_wrong_labels_are_refused(small_networks):
         infer(torch.randn(3, 32, 32), torch.ones(5), *small_networks)
 
 
+def test_what_is_no_image_or_scale(small_networks):
+    image, labels = torch.randn(3, 32, 32), torch.tensor([0, 1, 0])
+    with pytest.raises(ValueError, match="must be normalised, got torch.uint8"):
+        infer(image.to(torch.uint8), labels, *small_networks)
+    for scales in ((), (0,), (1, -1)):
+        with pytest.raises(ValueError, match="scales must be above 0"):
+            infer(image, labels, *small_networks, scales=scales)
+    found = infer(image, labels.numpy(), *small_networks, scales=(1,))
+    torch.testing.assert_close(found, infer(image, labels, *small_networks, scales=(1,)))
+
+
 def test_the_mirror_image_follows():
     images = torch.randn(2, 3, 30, 50)
     for view in views(images, 1.5, flip=True):

@@ -72,6 +72,16 @@ def test_sweep_refuses_what_does_not_fit():
         sweep.add(np.zeros((2, 4, 4), np.float32), np.zeros((4, 5), np.uint8))
     with pytest.raises(ValueError, match="class 7"):
         sweep.add(np.zeros((2, 4, 4), np.float32), np.full((4, 4), 7, np.uint8))
+    for wrong in (-1, 2):
+        cams, truth = np.ones((1, 4, 4), np.float32), np.zeros((4, 4), np.uint8)
+        with pytest.raises(ValueError, match="foreground classes are 0 to 1"):
+            sweep.add_present(np.array([wrong]), cams, truth)
+
+
+@pytest.mark.parametrize("wrong", [-1, 254, 300])
+def test_a_class_that_no_label_map_holds(wrong):
+    with pytest.raises(ValueError, match="0 to 253"):
+        label_map(np.array([wrong]), np.ones((1, 4, 4), np.float32), 0.5)
 
 
 def test_scores():

@@ -13,7 +13,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.calling import call
-from train_cls_image import DEFAULTS
+from train_cls_image import DEFAULTS, SUPERVISION
 from utils import checkpoints
 from utils.runs.data import open_split
 from utils.runs.reader import Reader
@@ -126,7 +126,7 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     scn = SuperpixelNet().eval()
     checkpoints.load_scn(scn, checkpoints.SHIPPED)
     networks = (classifier, scn)
-    kept = ClassifierEpochs(run, settings, "image", networks, {}, photographs, None)
+    kept = ClassifierEpochs(run, settings, SUPERVISION, networks, {}, photographs, None)
     kept.after_epoch(0, {"loss": 1.0})
     assert notes == []
     kept.after_epoch(1, {"loss": 1.0})
