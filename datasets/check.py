@@ -18,7 +18,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets import custom
 from datasets.collection import (
@@ -35,6 +34,7 @@ from datasets.images import IGNORE, image_header, is_turned, read_label_map, rea
 from datasets.orientation import TURNED
 from datasets.prepare import add_common_options, class_table, open_layout
 from datasets.prepared import LAYOUTS, build_index, with_labels_file, with_list
+from datasets.progress import progress_bar
 from datasets.saliency import ODD, Look, coverage_of, look_at, suspicions
 from datasets.workers import in_processes
 
@@ -166,7 +166,7 @@ def check_collections(collections: list[Collection], workers: int) -> Report:
     # train_aug repeats what train has.
     files = {f.photograph: f for c in collections for f in _files(c, report)}
     readings = in_processes(read_all, files.values(), workers, chunk=16)
-    for reading in tqdm(readings, total=len(files), desc="check", unit="img"):
+    for reading in progress_bar(readings, "check", total=len(files)):
         report.merge(reading)
     # Processes finish in any order.
     report.findings = {kind: sorted(set(lines)) for kind, lines in sorted(report.findings.items())}

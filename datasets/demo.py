@@ -18,11 +18,11 @@ import sys
 from pathlib import Path
 
 import cv2
-from tqdm import tqdm
 
 from datasets.command_line import new_parser, run
 from datasets.files import InputError, read_lines, write_bytes, write_text
 from datasets.images import encode_png, write_label_map
+from datasets.progress import progress_bar
 from datasets.scenes import CLASSES, Scene, make_scene
 
 MIN_SIZE, MAX_SIZE = 48, 1024
@@ -104,14 +104,15 @@ def generate(
         "val": [f"val_{number:04d}" for number in range(1, validation + 1)],
     }
     _remove_others(root, {*lists["train"], *lists["val"]})
-    with tqdm(total=images + validation, desc="scenes", disable=not progress) as bar:
-        for stream, (split, identifiers) in enumerate(lists.items()):
-            for number, identifier in enumerate(identifiers):
-                scene = make_scene((seed, stream, number), number % len(CLASSES), size)
-                _write_scene(root, identifier, scene)
-                bar.update()
-            text = "".join(f"{identifier}\n" for identifier in identifiers)
-            write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
+    places = [(stream, n) for stream, ids in enumerate(lists.values()) for n in range(len(ids))]
+    identifiers = [*lists["train"], *lists["val"]]
+    scenes = list(zip(identifiers, places, strict=True))
+    for identifier, (stream, number) in progress_bar(scenes, "scenes", quiet=not progress):
+        scene = make_scene((seed, stream, number), number % len(CLASSES), size)
+        _write_scene(root, identifier, scene)
+    for split, ids in lists.items():
+        text = "".join(f"{identifier}\n" for identifier in ids)
+        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
 
 
 def _claim(root: Path) -> None:

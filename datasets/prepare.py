@@ -19,7 +19,6 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets import coco, roots
 from datasets.coco_masks import mask_tasks, masks_to_render, render_mask, require_pycocotools
@@ -46,6 +45,7 @@ from datasets.prepared import (
     with_labels_file,
     write_index,
 )
+from datasets.progress import progress_bar
 from datasets.workers import cores, in_processes
 
 
@@ -62,7 +62,7 @@ def render_coco_masks(root: Path, index: Index, workers: int) -> None:
         done = len(ids) - len(absent)
         tasks = mask_tasks(root, split, absent)
         rendered = in_processes(render_mask, tasks, workers, chunk=16)
-        for _ in tqdm(rendered, f"masks {split}", len(ids), initial=done, unit="img"):
+        for _ in progress_bar(rendered, f"masks {split}", total=len(ids), done=done):
             pass
         seconds = time.perf_counter() - start
         print(

@@ -5,14 +5,13 @@ datasets/prepare.py names the files and says where they lie.
 
 import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets import coco, custom, voc
 from datasets.classes import DATA
@@ -20,6 +19,7 @@ from datasets.collection import Collection, Index, Note
 from datasets.files import InputError, read_json, write_json, write_text
 from datasets.labels import read_csv_labels, read_labels_json, write_labels_json
 from datasets.listing import list_photographs, read_id_list
+from datasets.progress import progress_bar
 from datasets.published_labels import read_published_labels
 
 PREPARED = DATA / "prepared"
@@ -214,10 +214,7 @@ def _labels_for(path: Path, layout: ModuleType, index: Index) -> dict[str, np.nd
 def build_index(layout: ModuleType, root: Path, quiet: bool = False) -> Index:
     """Make lists and labels of a root, with a bar. Annotations that cannot be read are notes."""
 
-    def progress(items: Iterable) -> Iterable:
-        return tqdm(items, desc="labels", unit="img", disable=quiet, leave=False)
-
-    return layout.build_index(root, progress)
+    return layout.build_index(root, partial(progress_bar, title="labels", quiet=quiet))
 
 
 def require_annotations(index: Index) -> None:

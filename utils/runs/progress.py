@@ -1,31 +1,15 @@
-"""Progress bars with rate and remaining time."""
+"""Progress bars of a run: the first of several processes has them."""
 
-import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from datasets.progress import progress_bar
 from utils.runs import distributed
 
 
 def progress(
     items: Iterable, title: str, unit: str, total: int | None = None, done: int = 0
 ) -> tqdm:
-    """A bar over `items` that is gone at its end; `done` of `total` were there before.
-
-    Where nobody watches, in a log file, it says where it is twice a minute instead of ten times a
-    second.
-    """
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    nothing = isinstance(items, Sized) and not len(items)
-    return tqdm(
-        items,
-        title,
-        total,
-        unit=unit,
-        initial=done,
-        leave=False,
-        mininterval=interval,
-        miniters=1,
-        disable=nothing or not distributed.is_first(),
-    )
+    """`datasets.progress.progress_bar`, in the first process only."""
+    return progress_bar(items, title, unit, total, done, quiet=not distributed.is_first())
