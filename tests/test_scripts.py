@@ -508,6 +508,26 @@ def test_missing_saliency_maps_are_counted_before_training(trained, scenes, tmp_
 
 
 @pytest.mark.slow
+def test_processes_that_are_not_forked(trained, scenes, tmp_path):
+    """As macOS, Windows and, from Python 3.14 on, Linux start those that read photographs."""
+    code = (
+        "import multiprocessing, runpy, sys; multiprocessing.set_start_method('spawn'); "
+        "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    data = f"--dataset custom --root {scenes} --experiments {tmp_path} --device cpu --workers 1"
+    for script, options in (
+        ("train_cls_sal.py", f"{SMALL} --epochs 1 --score_images 2 --scn {trained}/scn/last.pt"),
+        (
+            "evaluator_cls_sal.py",
+            f"--checkpoint {tmp_path}/cls_sal/last.pt --scales 1 --no_flip --beta 0",
+        ),
+    ):
+        command = [sys.executable, "-c", code, script, *f"{data} {options}".split()]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_an_error_shows_no_traceback_in_a_process_of_its_own(tmp_path):
     """Also from another folder: the scripts do not depend on where they are called."""
     command = [sys.executable, str(REPOSITORY / "train_scn.py"), "--voc_root", "nowhere"]
