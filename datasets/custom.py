@@ -30,7 +30,7 @@ ROOT_OPTION = "--root"
 SALIENCY_OPTION = "--sal_root"
 
 TRAIN_AUG, MAY_BE_EMPTY = True, False
-"""There is a split train_aug; every photograph shows one of the classes."""
+"""There is a split train_aug; every photograph shows at least one class."""
 
 
 def sources(root: Path) -> list[Path]:

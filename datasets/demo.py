@@ -107,12 +107,12 @@ def generate(
     places = [(stream, n) for stream, ids in enumerate(lists.values()) for n in range(len(ids))]
     identifiers = [*lists["train"], *lists["val"]]
     scenes = list(zip(identifiers, places, strict=True))
+    for split, ids in lists.items():  # first: of what is left half done, nothing can be trained
+        text = "".join(f"{identifier}\n" for identifier in ids)
+        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
     for identifier, (stream, number) in progress_bar(scenes, "scenes", quiet=not progress):
         scene = make_scene((seed, stream, number), number % len(CLASSES), size)
         _write_scene(root, identifier, scene)
-    for split, ids in lists.items():
-        text = "".join(f"{identifier}\n" for identifier in ids)
-        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
 
 
 def _claim(root: Path) -> None:

@@ -28,7 +28,7 @@ ROOT_OPTION = "--voc_root or VOC_ROOT"
 SALIENCY_OPTION = "--voc_sal_root or VOC_SAL_ROOT"
 
 TRAIN_AUG, MAY_BE_EMPTY = True, False
-"""There is a split train_aug; every photograph shows one of the classes."""
+"""There is a split train_aug; every photograph shows at least one class."""
 
 
 def sources(root: Path) -> list[Path]:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from networks.cells import full_precision
+
 
 def cut_patches(x: Tensor, patches: int) -> Tensor:
     """Cut maps into equal patches; rows and columns that do not divide are dropped.
@@ -81,7 +83,7 @@ def ipc_loss(
             it.
 
     Returns:
-        Scalar loss, computed in float32, or in float64 where an input is.
+        Scalar loss, computed in float32, or in float64 where an input is; under autocast too.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -100,6 +102,7 @@ def ipc_loss(
     probability = torch.cat([background, cam], dim=1) * mask  # p
     unit = F.normalize(goal, dim=1) * mask  # t
     weights = probability.sum(-1, keepdim=True) + 1e-5
-    prototypes = torch.bmm(probability, unit.transpose(1, 2)) / weights  # f: (n, C, T)
-    rebuilt = torch.bmm(prototypes.transpose(1, 2), probability)  # t'
+    with full_precision(cam):
+        prototypes = torch.bmm(probability, unit.transpose(1, 2)) / weights  # f: (n, C, T)
+        rebuilt = torch.bmm(prototypes.transpose(1, 2), probability)  # t'
     return ((rebuilt - unit).square() * mask).sum() / (total(mask.sum()) + 1e-3)

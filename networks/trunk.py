@@ -43,11 +43,15 @@ class Backbone(nn.Module):
         Raises:
             OSError: they could not be fetched; says where they are.
             ImportError: a package is missing; says which.
+            ValueError: there are none.
         """
-        raise OSError(f"there are none for {self.name}")
+        raise ValueError(f"{self.name} has no published ImageNet weights; take none, or a file")
 
     def from_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights under their published names -> under those of this module, without the head."""
+        """Weights under their published names -> under those of this module, without the head.
+
+        As they are, where a subclass does not say otherwise.
+        """
         return dict(state)
 
     def load_imagenet(self) -> None:

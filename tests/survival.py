@@ -1,6 +1,6 @@
 """Kills runs with SIGKILL at random moments, starts them again, and compares what comes out.
 
-    python -m tests.survival --kills 20 --record record.json
+    python -m tests.survival --kills 24 --record record.json
 
 All trainings and evaluators and COCO's preparation take turns. After each kill every file that
 is there must be whole; after the second start the results must be those of a run that was never
@@ -305,7 +305,7 @@ def survive(kills: int, seed: int, names: Sequence[str] = ()) -> list[dict]:
 def main() -> int:
     """Kill as often as asked; exit status 1 if something was lost or differed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=20, help="how often")
+    parser.add_argument("--kills", type=int, default=24, help="how often")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--record", type=Path, help="write what was seen to this JSON file")
     given = parser.parse_args()

@@ -540,7 +540,7 @@ CASES = [
     ),
     Case("file without cams", "cams/a.npz", cams(cams=np.ones((1, 4, 4))), ("cams",), "a.npz"),
     Case(
-        "cams that are no shares",
+        "cams outside 0..1",
         "cams/a.npz",
         cams(cams=np.full((1, 4, 4), 7.0), classes=np.array([0])),
         ("cams",),

@@ -142,7 +142,7 @@ def test_a_backbone_that_nobody_has_published():
         name = "unpublished"
 
     backbone = Unpublished()
-    with pytest.raises(OSError, match="there are none for unpublished"):
+    with pytest.raises(ValueError, match="unpublished has no published ImageNet weights"):
         backbone.load_imagenet()
     weights = {"a": torch.ones(1)}
     assert backbone.from_published(weights) == weights

@@ -110,5 +110,7 @@ def test_types_may_differ(cams, target):
     loss = ipc_loss(cam, goal, 4, 0.1)
     exact = ipc_loss(cam.detach().double(), goal.double(), 4, 0.1)
     torch.testing.assert_close(loss.double(), exact, rtol=1e-5, atol=1e-6)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(ipc_loss(cam, goal, 4, 0.1), loss, rtol=0, atol=0)
     loss.backward()
     assert cam.grad.dtype == cams and cam.grad.isfinite().all() and cam.grad.any()

@@ -94,12 +94,7 @@ def infer_batch(
         Of each (classes, cams, scores): indices of the classes in the photograph (n,), their cams
         (n, H, W) in 0..1, and the mean classification scores of all K classes (K,).
     """
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be normalised, got {images.dtype}; see networks.normalisation"
-        )
+    _require_normalised(images)
     if not len(settings.scales) or not all(scale > 0 for scale in settings.scales):
         raise ValueError(f"scales must be above 0, and at least one, got {settings.scales}")
     flip, count, (height, width) = settings.flip, len(images), images.shape[2:]
@@ -128,6 +123,15 @@ def infer_batch(
             cams = images.new_zeros(0, height, width)
         found.append((chosen, cams, mean))
     return found
+
+
+def _require_normalised(images: Tensor) -> None:
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be normalised, got {images.dtype}; see networks.normalisation"
+        )
 
 
 def _present(labels: Tensor | None, count: int, device: torch.device) -> Tensor:
@@ -176,6 +180,7 @@ def infer(
     """
     if image.ndim != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
+    _require_normalised(image[None])
     settings = InferenceSettings(scales, flip, beta, gamma, keep=keep)
     seen = shrink(image, max_side)[None]
     [(classes, present, _)] = infer_batch(seen, [labels], classifier, scn, settings)
@@ -187,6 +192,7 @@ def infer(
 @torch.no_grad()
 def classification_scores(image: Tensor, classifier: nn.Module, scn: nn.Module) -> Tensor:
     """The scores (K,) of a normalised photograph (3, H, W) at its own size, not mirrored."""
+    _require_normalised(image[None])
     for_scn, for_classifier = views(image[None], 1.0, flip=False)
     return classifier(for_classifier, scn(for_scn))[1][0, 1:].float()
 

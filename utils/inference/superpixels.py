@@ -1,5 +1,7 @@
 """Superpixels of photographs."""
 
+from itertools import chain
+
 import cv2
 import numpy as np
 import torch
@@ -45,5 +47,6 @@ def reconstruction(image: Tensor, scn: nn.Module) -> np.ndarray:
 
 def _beside(scn: nn.Module, image: Tensor) -> Tensor:
     """An image on the network's device, copied without waiting for it."""
-    device = next(scn.parameters(), image).device  # of what has no parameters, the image's
+    tensors = chain(scn.parameters(), scn.buffers())
+    device = next(tensors, image).device  # of what has neither, the image's
     return image.to(device, non_blocking=True)

@@ -24,13 +24,15 @@ from datasets.listing import read_id_list
 from utils.runs.start import start
 from utils.runs.wording import counted
 from utils.scores.comparison import compare, iou_table, write_photographs
-from utils.scores.label_folders import Scored, score_folder
+from utils.scores.label_folders import Scored, require_all, score_folder
 
 
 def score(args: argparse.Namespace) -> None:
     """Score the list, print tables, and write the files that are asked for."""
     classes, gt = named_classes(args.classes), Path(args.gt)
     ids = read_id_list(args.list, png_ids(gt))
+    for folder in (args.gt, *args.pred):
+        require_all(Path(folder), ids)
     several = [score_folder(Path(folder), gt, ids, classes) for folder in args.pred]
     for found in several:
         if found.uncertain:
@@ -38,7 +40,7 @@ def score(args: argparse.Namespace) -> None:
             print(f"note: 255 counts as background; in {where} of {found.folder}")
     first, *others = several
     print(first.table.table() if not others else iou_table(several))
-    comparisons = [compare(found, first) for found in others]
+    comparisons = compare(others, first) if others else []
     for number, found in enumerate(comparisons, 2):
         print(found.in_words(number))
     if not others:
@@ -65,7 +67,12 @@ def as_json(found: Scored, images: int) -> dict:
 if __name__ == "__main__":
     options = new_parser(__doc__, prog="python -m utils.scores")
     options.add_argument(
-        "--pred", required=True, nargs="+", metavar="DIR", help="<id>.png to be scored"
+        "--pred",
+        required=True,
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="<id>.png to be scored",
     )
     options.add_argument("--gt", required=True, metavar="DIR", help="<id>.png of ground truth")
     options.add_argument(

@@ -51,9 +51,8 @@ class Draws:
     def __init__(self, seeds: int, photographs: int, replicates: int = REPLICATES) -> None:
         generator = np.random.default_rng(0)
         drawn = (_times_drawn(generator, 1, photographs) for _ in range(replicates))
-        self.photographs = np.concatenate(
-            [one.astype(np.uint16) for one in drawn]
-        )  # COCO's are many
+        # Small numbers, and COCO's photographs are many.
+        self.photographs = np.concatenate([one.astype(np.uint16) for one in drawn])
         self.seeds = _times_drawn(generator, replicates, seeds)
 
     def mious(self, trainings: Sequence[Counts]) -> np.ndarray:

@@ -60,13 +60,17 @@ class Comparison:
         }
 
 
-def compare(one: Scored, other: Scored) -> Comparison:
-    """How `one` compares with `other`, scored on the same photographs."""
-    draws = Draws(1, len(one.counts.truth))
-    ahead = interval(draws.mious([one.counts]) - draws.mious([other.counts]))
-    mine, others = (found.counts.photograph_mious()[:, 0] for found in (one, other))
-    scored = int(np.isfinite(mine - others).sum())
-    return Comparison(ahead, int((mine > others).sum()), int((mine < others).sum()), scored)
+def compare(several: Sequence[Scored], first: Scored) -> list[Comparison]:
+    """How each of several compares with the first, scored on the same photographs."""
+    draws = Draws(1, len(first.counts.truth))
+    base, base_each = draws.mious([first.counts]), first.counts.photograph_mious()
+    comparisons = []
+    for found in several:
+        ahead = interval(draws.mious([found.counts]) - base)
+        gain = found.counts.photograph_mious() - base_each  # NaN where nothing is scored
+        better, worse, scored = (gain > 0).sum(), (gain < 0).sum(), np.isfinite(gain).sum()
+        comparisons.append(Comparison(ahead, int(better), int(worse), int(scored)))
+    return comparisons
 
 
 def iou_table(several: Sequence[Scored]) -> str:

@@ -46,8 +46,6 @@ def score_folder(folder: Path, gt: Path, ids: Sequence[str], classes: Sequence[s
     Raises:
         InputError: a file is missing or unreadable, sizes differ, or a class is out of range.
     """
-    for one in (folder, gt):
-        _require_all(one, ids)
     score = partial(score_one, folder=folder, gt=gt, num_classes=len(classes) + 1)
     total, counts, uncertain = 0, [], 0
     with ThreadPoolExecutor() as pool:
@@ -84,7 +82,12 @@ def score_one(identifier: str, folder: Path, gt: Path, num_classes: int) -> tupl
     return confusion_matrix(truth, prediction, num_classes), bool((uncertain & scored).any())
 
 
-def _require_all(folder: Path, ids: Sequence[str]) -> None:
+def require_all(folder: Path, ids: Sequence[str]) -> None:
+    """Refuse a folder that lacks label maps of a list.
+
+    Raises:
+        InputError: it does.
+    """
     there = png_ids(folder)
     missing = [identifier for identifier in ids if identifier not in there]
     if missing:

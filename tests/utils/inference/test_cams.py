@@ -112,8 +112,11 @@ def test_wrong_labels_are_refused(small_networks):
 
 def test_what_is_no_image_or_scale(small_networks):
     image, labels = torch.randn(3, 32, 32), torch.tensor([0, 1, 0])
-    with pytest.raises(ValueError, match="must be normalised, got torch.uint8"):
-        infer(image.to(torch.uint8), labels, *small_networks)
+    for photograph in (image.to(torch.uint8), torch.zeros(3, 1100, 64, dtype=torch.uint8)):
+        with pytest.raises(ValueError, match="must be normalised, got torch.uint8"):
+            infer(photograph, labels, *small_networks)
+        with pytest.raises(ValueError, match="must be normalised, got torch.uint8"):
+            predict_labels(photograph, *small_networks, 0.5)
     for scales in ((), (0,), (1, -1)):
         with pytest.raises(ValueError, match="scales must be above 0"):
             infer(image, labels, *small_networks, scales=scales)

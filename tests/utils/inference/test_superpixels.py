@@ -25,3 +25,14 @@ def test_sides_need_not_be_multiples_of_16():
     assert found.shape == (37, 53) and found.min() >= 0 and found.max() < 3 * 4
     whole = reconstruction(image[:, :32, :48], network)
     assert whole.shape == (32, 48, 3) and whole.dtype == np.uint8
+
+
+def test_a_network_without_weights(monkeypatch):
+    """A buffer says where it is; without one, the image does."""
+    image, network = torch.zeros(3, 32, 48, dtype=torch.uint8), MiddleCell("meta")
+    weight = network._parameters.pop("weight")
+    network.register_buffer("weight", weight.data)
+    assert len(np.unique(superpixels(image, network))) == 2 * 3
+    del network.weight
+    monkeypatch.setattr(MiddleCell, "weight", image, raising=False)
+    assert len(np.unique(superpixels(image, network))) == 2 * 3

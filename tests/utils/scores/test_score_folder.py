@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from datasets.command_line import new_parser
+from datasets.files import InputError
 from datasets.images import write_label_map
 from utils.scores.__main__ import score
 
@@ -136,3 +137,18 @@ def test_what_is_beyond_chance(folders, capsys, others, said):
     photographs(folders, "other", others)
     run(folders, ("pred", "other"))
     assert said in capsys.readouterr().out
+
+
+def test_photographs_are_paired(folders, capsys):
+    """However much they differ, each is better by the same."""
+    photographs(folders, "pred", [1, 8] * 15)
+    photographs(folders, "other", [2, 9] * 15)
+    run(folders, ("pred", "other"))
+    expected = "2 is 5.00 points of mIoU ahead of 1 (95 % interval +5.00 to +5.00)"
+    assert expected in capsys.readouterr().out
+
+
+def test_a_missing_folder_is_found_before_any_is_scored(folders, capsys):
+    with pytest.raises(InputError, match="nope"):
+        run(folders, ("pred", "nope"))
+    assert "scoring" not in capsys.readouterr().err
