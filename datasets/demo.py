@@ -104,13 +104,15 @@ def generate(
         "val": [f"val_{number:04d}" for number in range(1, validation + 1)],
     }
     _remove_others(root, {*lists["train"], *lists["val"]})
-    places = [(stream, n) for stream, ids in enumerate(lists.values()) for n in range(len(ids))]
-    identifiers = [*lists["train"], *lists["val"]]
-    scenes = list(zip(identifiers, places, strict=True))
+    scenes = [
+        (identifier, stream, number)
+        for stream, ids in enumerate(lists.values())
+        for number, identifier in enumerate(ids)
+    ]
     for split, ids in lists.items():  # first: of what is left half done, nothing can be trained
         text = "".join(f"{identifier}\n" for identifier in ids)
         write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", text)
-    for identifier, (stream, number) in progress_bar(scenes, "scenes", quiet=not progress):
+    for identifier, stream, number in progress_bar(scenes, "scenes", quiet=not progress):
         scene = make_scene((seed, stream, number), number % len(CLASSES), size)
         _write_scene(root, identifier, scene)
 
