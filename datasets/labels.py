@@ -88,7 +88,7 @@ def _object_names(path: str | os.PathLike) -> set[str]:
 def read_csv_labels(
     path: str | os.PathLike, classes: tuple[str, ...] | None = None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Labels from lines of `id,class,class,..`.
+    """Labels from lines of `id,class,class,..`, or of one class each, in which ids come again.
 
     Ids are file names with or without the ending of a photograph. Lines starting with `#` are
     comments; a first line whose first field is `id`, or whose second is `class`, `classes`, `label`
@@ -102,18 +102,20 @@ def read_csv_labels(
         The classes, and a (K,) uint8 vector for every id (zeros on a line without classes).
 
     Raises:
-        InputError: unreadable, without a line, an id twice, or a class that is not in `classes`.
+        InputError: unreadable, without a line, an id twice where lines name several classes, or a
+            class that is not in `classes`.
     """
     rows = _csv_rows(path, classes or ())
     if classes is None:
         classes = check_classes(sorted({name for _, _, names in rows for name in names}), path)
     position = {name: index for index, name in enumerate(classes)}
+    one_each = all(len(names) <= 1 for _, _, names in rows)
     labels: dict[str, np.ndarray] = {}
     for line, identifier, names in rows:
-        if identifier in labels:
+        if identifier in labels and not one_each:
             raise InputError(
                 f"{path}, line {line}: the id {identifier!r} appears twice; write all classes of "
-                "a photograph on one line"
+                "a photograph on one line, or one class on every line"
             )
         unknown = [name for name in names if name not in position]
         if unknown:
@@ -121,7 +123,8 @@ def read_csv_labels(
                 f"{path}, line {line}: unknown class {unknown[0][:80]!r}; correct the line, or "
                 f"the list of classes ({some_classes(classes)})"
             )
-        labels[identifier] = label_vector((position[name] for name in names), len(classes))
+        vector = label_vector((position[name] for name in names), len(classes))
+        labels[identifier] = vector | labels.get(identifier, 0)
     return classes, labels
 
 

@@ -429,6 +429,11 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
             "--labels_file {root}/labels.csv",
             "labels.csv: is for a split; give --images its labels with --labels",
         ),
+        (
+            "evaluator_cls_sal.py",
+            "--images {root}/JPEGImages --split val --labels dragon",
+            "--split val: is of a data set; leave it or --images out",
+        ),
         ("evaluator_cls_sal.py", "--images {root} --checkpoint {runs}/cls_sal/best.pt", "--labels"),
         (
             "evaluator_cls_sal.py",

@@ -183,12 +183,18 @@ def test_ids_may_hold_semicolons(tmp_path):
     assert labels == {"a;b": [1], "c;d": [0]}
 
 
+def test_one_class_a_line(tmp_path):
+    text = "id,label\na.jpg,dog\nb,cat\na.jpg,cat\nc,\nb,cat\n"
+    _, labels = from_csv(tmp_path / "l.csv", text)
+    assert labels == {"a": [1, 1], "b": [1, 0], "c": [0, 0]}
+
+
 @pytest.mark.parametrize(
     "text, message",
     [
         ("", "no line of the form id,class"),
         ("id,class\n# nothing\n", "no line of the form id,class"),
-        ("a,cat\nb,cat\na.png,dog\n", "line 3: the id 'a' appears twice"),
+        ("a,cat\nb,cat,dog\na.png,dog\n", "line 3: the id 'a' appears twice"),
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         ("id;class\na.jpg;cat\nb;\n", "separate by commas, not by semicolons: id,class"),

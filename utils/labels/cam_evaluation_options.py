@@ -24,6 +24,9 @@ from utils.runs.options import RunSettings, run_settings
 
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
+SPLIT = "train"
+"""Published numbers of cams are of this one."""
+
 SCORE_THRESHOLD = 0.5
 """The probability from which a class counts as present where labels are predicted."""
 
@@ -66,7 +69,7 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
     predict_from = args.score_threshold if args.labels == PREDICTED else None
     return CamEvaluationSettings(
         run=run_settings(args),
-        photographs=photograph_settings(args),
+        photographs=photograph_settings(args, SPLIT),
         checkpoint=options.existing_file(checkpoint, "--checkpoint", remedy),
         scn=args.scn and options.existing_file(args.scn, "--scn", "train one with train_scn.py"),
         inference=InferenceSettings(
@@ -120,7 +123,7 @@ def add_options(parser: argparse.ArgumentParser, tag: str, trained_by: str) -> N
     """The options of an evaluator."""
     group = add_photograph_options(
         parser,
-        "train",
+        SPLIT,
         "FILE.csv|NAMES|predicted",
         "their classes: a CSV with lines `id,class,class,..`; names such as dog,sofa that are in "
         "all of them; or the classes that the network finds (also for a split without labels)",

@@ -18,6 +18,9 @@ from utils.labels.photographs import (
 from utils.runs import options
 from utils.runs.options import RunSettings, run_settings
 
+SPLIT = "val"
+"""Published numbers are of this one."""
+
 TRAINED_BY = "seg"
 """The run whose checkpoint is evaluated unless one is named."""
 
@@ -64,7 +67,7 @@ def settings_of(args: argparse.Namespace) -> MaskEvaluationSettings:
     checkpoint = args.checkpoint or Path(args.experiments) / TRAINED_BY / "last.pt"
     return MaskEvaluationSettings(
         run=run_settings(args),
-        photographs=photograph_settings(args),
+        photographs=photograph_settings(args, SPLIT),
         checkpoint=options.existing_file(checkpoint, "--checkpoint", "train one with train_seg.py"),
         inference=SegmentationInferenceSettings(
             args.scales,
@@ -84,7 +87,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the segmentation network's evaluator."""
     add_photograph_options(
         parser,
-        "val",
+        SPLIT,
         "FILE.csv|NAMES",
         "classes that alone may appear in them: a CSV with lines `id,class,class,..`, or names "
         "such as dog,sofa for all of them",

@@ -78,8 +78,14 @@ def add_report_option(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def photograph_settings(args: argparse.Namespace) -> PhotographSettings:
-    """What the options of `add_photograph_options` say."""
+def photograph_settings(args: argparse.Namespace, split: str) -> PhotographSettings:
+    """What the options of `add_photograph_options` say.
+
+    Raises:
+        InputError: both a folder and a split other than the default one are asked for.
+    """
+    if args.images is not None and args.split != split:
+        raise InputError(f"--split {args.split}: is of a data set; leave it or --images out")
     return PhotographSettings(data_settings(args), args.images, args.labels)
 
 
