@@ -10,7 +10,7 @@ VARIED = re.compile(rf"({BASELINE}|DCR|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
 
 LEARNT = 50.0
 """A training whose classification does not reach this mean average precision (%) on the photographs
-that it was trained on stood still. Those of docs/results.md reach 14 to 40, or more than 98."""
+that it was trained on stood still. Those of docs/experiments.md reach 14 to 40, or more than 98."""
 
 INFERENCES = {
     BASELINE: {"bilinear": "bilinear", "superpixels": "superpixels", "AP": AP},

@@ -44,7 +44,7 @@ HALVES = ("choice", "report")
 BATCH = 8
 
 LEARNING = ("--lr", "0.4", "--warmup", "42")
-"""Chosen on the half `choice`, in 300 steps; docs/results.md says how."""
+"""Chosen on the half `choice`, in 300 steps; docs/experiments.md says how."""
 
 CONFIGURATIONS = (
     Configuration("plain CAM", "image", ("--no_dcr", *NO_IPC, *LEARNING)),
@@ -86,7 +86,7 @@ def inferences_of(args: argparse.Namespace, plain: bool) -> tuple[Inference, ...
 
 def half_of(identifier: str) -> str:
     """The half that a photograph belongs to, whatever others there are."""
-    # Of SHA-256's bytes the second splits the 234 photographs of docs/results.md most evenly.
+    # Of SHA-256's bytes the second splits the 234 photographs of docs/experiments.md most evenly.
     even = hashlib.sha256(identifier.encode()).digest()[1] % 2 == 0
     return "report" if even else "choice"
 

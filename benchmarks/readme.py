@@ -3,11 +3,11 @@
     python -m benchmarks.readme            # after benchmarks.superpixels, .ablation, .road, ..
     python -m benchmarks.readme --check    # exit status 1 if a page says something else
 
-docs/results.md gets all of them, README.md a summary. The tables stand between
+PAGES says which page has which; README.md has a summary. The tables stand between
 `<!-- results: NAME -->` and `<!-- end of results -->`; what is between is replaced. The ablation's
 figure is data/ablation.svg. The trainings of benchmarks.photographs on the half `report`, of all
-budgets, give the tables `budgets`, with intervals, and docs/miou_over_steps.png; those of all its
-results files, by learning rate, `learning_rates`.
+budgets, give the tables `ahead` and `budgets`, with intervals, and docs/miou_over_steps.png; those
+of all its results files, by learning rate, `learning_rates`.
 """
 
 import argparse
@@ -26,11 +26,12 @@ from benchmarks.evidence import (
     BY_SALIENCY,
     OURS,
     Budget,
+    ahead_table,
+    budget_tables,
     figure,
     markdown,
     numbers_in,
     shown,
-    tables,
 )
 from benchmarks.learning_rates import rates_tables
 from datasets.command_line import new_parser, run
@@ -222,7 +223,14 @@ TABLES = {
     "road": road_table,
     "road_photographs": road_table,
 }
-"""How the results of each benchmark are told in docs/results.md."""
+"""How the results files of each benchmark are told; benchmarks.photographs has several."""
+
+PAGES = {
+    "README.md": ("summary",),
+    "docs/results.md": ("ahead", *TABLES),
+    "docs/experiments.md": ("budgets", "learning_rates"),
+}
+"""The tables of each page, in any order."""
 
 
 def pages(
@@ -236,23 +244,25 @@ def pages(
     Args:
         root: holds README.md and docs.
         contents: of the results files of TABLES, by their names.
-        budgets: what README quotes of benchmarks.photographs.
+        budgets: of the half `report` of benchmarks.photographs.
         photographs: contents of all results files of it.
     """
-    path = root / "docs" / "results.md"
-    text, out = read_text(path), {}
+    out: dict[Path, str | bytes] = {}
+    tables = {name: TABLES[name](content) for name, content in contents.items()}
+    tables["summary"] = summary_table(contents, budgets)
     if budgets:
-        text = replaced(text, "budgets", tables(budgets), path)
+        tables |= {"ahead": ahead_table(budgets, BASELINE), "budgets": budget_tables(budgets)}
         out[root / "docs" / "miou_over_steps.png"] = figure(budgets)
     if photographs:
-        text = replaced(text, "learning_rates", rates_tables(photographs), path)
-    for name, content in contents.items():
-        text = replaced(text, name, TABLES[name](content), path)
-        if name == "ablation":
-            out[root / "data" / "ablation.svg"] = miou_figure(content)
-    readme = root / "README.md"
-    summary = replaced(read_text(readme), "summary", summary_table(contents, budgets), readme)
-    return {**out, path: text, readme: summary}
+        tables["learning_rates"] = rates_tables(photographs)
+    if "ablation" in contents:
+        out[root / "data" / "ablation.svg"] = miou_figure(contents["ablation"])
+    for page, names in PAGES.items():
+        text = read_text(root / page)
+        for name in filter(tables.__contains__, names):
+            text = replaced(text, name, tables[name], root / page)
+        out[root / page] = text
+    return out
 
 
 def budgets_in(photographs: Mapping[Path, dict]) -> list[Budget]:
