@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.command_line import new_parser
-from networks.normalisation import channels_first
+from networks.crops import channels_first
 from utils.runs.start import start
 from utils.training.classifier import train_classifier
 from utils.training.classifier_options import add_options, settings_of

@@ -81,7 +81,7 @@ class Workload:
         on_gpu = self.device.type == "cuda"
         self.folder, self.block = folder, taken_together(self.device)[0] if on_gpu else 4
         self.scales = SCALES if on_gpu else (0.25,) if tiny else (1.0,)
-        self.workers = RunSettings().readers(self.device)
+        self.workers = RunSettings().workers_for(self.device)
         backbone = "resnet18" if tiny else "resnet50"
         classifier = Classifier(build_backbone(backbone), 21).eval()
         classifier.classifier.weight.data.abs_()  # random classes, but cams that are not all zero

@@ -23,8 +23,9 @@ from datasets.images import read_photograph
 from datasets.loading import read_ground_truth
 from datasets.transforms import augment
 from networks.association import pool
+from networks.crops import inside
 from networks.ipc import ipc_loss
-from networks.normalisation import inside, normalise
+from networks.normalisation import normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints
 from utils.runs import options

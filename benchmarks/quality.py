@@ -25,7 +25,7 @@ from benchmarks.scoring import Inference, Scorer
 from datasets import command_line
 from datasets.collection import Collection
 from datasets.files import write_json
-from utils.checkpoints.training_state import TrainingState
+from utils.checkpoints.beginning import Beginning
 from utils.runs import devices, options
 from utils.training.classifier import build_networks, train_networks
 from utils.training.classifier_options import ClassifierSettings, add_options
@@ -127,11 +127,11 @@ def train_and_score(
     collection, scored = experiment.photographs, experiment.scored or experiment.photographs
     classifier, scn = build_networks(settings.networks, experiment.scn, collection.num_classes)
     supervision = METHODS[configuration.method].SUPERVISION
-    state = TrainingState(settings.run, settings.resuming, {})
-    with state.open_run(device) as run:
+    beginning = Beginning(settings.run, settings.resuming, {})
+    with beginning.open_run(device) as run:
         started = time.monotonic()
         both = (classifier, scn)
-        kept = train_networks(run, state, settings, supervision, collection, both)
+        kept = train_networks(run, beginning, settings, supervision, collection, both)
         seconds = round(time.monotonic() - started)
         networks = kept.networks
         scorer = Scorer(scored, *networks, experiment.scales, run.reader)

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from benchmarks.measure import Report, compare, peak_memory
 from benchmarks.steps import Way, parse_step_options, report_steps, step
+from networks.crops import channels_first
 from networks.deeplab import SCALES, DeepLab, bilinear, rescale
 from networks.dilated import build_trunk
-from networks.normalisation import channels_first, normalise
+from networks.normalisation import normalise
 from utils.inference.folding import fold
 from utils.runs.devices import keep_freed_memory, parallel
 from utils.training.segmentation import SummedLoss, mean_over_pixels

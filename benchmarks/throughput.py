@@ -24,7 +24,8 @@ from benchmarks.options import parse
 from benchmarks.steps import Make, Way, Workload
 from datasets.collection import Collection
 from datasets.loading import Crops, Plan, SegmentationCrops, TrainingCrops
-from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.checkpoints.beginning import Beginning, ResumeSettings
+from utils.checkpoints.training_state import TrainingState
 from utils.runs.options import RunSettings
 from utils.training.loop import Batches, Stage, batches_of, train_epoch
 from utils.training.losses import READ_EVERY, LossReader
@@ -41,10 +42,10 @@ def rate_of(work: Workload, batches: Batches, plan: Plan, every: int, device: st
     stage = Stage(work.model, work.learner, work.objective, optimizer, lambda *_: None, learning)
     with tempfile.TemporaryDirectory() as folder:
         settings = RunSettings(experiments=folder)
-        state = TrainingState(settings, ResumeSettings(checkpoint_minutes=0), {})
-        with state.open_run(torch.device(device)) as run:
+        beginning = Beginning(settings, ResumeSettings(checkpoint_minutes=0), {})
+        with beginning.open_run(torch.device(device)) as run:
             reader = LossReader(run, plan, optimizer, every)
-            state.take_up(run, plan, work.learner, optimizer, reader)
+            state = TrainingState(beginning, run, plan, work.learner, optimizer, reader)
             decay = polynomial_decay(optimizer, plan.steps, learning.power)
             remaining = iter(batches(0))
             for epoch in range(2):

@@ -15,7 +15,8 @@ from benchmarks.plain_pipeline import PlainClassifier, losses
 from benchmarks.steps import Way, parse_step_options, report_steps, step
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
-from networks.normalisation import channels_first, normalise
+from networks.crops import channels_first
+from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
 from utils.runs.devices import parallel
 from utils.training.supervision import ClassifierLoss, SupervisedNetwork, Supervision, frozen_copy

@@ -112,10 +112,11 @@ def build_trunk(
     if weights == "imagenet" and kind != "torchvision":
         raise ValueError("ImageNet weights are fetched for torchvision's kind; give caffe a file")
     strides = strides_of(name, kind)
-    if stride not in (None, *strides):
+    stride = strides[0] if stride is None else stride
+    if stride not in strides:
         there = " and ".join(map(str, strides))
         raise ValueError(f"no stride {stride} of {name}, {kind} kind; there is {there}")
-    if 16 in (stride, strides[0]):
+    if stride == 16:
         return build_backbone(name, weights)
     trunk = DilatedResNet(name, kind)
     if weights == "imagenet":

@@ -25,7 +25,8 @@ from networks.deeplab import DeepLab
 from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
-from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.checkpoints.beginning import Beginning, ResumeSettings
+from utils.checkpoints.training_state import TrainingState
 from utils.runs.best_labels import best_labels, require_same_classes
 from utils.runs.options import RunSettings
 from utils.training import segmentation
@@ -252,11 +253,11 @@ def test_an_evaluation_is_not_trained_over(scenes, tmp_path, capsys):
 def test_a_training_that_was_begun_there_goes_on(tmp_path):
     """Earlier versions trained over evaluations with --overwrite."""
     evaluated(tmp_path / "seg")
-    state = TrainingState(RunSettings(str(tmp_path), "seg", overwrite=True), ResumeSettings(), {})
+    beginning = Beginning(RunSettings(str(tmp_path), "seg", overwrite=True), ResumeSettings(), {})
     with pytest.raises(InputError, match="holds an evaluation"):
-        state.open_run(torch.device("cpu"))
-    state.content = {"options": {}, "step": 1}
-    with state.open_run(torch.device("cpu")) as run:
+        beginning.open_run(torch.device("cpu"))
+    beginning.content = {"options": {}, "step": 1}
+    with beginning.open_run(torch.device("cpu")) as run:
         assert run.folder == tmp_path / "seg"
 
 

@@ -24,7 +24,8 @@ from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from tests.fuzz.make_seeds import SEEDS
 from utils import checkpoints
-from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.checkpoints.beginning import Beginning, ResumeSettings
+from utils.checkpoints.training_state import TrainingState
 from utils.pictures.summary import read_result
 from utils.runs.options import RunSettings
 from utils.scores.label_folders import score_one
@@ -134,7 +135,8 @@ def learning():
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.1)
     learner(torch.ones(1, 3)).sum().backward()
     optimizer.step()
-    run = SimpleNamespace(folder=Path(), skipped={}, say=lambda text: None)
+    settings = RunSettings(experiments="", tag="a", options={"batch": 2})
+    run = SimpleNamespace(settings=settings, folder=Path(), skipped={}, say=lambda text: None)
     plan = Plan(images=4, batch=2, epochs=3)
     return run, plan, learner, optimizer, LossReader(run, plan, optimizer, 1)
 
@@ -144,20 +146,19 @@ def training_state():
     with pytest.MonkeyPatch.context() as patch:
         kept = []
         patch.setattr("utils.checkpoints.files.save", lambda path, content: kept.append(content))
-        settings = RunSettings(experiments="", tag="a", options={"batch": 2})
-        state = TrainingState(settings, ResumeSettings(), {})
-        state.take_up(*learning())
-        state.save(1, 1)
+        run, *rest = learning()
+        beginning = Beginning(run.settings, ResumeSettings(), {})
+        TrainingState(beginning, run, *rest).save(1, 1)
     return kept[0]
 
 
 def resume(path, folder):
     """Find the state, compare its options, take it up."""
-    settings = RunSettings(experiments="", tag="a", options={"batch": 2})
+    run, plan, *rest = learning()
     resuming = ResumeSettings(resume=str(path), force=True)
-    state = TrainingState(settings, resuming, {"photographs": "0"})
-    assert all(number >= 0 for number in state.place(learning()[1]))
-    state.take_up(*learning())
+    beginning = Beginning(run.settings, resuming, {"photographs": "0"})
+    assert all(number >= 0 for number in beginning.place(plan))
+    TrainingState(beginning, run, plan, *rest)
 
 
 def result(path, folder):

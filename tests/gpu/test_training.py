@@ -13,7 +13,8 @@ from benchmarks.steps import Way, step
 from datasets.files import InputError
 from datasets.loading import Plan
 from tests.utils.inference.test_collection_cams import assert_alike, inferred, small_collection
-from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.checkpoints.beginning import Beginning, ResumeSettings
+from utils.checkpoints.training_state import TrainingState
 from utils.inference import collection_cams
 from utils.runs.interruption import Stopped
 from utils.runs.options import RunSettings
@@ -92,7 +93,7 @@ class Training:
             work.model, work.learner, work.objective, self.optimizer, lambda *_: None, taken
         )
         settings = RunSettings(experiments=str(folder))
-        self.state = TrainingState(settings, ResumeSettings(resuming, False, 0.0), {})
+        self.beginning = Beginning(settings, ResumeSettings(resuming, False, 0.0), {})
 
     def batches(self, step):
         """Another batch in every step, from the CPU as the loader's are."""
@@ -103,8 +104,8 @@ class Training:
 
     def run(self):
         """Train; the weights on the CPU."""
-        with self.state.open_run(self.device) as run:
-            train(run, self.state, self.plan, self.batches, self.stage)
+        with self.beginning.open_run(self.device) as run:
+            train(run, self.beginning, self.plan, self.batches, self.stage)
         return self.weights()
 
     def weights(self):

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from networks import reference
-from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, inside, normalise
+from networks.crops import inside
+from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from networks.superpixel import BSDS_MEAN, SuperpixelNet
 from networks.superpixel_loss import clustering_loss, pixel_coordinates, scn_loss
 from tests.networks.test_association import (

@@ -92,7 +92,8 @@ def evaluate(settings: CamEvaluationSettings) -> None:
     if settings.outputs.crf is not None:
         require_crf()
     if settings.export_deeplab is not None:
-        export_deeplab.check(settings.export_deeplab, photographs)
+        with distributed.first_goes_ahead():  # it marks the tree, half-way a file of another name
+            export_deeplab.check(settings.export_deeplab, photographs)
     evaluation = CamEvaluation(settings, photographs, trained)
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}
     made_from = fingerprints(photographs, networks)

@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from datasets.collection import Collection
-from datasets.files import InputError, read_bytes, write_bytes, write_text
+from datasets.files import UNFINISHED, InputError, read_bytes, write_bytes, write_text
 from datasets.images import is_turned, read_photograph
 
 MARK = "exported.txt"
@@ -36,7 +36,8 @@ def check(folder: Path, collection: Collection) -> None:
     root = folder / "VOC2012"
     try:
         root.mkdir(parents=True, exist_ok=True)
-        exported = (root / MARK).is_file() or not any(root.iterdir())
+        others = (path for path in root.iterdir() if not path.name.endswith(UNFINISHED))
+        exported = (root / MARK).is_file() or not any(others)
     except OSError as error:
         raise InputError(f"--export_deeplab {folder}: {error.strerror or error}") from error
     if not exported:

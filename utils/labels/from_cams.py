@@ -12,6 +12,7 @@ import argparse
 import shlex
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -78,7 +79,16 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     return classes.astype(np.int64), cams
 
 
-def take(identifier: str, args: argparse.Namespace, sweep: ThresholdSweep) -> np.ndarray | None:
+@dataclass(frozen=True)
+class Folders:
+    """Where cams lie, where ground truth does, and where labels go, if they do."""
+
+    cams: Path
+    truth: Path | None
+    out: Path | None
+
+
+def label(identifier: str, folders: Folders, sweep: ThresholdSweep) -> np.ndarray | None:
     """Write the labels of one photograph at the thresholds of a sweep; its counts for that.
 
     Returns:
@@ -87,13 +97,13 @@ def take(identifier: str, args: argparse.Namespace, sweep: ThresholdSweep) -> np
     Raises:
         InputError: a file cannot be read, or sizes differ.
     """
-    path = Path(args.cams) / f"{identifier}.npz"
+    path = folders.cams / f"{identifier}.npz"
     classes, cams = read_cams(path, sweep.num_classes)
-    if args.out is not None:
+    if folders.out is not None:
         labels = label_maps(classes, cams, sweep.thresholds)
         for threshold, one in zip(sweep.thresholds, labels, strict=True):
-            write_label_map(Path(args.out) / f"{threshold:g}" / f"{identifier}.png", one)
-    truth_path = None if args.gt is None else png_path(Path(args.gt), identifier)
+            write_label_map(folders.out / f"{threshold:g}" / f"{identifier}.png", one)
+    truth_path = None if folders.truth is None else png_path(folders.truth, identifier)
     if truth_path is None or not truth_path.is_file():
         return None
     truth = read_label_map(truth_path)
@@ -108,10 +118,11 @@ def take(identifier: str, args: argparse.Namespace, sweep: ThresholdSweep) -> np
         raise InputError(f"{truth_path}: {error} (--classes)") from None
 
 
-def label(args: argparse.Namespace) -> None:
+def label_all(args: argparse.Namespace) -> None:
     """Write and score the labels of all cams, or of those in the list."""
     if args.gt is None and args.out is None:
         raise InputError("give --gt DIR to score the labels, --out DIR to write them, or both")
+    truth, out = (None if path is None else Path(path) for path in (args.gt, args.out))
     there = list_ids(args.cams, ".npz")
     ids = sorted(there) if args.list is None else read_id_list(args.list, there)
     if not ids:
@@ -122,7 +133,7 @@ def label(args: argparse.Namespace) -> None:
     thresholds = tuple(sorted(set(args.thresholds or usual)))
     require_folders(thresholds)
     sweep, scored = ThresholdSweep(len(classes) + 1, thresholds), 0
-    one = partial(take, args=args, sweep=sweep)
+    one = partial(label, folders=Folders(Path(args.cams), truth, out), sweep=sweep)
     with ThreadPoolExecutor() as pool:
         for counts in progress(pool.map(one, ids), "labels", "image", len(ids)):
             if counts is not None:
@@ -138,8 +149,8 @@ def label(args: argparse.Namespace) -> None:
         print(f"scored: {counted(scored, 'photograph')} of {len(ids)}")
         if args.json:
             write_json(args.json, {**table.as_json(), "images": scored})
-    if args.out is not None:
-        folder = str(Path(args.out) / f"{best:g}")
+    if out is not None:
+        folder = str(out / f"{best:g}")
         dataset = ["--dataset", "coco"] if args.classes == "coco" else []
         command = ["python", "train_seg.py", "--pseudo_labels", folder, *dataset]
         print(f"next: {shlex.join(command)}")
@@ -165,4 +176,4 @@ if __name__ == "__main__":
     )
     parser.add_argument("--json", metavar="FILE", help="write the scores as JSON too")
     parser.add_argument("--debug", action="store_true", help="show tracebacks of errors")
-    start(label, parser)
+    start(label_all, parser)

@@ -81,7 +81,7 @@ class RunSettings:
         """The run's folder."""
         return Path(self.experiments) / self.tag
 
-    def readers(self, device: torch.device) -> int:
+    def workers_for(self, device: torch.device) -> int:
         """How many processes read photographs."""
         if self.workers is not None:
             return self.workers

@@ -101,14 +101,14 @@ class Run:
             self._open(continues, first_step)
 
     @property
-    def readers(self) -> int:
+    def workers(self) -> int:
         """How many processes read photographs."""
-        return self.settings.readers(self.device)
+        return self.settings.workers_for(self.device)
 
     @property
     def reader(self) -> Reader:
         """Reads photographs for inference."""
-        return Reader(self.device, self.readers, self.bad)
+        return Reader(self.device, self.workers, self.bad)
 
     def _open(self, continues: bool, first_step: int | None) -> None:
         values = dict(self.settings.options)

@@ -20,8 +20,8 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints
+from utils.checkpoints.beginning import Beginning
 from utils.checkpoints.fingerprints import fingerprint, sizes
-from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
 from utils.runs.data import open_split
 from utils.runs.run import Run
@@ -54,23 +54,23 @@ def train_classifier(settings: ClassifierSettings, supervision: Supervision) -> 
         require_saliency(photographs)
         maps = map(photographs.saliency_path, photographs.ids)
         made_from["saliency maps"] = sizes(maps)
-    state = TrainingState(settings.run, settings.resuming, made_from)
+    beginning = Beginning(settings.run, settings.resuming, made_from)
     devices.seed_everything(settings.run.seed)
     scn_file = superpixel_file(settings)
     with distributed.first_goes_ahead():  # it may fetch weights
         networks = build_networks(settings.networks, scn_file, photographs.num_classes)
-    state.also_made_from({"--scn": fingerprint(networks[1].state_dict())})
-    with state.open_run(device) as run:
+    beginning.also_made_from({"--scn": fingerprint(networks[1].state_dict())})
+    with beginning.open_run(device) as run:
         announce(run, settings, photographs, scn_file)
         if "saliency" in supervision.layers:
             about_saliency(run, photographs)
-        kept = train_networks(run, state, settings, supervision, photographs, networks)
+        kept = train_networks(run, beginning, settings, supervision, photographs, networks)
         kept.say_which()
 
 
 def train_networks(
     run: Run,
-    state: TrainingState,
+    beginning: Beginning,
     settings: ClassifierSettings,
     supervision: Supervision,
     photographs: Collection,
@@ -112,8 +112,8 @@ def train_networks(
         photographs_held_back(run, settings),
     )
     stage = Stage(network, classifier, loss, optimizer, kept.after_epoch, settings.learning)
-    batches = batches_of(crops, plan, run.readers, run.device.type == "cuda")
-    train(run, state, plan, batches, stage)
+    batches = batches_of(crops, plan, run.workers, run.device.type == "cuda")
+    train(run, beginning, plan, batches, stage)
     return kept
 
 

@@ -10,7 +10,7 @@ from datasets.files import InputError
 from networks.superpixel import CELL
 from networks.timm_backbones import PREFIX, TRANSFORMERS, family_of
 from utils.checkpoints import built
-from utils.checkpoints.training_state import ResumeSettings, add_resume_options
+from utils.checkpoints.beginning import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, settings_from

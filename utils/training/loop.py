@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datasets.files import InputError
 from datasets.loading import Crops, Plan, ShuffledBatches, training_loader
+from utils.checkpoints.beginning import Beginning
 from utils.checkpoints.training_state import GO_ON, TrainingState
 from utils.runs import devices, distributed
 from utils.runs.progress import progress
@@ -119,16 +120,16 @@ def drop_gradients(parameters: Iterable[nn.Parameter], finite: Tensor) -> None:
 
 def train(
     run: Run,
-    state: TrainingState,
+    beginning: Beginning,
     plan: Plan,
     batches: Batches,
     stage: Stage,
 ) -> None:
-    """Train a stage, from its beginning or from the state that was found.
+    """Train a stage, from its start or from the state that was found.
 
     Args:
         run: logs go here, batches to its device.
-        state: saved on the way.
+        beginning: the state that was found, if any.
         plan: how long.
         batches: from a step on.
         stage: what is trained and how.
@@ -139,13 +140,13 @@ def train(
     """
     every = READ_EVERY if run.device.type == "cuda" else 1
     reader = LossReader(run, plan, stage.optimizer, every)
-    state.take_up(run, plan, stage.learner, stage.optimizer, reader)
-    start, done = state.place(plan)
+    state = TrainingState(beginning, run, plan, stage.learner, stage.optimizer, reader)
+    start, done = beginning.place(plan)
     if (start + 1, done) == (plan.epochs, plan.steps_per_epoch):
         run.say("all steps are done: only what follows the last epoch is done again")
-    elif state.content is not None:
+    elif beginning.content is not None:
         run.say(f"going on after step {done}/{plan.steps_per_epoch} of epoch {start + 1}")
-    elif state.resuming.resume is not None:
+    elif beginning.resuming.resume is not None:
         run.say("nothing was saved yet: starting at the beginning")
     first = start * plan.steps_per_epoch + done
     power, warmup = stage.learning.power, stage.learning.warmup

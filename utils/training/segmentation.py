@@ -13,12 +13,13 @@ from datasets.collection import Collection, evenly_spread, with_masks
 from datasets.files import InputError
 from datasets.images import IGNORE, first_colour, image_header, read_label_map
 from datasets.loading import SegmentationCrops
+from networks.crops import channels_first
 from networks.deeplab import DeepLab, cross_entropy_sums
 from networks.dilated import build_trunk
-from networks.normalisation import channels_first, normalise
+from networks.normalisation import normalise
 from utils.checkpoints import built, fetched, load_trunk, trunk_kind
+from utils.checkpoints.beginning import Beginning
 from utils.checkpoints.fingerprints import fingerprint, sizes
-from utils.checkpoints.training_state import TrainingState
 from utils.runs import devices, distributed, options
 from utils.runs.best_labels import best_labels, require_same_classes
 from utils.runs.data import open_split
@@ -54,11 +55,11 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         "photographs": fingerprint(labelled),
         "labels": sizes(map(labelled.mask_path, labelled.ids)),
     }
-    state = TrainingState(settings.run, settings.resuming, made_from)
+    beginning = Beginning(settings.run, settings.resuming, made_from)
     devices.seed_everything(settings.run.seed)
     with distributed.first_goes_ahead():  # it may fetch weights
         network = build_network(settings, photographs.num_classes)
-    with state.open_run(device) as run:
+    with beginning.open_run(device) as run:
         epochs = settings.steps // settings.score_every
         plan = plan_of(len(labelled.ids), settings.batch, epochs, settings.score_every)
         run.say(
@@ -92,8 +93,8 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         stage = Stage(
             model, network, objective, optimizer, kept.after_epoch, settings.learning, DECAY_EVERY
         )
-        batches = batches_of(crops, plan, run.readers, device.type == "cuda")
-        train(run, state, plan, batches, stage)
+        batches = batches_of(crops, plan, run.workers, device.type == "cuda")
+        train(run, beginning, plan, batches, stage)
         kept.say_which()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from datasets.files import InputError
 from networks.dilated import STRIDES, strides_of
-from utils.checkpoints.training_state import ResumeSettings, add_resume_options
+from utils.checkpoints.beginning import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, settings_from

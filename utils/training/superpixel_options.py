@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from utils.checkpoints.training_state import ResumeSettings, add_resume_options
+from utils.checkpoints.beginning import ResumeSettings, add_resume_options
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings
 from utils.runs.options import RunSettings, run_settings, settings_from

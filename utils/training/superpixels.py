@@ -10,11 +10,12 @@ from datasets.collection import Collection, evenly_spread, with_masks
 from datasets.files import InputError
 from datasets.folder import folder_collection
 from datasets.loading import TrainingCrops
-from networks.normalisation import channels_first, inside, normalise
+from networks.crops import channels_first, inside
+from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet, clustering_loss, scn_loss
 from utils import checkpoints
+from utils.checkpoints.beginning import Beginning
 from utils.checkpoints.fingerprints import fingerprint
-from utils.checkpoints.training_state import TrainingState
 from utils.inference.superpixels import reconstruction, superpixels
 from utils.pictures.drawing import with_boundaries
 from utils.runs import devices
@@ -35,10 +36,9 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
     folder, schedule = settings.images, settings.schedule
     photographs = folder_collection(folder) if folder else open_split(settings.data)
     devices.seed_everything(settings.run.seed)
-    state = TrainingState(
-        settings.run, settings.resuming, {"photographs": fingerprint(photographs)}
-    )
-    with state.open_run(device) as run:
+    made_from = {"photographs": fingerprint(photographs)}
+    beginning = Beginning(settings.run, settings.resuming, made_from)
+    with beginning.open_run(device) as run:
         scn = SuperpixelNet()
         loss = SuperpixelLoss(
             scn,
@@ -67,8 +67,8 @@ def train_superpixels(settings: SuperpixelSettings) -> None:
         kept = SuperpixelEpochs(run, settings, scn, photographs, crops)
         objective = mean_over_images(network, TERMS[settings.objective])
         stage = Stage(network, scn, objective, optimizer, kept.after_epoch, settings.learning)
-        batches = batches_of(crops, plan, run.readers, device.type == "cuda")
-        train(run, state, plan, batches, stage)
+        batches = batches_of(crops, plan, run.workers, device.type == "cuda")
+        train(run, beginning, plan, batches, stage)
         scn_file = run.folder / "last.pt"
         run.say_next("train_cls_image.py", "--scn", scn_file, *own_list(settings.data))
 

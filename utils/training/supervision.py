@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from networks.association import pool
 from networks.classifier import Classifier, cam
+from networks.crops import channels_first, inside
 from networks.ipc import ipc_loss
-from networks.normalisation import channels_first, inside, normalise
+from networks.normalisation import normalise
 from networks.superpixel import CELL, SuperpixelNet
 from utils.inference.folding import fold
 from utils.runs import distributed

@@ -74,6 +74,13 @@ def test_a_data_set_is_not_written_over(tmp_path):
     check(tmp_path / "out", collection)  # an earlier export is replaced
 
 
+def test_a_check_that_was_killed_blocks_nothing(tmp_path):
+    left = tmp_path / "out/VOC2012/.exported.txt.0123.part"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    check(tmp_path / "out", collection_of(tmp_path, ["a"]))
+
+
 def test_an_export_as_the_data_set(tmp_path):
     """Its links lead to the photographs, not to themselves; copies stay."""
     collection = collection_of(tmp_path, ["a", "b"])

@@ -61,8 +61,8 @@ def test_affinities_are_cut_in_one_way(capsys):
 def test_readers_for_a_gpu_keep_to_this_process_s_cores(monkeypatch):
     """Those that SLURM or a container gives, divided among the processes of the machine."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)))
-    assert RunSettings().readers(torch.device("cuda")) == 6
+    assert RunSettings().workers_for(torch.device("cuda")) == 6
     for name, value in {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    assert RunSettings().readers(torch.device("cuda")) == 1
-    assert RunSettings(workers=3).readers(torch.device("cuda")) == 3
+    assert RunSettings().workers_for(torch.device("cuda")) == 1
+    assert RunSettings(workers=3).workers_for(torch.device("cuda")) == 3

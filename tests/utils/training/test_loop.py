@@ -12,7 +12,7 @@ from torch._utils import ExceptionWrapper
 
 from datasets.files import InputError
 from datasets.loading import Plan
-from utils.checkpoints.training_state import ResumeSettings, TrainingState
+from utils.checkpoints.beginning import Beginning, ResumeSettings
 from utils.runs.options import RunSettings
 from utils.runs.run import Run, duration
 from utils.runs.start import start
@@ -29,9 +29,9 @@ def make_run(folder: Path, **changes) -> Run:
 
 def train_in(folder: Path, plan: Plan, batches, stage: Stage) -> None:
     settings = RunSettings(experiments=str(folder))
-    state = TrainingState(settings, ResumeSettings(checkpoint_minutes=0.0), {})
+    beginning = Beginning(settings, ResumeSettings(checkpoint_minutes=0.0), {})
     device = torch.device("cpu")
-    train(state.open_run(device), state, plan, batches, stage)
+    train(beginning.open_run(device), beginning, plan, batches, stage)
 
 
 def stage_of(model, objective, after_epoch):
