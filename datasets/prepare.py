@@ -153,7 +153,7 @@ def main(argv: list[str] | None = None) -> int:
         type=Path,
         default=PREPARED,
         metavar="DIR",
-        help="for lists and labels (default: data/prepared in the repository)",
+        help="for lists and labels (default: data/prepared in the repository, where scripts look)",
     )
     return run(_command, parser.parse_args(argv))
 

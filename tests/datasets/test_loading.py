@@ -98,7 +98,7 @@ def test_photographs(collection):
     assert items[1]["labels"].tolist() == [1, 1]
 
 
-KILLED = """
+READING = """
 import os, signal, sys, time
 from pathlib import Path
 from datasets.collection import Collection
@@ -112,18 +112,17 @@ reading = iter(photograph_loader(Photographs(photographs), 1, pin=False))
 next(reading)
 time.sleep(1)  # the worker has filled the pipe, and waits
 print(reading._workers[0].pid, flush=True)
-os.kill(os.getpid(), signal.SIGKILL)
 """
+KILLED = READING + "os.kill(os.getpid(), signal.SIGKILL)"
+WAITING = READING + "time.sleep(60)"
+HELD = READING + "sys.held = reading"
+"""As by an error's traceback in a notebook: the interpreter ends, and joins its processes first."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_readers_end_with_a_parent_that_is_killed(tmp_path):
     """Even one that is just handing over a mask larger than a pipe holds."""
-    write_bytes(tmp_path / "p.png", encode_png(np.zeros((600, 600, 3), np.uint8)))
-    write_label_map(tmp_path / "mask.png", np.zeros((600, 600), np.uint8))
-    command = [sys.executable, "-c", KILLED, str(tmp_path)]
-    parent = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    reader = int(parent.stdout.readline())
+    parent, reader = parent_of_a_reader(KILLED, tmp_path)
     parent.wait()
     deadline = time.monotonic() + 30
     try:
@@ -133,6 +132,31 @@ def test_readers_end_with_a_parent_that_is_killed(tmp_path):
     finally:
         with suppress(ProcessLookupError):
             os.kill(reader, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_readers_outlive_a_signal_that_their_parent_may_have_got_too(tmp_path):
+    parent, reader = parent_of_a_reader(WAITING, tmp_path)
+    for _ in range(2):
+        os.kill(reader, signal.SIGTERM)
+        time.sleep(0.5)
+    assert is_running(reader)
+    parent.kill()
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who sent a signal")
+def test_an_interpreter_that_ends_does_not_wait_for_readers(tmp_path):
+    parent, _ = parent_of_a_reader(HELD, tmp_path)
+    assert parent.wait(60) == 0
+
+
+def parent_of_a_reader(code, folder):
+    """A process that runs `code`, and the number of its reader."""
+    write_bytes(folder / "p.png", encode_png(np.zeros((600, 600, 3), np.uint8)))
+    write_label_map(folder / "mask.png", np.zeros((600, 600), np.uint8))
+    command = [sys.executable, "-c", code, str(folder)]
+    parent = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    return parent, int(parent.stdout.readline())
 
 
 def is_running(process):
