@@ -46,7 +46,8 @@ def _in_background(function: Callable[[], None]) -> None:
 
 
 def _wait_for_sigterm() -> None:
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+    parent = multiprocessing.parent_process().pid
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
         signal.alarm(LAST)
     os._exit(0)
 
