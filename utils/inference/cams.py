@@ -104,6 +104,7 @@ def infer_batch(
         for_scn, for_classifier = views(images, scale, flip)
         q = scn(for_scn)
         logits, scores = classifier(for_classifier, q, settings.beta, settings.gamma, settings.keep)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if classes is None:
             classes = [_present(one, logits.shape[1] - 1, logits.device) for one in labels]
         total_scores = total_scores + scores[:, 1:].unflatten(0, (-1, count)).mean(0)
@@ -111,7 +112,7 @@ def infer_batch(
             if len(chosen):
                 # A cam needs its own logits only: classes that are not in the photograph stay
                 # behind before the expensive full-resolution steps. i::count are its views.
-                mine = upsample(logits[i::count, 1:][:, chosen].float(), q[i::count])
+                mine = upsample(logits[i::count, 1:][:, chosen], q[i::count])
                 mine = resize(mine, full)
                 totals[i] = totals[i] + mine[0] + (mine[1].flip(2) if flip else 0)
     found = []
@@ -176,7 +177,7 @@ def infer(
         max_side: a longer side is scaled down to this, and the cams up again; None for never.
 
     Returns:
-        (K, H, W) in 0..1; zero for classes that are not in the photograph.
+        (K, H, W) in 0..1, float32 or better; zero for classes that are not in the photograph.
     """
     if image.ndim != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")

@@ -74,7 +74,7 @@ def segment(
         flip: mirror images too.
 
     Returns:
-        (C, H, W) float32, summing to 1 over the classes, background first.
+        (C, H, W), float32 or better, summing to 1 over the classes, background first.
 
     Raises:
         ValueError: the image has another shape, or there is no scale.
@@ -88,7 +88,8 @@ def segment(
     for scale in scales:
         view = resize(image[None], (max(1, round(height * scale)), max(1, round(width * scale))))
         logits = network(torch.cat([view, view.flip(3)]) if flip else view)
-        found = resize(logits.float(), (height, width)).softmax(1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        found = resize(logits, (height, width)).softmax(1)
         total = total + found[0] + (found[1].flip(2) if flip else 0)
         views += len(found)
     return total / views

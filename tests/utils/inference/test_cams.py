@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -103,6 +105,16 @@ def test_a_large_photograph_is_scaled_down(small_networks):
     assert found.shape == whole.shape and not torch.allclose(found, whole, atol=0.01)
     nothing = infer(image, torch.zeros(3), *small_networks, scales=(1.0,), max_side=45)
     assert nothing.shape == whole.shape and not nothing.any()
+
+
+def test_precision_is_that_of_the_networks(small_networks):
+    image, labels = torch.randn(3, 40, 50), torch.tensor([1, 0, 1])
+    double = [copy.deepcopy(network).double() for network in small_networks]
+    cams = infer(image.double(), labels, *double)
+    assert cams.dtype == torch.float64
+    torch.testing.assert_close(
+        infer(image, labels, *small_networks), cams.float(), atol=1e-4, rtol=0
+    )
 
 
 def test_wrong_labels_are_refused(small_networks):
