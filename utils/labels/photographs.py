@@ -20,9 +20,9 @@ from datasets.collection import (
 )
 from datasets.files import InputError
 from datasets.prepared import LAYOUTS
-from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import options
 from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
+from utils.runs.fingerprints import fingerprint, sizes
 from utils.runs.run import Run
 from utils.runs.wording import counted, counted_ids
 

@@ -9,11 +9,11 @@ import numpy as np
 from datasets.collection import Collection
 from datasets.files import write_bytes
 from datasets.images import encode_jpeg
+from utils.labels.background import BackgroundWriter
 from utils.labels.crf_workers import CrfWorkers
 from utils.labels.journal import Journal
 from utils.pictures.drawing import overlay
 from utils.runs import distributed
-from utils.runs.background import BackgroundWriter
 from utils.runs.run import Run
 
 

@@ -16,7 +16,7 @@ HARMLESS = frozenset(
     }
 )
 """Options that do not alter a result. What files hold counts instead of their names: see
-utils.checkpoints.fingerprints."""
+utils.runs.fingerprints."""
 
 
 def changed_options(

@@ -21,9 +21,9 @@ from networks.classifier import Classifier
 from networks.superpixel import CELL, SuperpixelNet
 from utils import checkpoints
 from utils.checkpoints.beginning import Beginning
-from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import devices, distributed, options
 from utils.runs.data import open_split
+from utils.runs.fingerprints import fingerprint, sizes
 from utils.runs.run import Run
 from utils.runs.wording import counted
 from utils.training.classifier_epochs import ClassifierEpochs, photographs_held_back

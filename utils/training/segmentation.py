@@ -19,10 +19,10 @@ from networks.dilated import build_trunk
 from networks.normalisation import normalise
 from utils.checkpoints import built, fetched, load_trunk, trunk_kind
 from utils.checkpoints.beginning import Beginning
-from utils.checkpoints.fingerprints import fingerprint, sizes
 from utils.runs import devices, distributed, options
 from utils.runs.best_labels import best_labels, require_same_classes
 from utils.runs.data import open_split
+from utils.runs.fingerprints import fingerprint, sizes
 from utils.runs.run import Run
 from utils.runs.wording import counted, counted_ids
 from utils.training.loop import Stage, batches_of, plan_of, train

@@ -15,12 +15,12 @@ from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet, clustering_loss, scn_loss
 from utils import checkpoints
 from utils.checkpoints.beginning import Beginning
-from utils.checkpoints.fingerprints import fingerprint
 from utils.inference.superpixels import reconstruction, superpixels
 from utils.pictures.drawing import with_boundaries
 from utils.runs import devices
 from utils.runs.data import open_split, own_list
 from utils.runs.distributed import is_first
+from utils.runs.fingerprints import fingerprint
 from utils.runs.run import Run
 from utils.runs.wording import counted, source_of
 from utils.scores.superpixel_validation import validate_superpixels

@@ -1,6 +1,6 @@
 import pytest
 
-from utils.runs.background import BackgroundWriter
+from utils.labels.background import BackgroundWriter
 
 
 def test_an_error_while_writing_surfaces():
