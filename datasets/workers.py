@@ -12,8 +12,8 @@ from itertools import islice
 from datasets.files import InputError
 
 LAST = 300
-"""Seconds that a worker keeps running after another's SIGTERM. The parent may finish a step that
-takes longer than usual, on a machine that is stopping many things at once."""
+"""Seconds that a worker keeps running after SIGTERM. The parent may finish a step that takes longer
+than usual, on a machine that is stopping many things at once."""
 
 
 def cores() -> int:
@@ -23,38 +23,24 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def end_with_parent() -> None:
-    """In a worker: leave signals to the parent, and end when it is gone, even by kill -9.
-
-    Ctrl-C is the parent's alone. SIGTERM may come from a scheduler that stops many processes at
-    once, while the parent still needs this one: then it ends some time after. Where the parent sent
-    it, it ends at once; an interpreter that ends waits for workers that some traceback still holds.
-    """
+def outlive_signals() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end some time after SIGTERM, not at once."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # in all threads started later
-        _in_background(_wait_for_sigterm)
-    elif hasattr(signal, "SIGALRM"):  # macOS does not say who sent a signal
+    if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGTERM, lambda *_: signal.alarm(LAST))
     else:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    _in_background(_wait_for_parent)
 
 
-def _in_background(function: Callable[[], None]) -> None:
-    threading.Thread(target=function, daemon=True).start()
+def end_with_parent() -> None:
+    """In a worker: leave signals to the parent, and end when it is gone, even by kill -9."""
+    outlive_signals()
 
+    def watch() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
 
-def _wait_for_sigterm() -> None:
-    parent = multiprocessing.parent_process().pid
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        signal.alarm(LAST)
-    os._exit(0)
-
-
-def _wait_for_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_processes(function: Callable, tasks: Iterable, workers: int, chunk: int = 1) -> Iterator:

@@ -1,6 +1,7 @@
 """--resume and --skip_bad from end to end, on the superpixel network and one classifier."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -300,6 +301,7 @@ def test_training_without_bad_photographs(broken, tmp_path, capsys):
     root, names = broken
     data = f"--dataset custom --root {root} --experiments {tmp_path} {SMALL} --workers 2"
     assert stopped("train_scn.py", f"{data} --tag strict") == 2
+    assert not multiprocessing.active_children()  # an interpreter that ends would wait for them
     assert "--skip_bad" in capsys.readouterr().err
     call("train_scn.py", f"{data} --skip_bad")
     out = capsys.readouterr().out

@@ -3,7 +3,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -99,11 +99,12 @@ def test_photographs(collection):
 
 
 READING = """
-import os, signal, sys, time
+import multiprocessing, os, signal, sys, time
 from pathlib import Path
 from datasets.collection import Collection
 from datasets.loading import Photographs, photograph_loader
 folder = Path(sys.argv[1])
+multiprocessing.set_start_method(sys.argv[2])
 images = {f"p{i}": folder / "p.png" for i in range(20)}
 for i in images:
     (folder / f"{i}.png").symlink_to(folder / "mask.png")
@@ -115,48 +116,43 @@ print(reading._workers[0].pid, flush=True)
 """
 KILLED = READING + "os.kill(os.getpid(), signal.SIGKILL)"
 WAITING = READING + "time.sleep(60)"
-HELD = READING + "sys.held = reading"
-"""As by an error's traceback in a notebook: the interpreter ends, and joins its processes first."""
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_readers_end_with_a_parent_that_is_killed(tmp_path):
     """Even one that is just handing over a mask larger than a pipe holds."""
-    parent, reader = parent_of_a_reader(KILLED, tmp_path)
-    parent.wait()
-    deadline = time.monotonic() + 30
-    try:
+    with a_reader(KILLED, "fork", tmp_path) as (parent, reader):
+        parent.wait()
+        deadline = time.monotonic() + 30
         while is_running(reader) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert not is_running(reader)
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(reader, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_readers_outlive_a_signal_that_their_parent_may_have_got_too(tmp_path):
-    parent, reader = parent_of_a_reader(WAITING, tmp_path)
-    for _ in range(2):
-        os.kill(reader, signal.SIGTERM)
-        time.sleep(0.5)
-    assert is_running(reader)
-    parent.kill()
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_readers_outlive_a_signal_that_their_parent_may_have_got_too(tmp_path, method):
+    with a_reader(WAITING, method, tmp_path) as (_, reader):
+        for _ in range(2):
+            os.kill(reader, signal.SIGTERM)
+            time.sleep(0.5)
+        assert is_running(reader)
 
 
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs to know who sent a signal")
-def test_an_interpreter_that_ends_does_not_wait_for_readers(tmp_path):
-    parent, _ = parent_of_a_reader(HELD, tmp_path)
-    assert parent.wait(60) == 0
-
-
-def parent_of_a_reader(code, folder):
-    """A process that runs `code`, and the number of its reader."""
+@contextmanager
+def a_reader(code, method, folder):
+    """A process that runs `code`, and the number of its reader, which is started by `method`."""
     write_bytes(folder / "p.png", encode_png(np.zeros((600, 600, 3), np.uint8)))
     write_label_map(folder / "mask.png", np.zeros((600, 600), np.uint8))
-    command = [sys.executable, "-c", code, str(folder)]
-    parent = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    return parent, int(parent.stdout.readline())
+    command = [sys.executable, "-c", code, str(folder), method]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as parent:
+        reader = int(parent.stdout.readline())
+        try:
+            yield parent, reader
+        finally:
+            parent.kill()
+            with suppress(ProcessLookupError):
+                os.kill(reader, signal.SIGKILL)
 
 
 def is_running(process):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,11 @@ def batches_of(crops: Crops, plan: Plan, workers: int, pin: bool) -> Batches:
     )
 
 
+def _each(batches: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The batches; once this is closed, nothing holds their iterator any more."""
+    yield from batches
+
+
 def drop_gradients(parameters: Iterable[nn.Parameter], finite: Tensor) -> None:
     """Zero all gradients unless `finite` (a boolean scalar), without waiting for the device."""
     lost = ~finite
@@ -156,16 +161,17 @@ def train(
             "--lr is never reached; train for more --epochs, or give less"
         )
     decay = polynomial_decay(stage.optimizer, plan.steps, power, stage.decay_every, first, warmup)
-    remaining = iter(batches(first))
-    for epoch in range(start, plan.epochs):
-        run.interruption.defer()
-        train_epoch(state, epoch, done, remaining, stage, decay, reader)
-        if done < plan.steps_per_epoch:
-            state.save(epoch, plan.steps_per_epoch)
-        # Scoring takes long, and is done again after --resume.
-        run.interruption.at_once(f"the training of epoch {epoch + 1} is saved; {GO_ON}")
-        stage.after_epoch(epoch, reader.epoch_means())
-        done = 0
+    # Closed: an error's traceback would keep the processes that read photographs.
+    with closing(_each(batches(first))) as remaining:
+        for epoch in range(start, plan.epochs):
+            run.interruption.defer()
+            train_epoch(state, epoch, done, remaining, stage, decay, reader)
+            if done < plan.steps_per_epoch:
+                state.save(epoch, plan.steps_per_epoch)
+            # Scoring takes long, and is done again after --resume.
+            run.interruption.at_once(f"the training of epoch {epoch + 1} is saved; {GO_ON}")
+            stage.after_epoch(epoch, reader.epoch_means())
+            done = 0
     run.list_skipped()
 
 
