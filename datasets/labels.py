@@ -102,20 +102,20 @@ def read_csv_labels(
         The classes, and a (K,) uint8 vector for every id (zeros on a line without classes).
 
     Raises:
-        InputError: unreadable, without a line, an id twice where lines name several classes, or a
-            class that is not in `classes`.
+        InputError: unreadable, without a line, an id twice in a table or where a line names
+            several classes, or a class that is not in `classes`.
     """
-    rows = _csv_rows(path, classes or ())
+    rows, table = _csv_rows(path, classes or ())
     if classes is None:
         classes = check_classes(sorted({name for _, _, names in rows for name in names}), path)
     position = {name: index for index, name in enumerate(classes)}
-    one_each = all(len(names) <= 1 for _, _, names in rows)
+    several = [line for line, _, names in rows if table or len(names) > 1]
     labels: dict[str, np.ndarray] = {}
     for line, identifier, names in rows:
-        if identifier in labels and not one_each:
+        if identifier in labels and several:
             raise InputError(
-                f"{path}, line {line}: the id {identifier!r} appears twice; write all classes of "
-                "a photograph on one line, or one class on every line"
+                f"{path}, line {line}: the id {identifier!r} appears twice; write all classes of a "
+                f"photograph on one line, as line {several[0]} does, or one class on every line"
             )
         unknown = [name for name in names if name not in position]
         if unknown:
@@ -139,8 +139,8 @@ def write_csv_labels(path: str | os.PathLike, labels: Mapping[str, Iterable[str]
 
 def _csv_rows(
     path: str | os.PathLike, classes: Collection[str]
-) -> list[tuple[int, str, list[str]]]:
-    """(line number, id, class names) of every line but comments and the header."""
+) -> tuple[list[tuple[int, str, list[str]]], bool]:
+    """(line, id, class names) of all lines but comments and the header; whether it is a table."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     lines = []
     try:
@@ -150,13 +150,13 @@ def _csv_rows(
                 lines.append((reader.line_num, fields))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not CSV ({error})") from None
-    lines = _without_header(lines, classes)
+    lines, table = _without_header(lines, classes)
     if not lines:
         raise InputError(f"{path}: no line of the form id,class,class,.. in it")
     for sign, name in ((";", "semicolons"), ("\t", "tabs")):  # as some spreadsheets write them
         if _are_separated_by(sign, [fields for _, fields in lines], classes):
             raise InputError(f"{path}: separate by commas, not by {name}: id,class,class,..")
-    return [
+    rows = [
         (
             line,
             check_id(without_ending(fields[0]), f"{path}, line {line}"),
@@ -164,22 +164,26 @@ def _csv_rows(
         )
         for line, fields in lines
     ]
+    return rows, table
 
 
 def _without_header(
     lines: list[tuple[int, list[str]]], classes: Collection[str]
-) -> list[tuple[int, list[str]]]:
-    """The lines below a header. Those of a table of 0 and 1 get the class names above each 1."""
+) -> tuple[list[tuple[int, list[str]]], bool]:
+    """The lines below a header, and whether they are a table of 0 and 1.
+
+    Those of a table get the class names above each 1.
+    """
     if not lines:
-        return lines
+        return lines, False
     (_, (first, *names)), *rest = lines
     heading = bool(names) and names[0].lower() in HEADINGS.difference(classes)
     digits = {"0", "1"}
     cells = [cell for _, fields in rest for cell in fields[1:]]
     even = len(cells) == len(rest) * len(names) > 0 and len({len(f) for _, f in rest}) == 1
     if even and not heading and digits.issuperset(cells) and digits.isdisjoint({*classes, *names}):
-        return [(n, [f[0], *itertools.compress(names, map(int, f[1:]))]) for n, f in rest]
-    return rest if heading or first.lower() == "id" else lines
+        return [(n, [f[0], *itertools.compress(names, map(int, f[1:]))]) for n, f in rest], True
+    return rest if heading or first.lower() == "id" else lines, False
 
 
 def _are_separated_by(sign: str, lines: list[list[str]], classes: Collection[str]) -> bool:

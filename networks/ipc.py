@@ -2,7 +2,7 @@
 
 docs/method.md, section 2. The target is the image or the saliency map, pooled to superpixels.
 
-What it brings was measured: docs/results.md. The loss of perfect masks is far from the least
+What it brings was measured: docs/experiments.md. The loss of perfect masks is far from the least
 (benchmarks/ipc_of_masks.py).
 """
 

@@ -325,6 +325,14 @@ CASES = [
     Case("id twice in a CSV", "", CSV_TWICE, (*LISTS, "check"), "labels.csv, line "),
     Case("two photographs of one id", PHOTO, same_id, (*LISTS, "check"), "JPEGImages"),
     Case(
+        "option of a data set beside --images",
+        "",
+        nothing,
+        ("evaluate", "evaluate_seg", "train_scn"),
+        "--split trial",
+        "--images {root}/JPEGImages --split trial",
+    ),
+    Case(
         "label file of other classes",
         "",
         npy_labels(7),

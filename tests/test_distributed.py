@@ -106,10 +106,12 @@ def test_scores_are_the_same_for_any_number_of_processes(files, tmp_path):
             processes,
             "evaluator_cls_image.py",
             f"{data_of(files)} --checkpoint {files}/classifier.pt --scales 1 --no_flip --beta 1 "
-            f"--experiments {tmp_path}/{processes}",
+            f"--experiments {tmp_path}/{processes} --export_deeplab {tmp_path}/tree{processes}",
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("best: mIoU") == 1
+        pairs = tmp_path / f"tree{processes}/VOC2012/ImageSets/SegmentationAug/train_aug.txt"
+        assert len(pairs.read_text().splitlines()) == 13
         folder = tmp_path / str(processes) / "eval_image"
         result = json.loads((folder / "result.json").read_text())
         result = {k: v for k, v in result.items() if k not in ("seconds", "images_per_second")}

@@ -427,7 +427,7 @@ def test_the_same_seed_gives_the_same_weights(trained, scenes, tmp_path):
             "evaluator_cls_sal.py",
             "--images {root}/JPEGImages --checkpoint {runs}/cls_sal/best.pt --labels predicted "
             "--labels_file {root}/labels.csv",
-            "labels.csv: is for a split; give --images its labels with --labels",
+            "labels.csv: is of a data set; leave it or --images out",
         ),
         (
             "evaluator_cls_sal.py",

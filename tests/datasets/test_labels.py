@@ -194,7 +194,9 @@ def test_one_class_a_line(tmp_path):
     [
         ("", "no line of the form id,class"),
         ("id,class\n# nothing\n", "no line of the form id,class"),
-        ("a,cat\nb,cat,dog\na.png,dog\n", "line 3: the id 'a' appears twice"),
+        ("a,cat\nb,cat,dog\na.png,dog\n", "line 3: the id 'a' appears twice.*as line 2 does"),
+        ("id,cat,dog\na,1,0\na,0,1\n", "line 3: the id 'a' appears twice"),
+        ("id,cat\na,1\na,0\n", "line 3: the id 'a' appears twice"),
         ("a,cat\nb,cow\n", "line 2: unknown class 'cow'"),
         ("../a,cat\n", "line 1: the id '../a' is not a plain file name"),
         ("id;class\na.jpg;cat\nb;\n", "separate by commas, not by semicolons: id,class"),

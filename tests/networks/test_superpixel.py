@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 
 from networks import reference
-from networks.crops import inside
 from networks.normalisation import IMAGENET_MEAN, IMAGENET_STD, normalise
 from networks.superpixel import BSDS_MEAN, SuperpixelNet
 from networks.superpixel_loss import clustering_loss, pixel_coordinates, scn_loss
@@ -127,16 +126,6 @@ def test_normalise():
         for v, m, s in zip([0, 128, 255], IMAGENET_MEAN, IMAGENET_STD, strict=True)
     ]
     assert normalise(image).flatten().tolist() == pytest.approx(expected, rel=1e-5)
-
-
-def test_inside():
-    boxes = torch.tensor([[1, 2, 4, 6], [0, 0, 5, 7]])
-    mask = inside(boxes, 5, 7)
-    expected = torch.zeros(2, 1, 5, 7, dtype=torch.bool)
-    expected[0, 0, 1:4, 2:6] = True
-    expected[1] = True
-    assert (mask == expected).all()
-    assert (inside(boxes, 5, 7, step=3) == expected[..., ::3, ::3]).all()
 
 
 def loop_clustering(q, features, weight, temperature, cell):

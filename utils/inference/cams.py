@@ -121,7 +121,7 @@ def infer_batch(
         if len(chosen):
             cams = resize(cam(total[None]), (height, width))[0]
         else:
-            cams = images.new_zeros(0, height, width)
+            cams = logits.new_zeros(0, height, width)
         found.append((chosen, cams, mean))
     return found
 

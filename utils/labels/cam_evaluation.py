@@ -92,7 +92,7 @@ def evaluate(settings: CamEvaluationSettings) -> None:
     if settings.outputs.crf is not None:
         require_crf()
     if settings.export_deeplab is not None:
-        with distributed.first_goes_ahead():  # it marks the tree, half-way a file of another name
+        with distributed.first_goes_ahead():  # the others see its mark whole, or not at all
             export_deeplab.check(settings.export_deeplab, photographs)
     evaluation = CamEvaluation(settings, photographs, trained)
     networks = {"--checkpoint": trained.classifier, "--scn": trained.scn}

@@ -21,7 +21,13 @@ from datasets.collection import (
 from datasets.files import InputError
 from datasets.prepared import LAYOUTS
 from utils.runs import options
-from utils.runs.data import DataSettings, add_data_options, data_settings, open_split
+from utils.runs.data import (
+    DataSettings,
+    add_data_options,
+    data_settings,
+    open_split,
+    refuse_beside_images,
+)
 from utils.runs.fingerprints import fingerprint, sizes
 from utils.runs.run import Run
 from utils.runs.wording import counted, counted_ids
@@ -82,10 +88,9 @@ def photograph_settings(args: argparse.Namespace, split: str) -> PhotographSetti
     """What the options of `add_photograph_options` say.
 
     Raises:
-        InputError: both a folder and a split other than the default one are asked for.
+        InputError: options of a data set are given beside a folder.
     """
-    if args.images is not None and args.split != split:
-        raise InputError(f"--split {args.split}: is of a data set; leave it or --images out")
+    refuse_beside_images(args, split)
     return PhotographSettings(data_settings(args), args.images, args.labels)
 
 
@@ -176,11 +181,7 @@ def _split(settings: PhotographSettings, predictable: bool) -> Collection:
 
 def _folder(settings: PhotographSettings, classes: tuple[str, ...] | None) -> Collection:
     """A folder or a photograph with labels, one set for all, or none."""
-    images, labels, file = settings.images, settings.labels, settings.data.labels_file
-    if file is not None:
-        raise InputError(
-            f"--labels_file {file}: is for a split; give --images its labels with --labels"
-        )
+    images, labels = settings.images, settings.labels
     if not Path(images).exists():
         raise InputError(f"{images}: no such folder or photograph; set --images")
     classes = classes or _classes_of(settings.data)

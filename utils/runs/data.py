@@ -55,6 +55,22 @@ def data_settings(args: argparse.Namespace) -> DataSettings:
     return DataSettings(args.dataset, split, root, saliency, args.labels_file)
 
 
+def refuse_beside_images(args: argparse.Namespace, split: str) -> None:
+    """Refuse options of a data set beside a folder of photographs, where they have no effect.
+
+    Args:
+        args: `images`, and the options of `add_data_options`.
+        split: the default, which nobody may have typed.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for name, usual in (("split", split), ("labels_file", None)):
+        value = getattr(args, name)
+        if args.images is not None and value != usual:
+            raise InputError(f"--{name} {value}: is of a data set; leave it or --images out")
+
+
 def open_split(data: DataSettings) -> Collection:
     """The photographs of a split, prepared by the first process where need be.
 

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from utils.checkpoints.beginning import ResumeSettings, add_resume_options
 from utils.runs import options
-from utils.runs.data import DataSettings, add_data_options, data_settings
+from utils.runs.data import DataSettings, add_data_options, data_settings, refuse_beside_images
 from utils.runs.options import RunSettings, run_settings, settings_from
 from utils.training.training_options import LearningSettings, Schedule, add_schedule_options
+
+SPLIT = "train_aug"
+"""What the paper trains on."""
 
 TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
 """What each objective logs; `loss` is what is minimised."""
@@ -32,7 +35,7 @@ class SuperpixelSettings:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of train_scn.py."""
-    add_data_options(parser, split="train_aug")
+    add_data_options(parser, SPLIT)
     parser.add_argument(
         "--images", metavar="DIR", help="all photographs of this folder, in place of a data set"
     )
@@ -73,6 +76,7 @@ def settings_of(args: argparse.Namespace) -> SuperpixelSettings:
     Raises:
         InputError: they contradict each other.
     """
+    refuse_beside_images(args, SPLIT)
     return settings_from(
         SuperpixelSettings,
         args,

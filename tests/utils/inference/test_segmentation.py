@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,13 @@ def test_views_are_averaged_as_a_loop_would(network):
     torch.testing.assert_close(plain, expected[0], rtol=1e-4, atol=1e-5)
     assert (plain - found).abs().max() > 1e-4
     torch.testing.assert_close(found.sum(0), torch.ones(45, 70))
+
+
+def test_precision_is_that_of_the_network(network):
+    image = as_tensor(photograph(45, 70))
+    found = segment(image.double(), copy.deepcopy(network).double())
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), segment(image, network), atol=1e-4, rtol=0)
 
 
 def test_folding_alters_nothing_but_rounding(network):

@@ -3,7 +3,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets.files import InputError
 from utils.labels.photographs import (
     KnownClasses,
     PhotographSettings,
@@ -14,10 +13,8 @@ from utils.runs.data import DataSettings
 KNOWN = KnownClasses(Path("best.pt"), ("cat", "dog"), 3)
 
 
-def settings(images, labels, **data):
-    return PhotographSettings(
-        DataSettings("voc12", "train", None, **data), str(images), str(labels)
-    )
+def settings(images, labels):
+    return PhotographSettings(DataSettings("voc12", "train", None), str(images), str(labels))
 
 
 @pytest.fixture
@@ -53,8 +50,3 @@ def test_a_file_that_is_called_as_a_class_is(images, tmp_path, monkeypatch):
         ("a", "b", "c.jpg"), [0, 1]
     )
     assert labels(open_photographs(settings(images, "table"), KNOWN)) == {"a": [1, 0]}
-
-
-def test_labels_of_a_split_are_refused(images):
-    with pytest.raises(InputError, match="--labels_file own.csv: is for a split"):
-        open_photographs(settings(images, "dog", labels_file="own.csv"), KNOWN)
