@@ -109,13 +109,13 @@ def read_csv_labels(
     if classes is None:
         classes = check_classes(sorted({name for _, _, names in rows for name in names}), path)
     position = {name: index for index, name in enumerate(classes)}
-    several = [line for line, _, names in rows if table or len(names) > 1]
+    several = next((line for line, _, names in rows if table or len(names) > 1), None)
     labels: dict[str, np.ndarray] = {}
     for line, identifier, names in rows:
-        if identifier in labels and several:
+        if identifier in labels and several is not None:
             raise InputError(
                 f"{path}, line {line}: the id {identifier!r} appears twice; write all classes of a "
-                f"photograph on one line, as line {several[0]} does, or one class on every line"
+                f"photograph on one line, as line {several} does, or one class on every line"
             )
         unknown = [name for name in names if name not in position]
         if unknown:

@@ -104,7 +104,6 @@ def infer_batch(
         for_scn, for_classifier = views(images, scale, flip)
         q = scn(for_scn)
         logits, scores = classifier(for_classifier, q, settings.beta, settings.gamma, settings.keep)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if classes is None:
             classes = [_present(one, logits.shape[1] - 1, logits.device) for one in labels]
         total_scores = total_scores + scores[:, 1:].unflatten(0, (-1, count)).mean(0)

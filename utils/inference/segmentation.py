@@ -88,7 +88,6 @@ def segment(
     for scale in scales:
         view = resize(image[None], (max(1, round(height * scale)), max(1, round(width * scale))))
         logits = network(torch.cat([view, view.flip(3)]) if flip else view)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         found = resize(logits, (height, width)).softmax(1)
         total = total + found[0] + (found[1].flip(2) if flip else 0)
         views += len(found)

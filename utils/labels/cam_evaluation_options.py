@@ -25,7 +25,7 @@ from utils.runs.options import RunSettings, run_settings
 THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4)
 
 SPLIT = "train"
-"""Published numbers of cams are of this one."""
+"""The split that published numbers of cams are of."""
 
 SCORE_THRESHOLD = 0.5
 """The probability from which a class counts as present where labels are predicted."""

@@ -81,7 +81,7 @@ def read_cams(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where cams lie, where ground truth does, and where labels go, if they do."""
+    """Where cams and ground truth lie, and where labels go; None for what there is not."""
 
     cams: Path
     truth: Path | None

@@ -19,7 +19,7 @@ from utils.runs import options
 from utils.runs.options import RunSettings, run_settings
 
 SPLIT = "val"
-"""Published numbers are of this one."""
+"""The split that published numbers of segmentation networks are of."""
 
 TRAINED_BY = "seg"
 """The run whose checkpoint is evaluated unless one is named."""

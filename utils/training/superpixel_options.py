@@ -10,7 +10,7 @@ from utils.runs.options import RunSettings, run_settings, settings_from
 from utils.training.training_options import LearningSettings, Schedule, add_schedule_options
 
 SPLIT = "train_aug"
-"""What the paper trains on."""
+"""The split that the paper trains on."""
 
 TERMS = {"reconstruction": ("loss", "colour", "position"), "clustering": ("loss",)}
 """What each objective logs; `loss` is what is minimised."""
