@@ -74,6 +74,25 @@ def test_perfect_cams_reconstruct_perfectly():
     assert ipc_loss(torch.full((1, 2, 8, 8), 0.5), target, 1, 0.01) > 0.1
 
 
+def test_a_patch_counts_only_beyond_the_threshold():
+    """One of two patches has, beside background, a cam of exactly the threshold, or just above."""
+    target = torch.rand(1, 3, 4, 8) + 0.1
+    fg_cam = torch.zeros(1, 1, 4, 8)
+    fg_cam[..., 4:] = torch.rand(4, 4)  # the right half always counts
+    fg_cam[..., 0, 4], fg_cam[..., 1, 4] = 0, 1
+
+    def total(value):
+        counted.append(value.item())
+        return value
+
+    for background, left in ((False, 0.25), (False, 0.26), (True, 0.75), (True, 0.74)):
+        counted = []
+        fg_cam[..., :4] = left if background else 0
+        fg_cam[..., 0, 0] = 1 if background else left
+        ipc_loss(fg_cam.repeat(1, 1, 2, 1), target.repeat(1, 1, 2, 1), 4, 0.25, total)
+        assert counted[1] == (64 if left in (0.26, 0.74) else 32), left
+
+
 def test_only_padding_gives_zero():
     assert ipc_loss(torch.rand(1, 2, 6, 6), torch.zeros(1, 3, 6, 6), 9, 0.1) == 0
 

@@ -3,11 +3,13 @@ import copy
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from networks.association import upsample
 from networks.backbone import build_backbone
-from networks.classifier import Classifier
+from networks.classifier import Classifier, cam
 from networks.superpixel import SuperpixelNet
 from tests.golden_files import filled_classifier_state, golden, published_scn_state
 from utils.inference.cams import (
@@ -53,6 +55,49 @@ def test_inference_against_the_golden_cams(networks):
     for threshold in ("0.3", "0.6", "0.85"):
         labels = label_map(classes.numpy(), cams[classes].numpy(), float(threshold))
         assert (labels == data[f"label_{threshold}"].numpy()).mean() >= 0.999
+
+
+@torch.no_grad()
+def step_by_step(image, labels, classifier, scn, scales, flip, beta, gamma):
+    """docs/method.md, section 3, one view after the other, all classes kept to the end."""
+
+    def sized(x, height, width):
+        return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+
+    def sixteens(length):
+        return next(n for n in range(16, 10_000, 16) if n >= length)
+
+    height, width = image.shape[1:]
+    total = torch.zeros(1, len(labels) + 1, sixteens(height), sixteens(width))
+    for scale in scales:
+        h, w = round(height * scale), round(width * scale)
+        full = sixteens(h), sixteens(w)
+        for mirrored in (False, True)[: 1 + flip]:
+            for_scn = sized(image[None], *full)
+            for_classifier = sized(sized(image[None], h, w), *full)
+            if mirrored:
+                for_scn, for_classifier = for_scn.flip(3), for_classifier.flip(3)
+            q = scn(for_scn)
+            logits = sized(
+                upsample(classifier(for_classifier, q, beta, gamma)[0], q), *total.shape[2:]
+            )
+            total += logits.flip(3) if mirrored else logits
+    return sized(cam(total[:, 1:]) * labels.view(1, -1, 1, 1), height, width)[0]
+
+
+@pytest.mark.parametrize(
+    ("scales", "flip", "beta"),
+    [((1.0,), False, 0), ((1.0,), True, 0), ((0.5, 1.3), False, 3), ((0.7, 1, 1.5), True, 3)],
+)
+def test_inference_step_by_step(small_networks, scales, flip, beta):
+    """A training's validation, for one, infers at a single scale without mirroring."""
+    image, labels = torch.randn(3, 45, 70), torch.tensor([1, 0, 1])
+    options = {"scales": scales, "flip": flip, "beta": beta, "gamma": 0.5}
+    expected = step_by_step(image, labels, *small_networks, **options)
+    found = infer(image, labels, *small_networks, **options)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    other = infer(image, labels, *small_networks, **{**options, "flip": not flip})
+    assert not torch.allclose(other, expected, atol=0.01)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 50), (16, 16), (33, 47)])
@@ -162,12 +207,21 @@ def test_round_up(length):
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 5), st.floats(0, 1), st.integers(0, 2**31))
+@given(st.integers(0, 5), st.sampled_from([0, 0.25, 0.3, 1]), st.integers(0, 2**31))
 def test_label_map_is_the_argmax(n, threshold, seed):
+    """With cams that are equal, to each other and to the threshold: the first of them wins."""
     rng = np.random.default_rng(seed)
     classes = np.sort(rng.choice(20, n, replace=False))
-    cams = rng.random((n, 5, 6), np.float32)
+    cams = rng.choice(np.array([0, 0.25, 0.3, 0.7, 1], np.float32), (n, 5, 6))
     scores = np.zeros((21, 5, 6), np.float32) - 1
     scores[0] = threshold
     scores[classes + 1] = cams
     assert (label_map(classes, cams, threshold) == scores.argmax(0)).all()
+
+
+def test_classes_that_do_not_fit_into_a_label_map():
+    cams = np.ones((1, 2, 2), np.float32)
+    assert (label_map(np.array([253]), cams, 0.5) == 254).all()
+    for index in (-1, 254):
+        with pytest.raises(ValueError, match="0 to 253"):
+            label_map(np.array([index]), cams, 0.5)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from utils.scores.bootstrap import Draws, interval
+from utils.scores.bootstrap import Draws, interval, intervals_of_means
 from utils.scores.counts import Counts
 
 
@@ -76,3 +76,22 @@ def test_pairs_share_their_draws():
     alone, ahead = draws.mious(worse), draws.mious(better) - draws.mious(worse)
     assert interval(alone).high - interval(alone).low > 10
     assert interval(ahead).low == pytest.approx(2) and interval(ahead).high == pytest.approx(2)
+
+
+def test_a_single_seed_is_not_stretched():
+    rng = np.random.default_rng(0)
+    one = invented(rng)
+    draws = Draws(seeds=1, photographs=9, replicates=20)
+    assert (draws.seeds == 1).all()
+    expected = [one.mious(times[None]).max() for times in (np.ones(9), *draws.photographs)]
+    np.testing.assert_allclose(draws.mious([one]), 100 * np.array(expected), rtol=1e-12)
+
+
+def test_intervals_of_means():
+    """Of each column its own; the deviation of a mean of 400 is a 20th of that of one."""
+    values = np.random.default_rng(0).normal((1, -5), (2, 0.1), (400, 2))
+    for column, found in zip(values.T, intervals_of_means(values), strict=True):
+        half = 1.96 * column.std() / 20
+        assert found.value == pytest.approx(column.mean())
+        assert found.low == pytest.approx(column.mean() - half, abs=half / 10)
+        assert found.high == pytest.approx(column.mean() + half, abs=half / 10)
