@@ -21,7 +21,7 @@ from datasets.prepared import load_collection
 from datasets.transforms import PADDING_COLOUR, augment_labelled
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
-from networks.deeplab import DeepLab
+from networks.deeplab import DeepLab, segmentation_loss
 from networks.dilated import build_trunk
 from tests.calling import call
 from utils.checkpoints import open_deeplab
@@ -158,6 +158,10 @@ def test_several_gpus_make_the_loss_of_one():
         gradient = torch.cat([p.grad.flatten() for p in loss.parameters() if p.requires_grad])
         found.append((torch.stack([*losses.values()]).detach(), gradient))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-6)
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    images = ((batch["image"] / 255 - mean) / deviation).permute(0, 3, 1, 2)
+    expected = segmentation_loss(loss.network(images), batch["mask"].long())
+    torch.testing.assert_close(found[0][0], torch.stack(expected).detach(), rtol=1e-4, atol=1e-6)
     assert list(losses) == list(loss.names) and found[0][1].abs().max() > 1e-3
 
 

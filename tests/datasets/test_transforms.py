@@ -2,7 +2,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets.transforms import PADDING_COLOUR, augment, random_crop, random_long_side
+from datasets.transforms import (
+    PADDING_COLOUR,
+    augment,
+    random_crop,
+    random_long_side,
+    resize_photograph,
+)
 
 
 def gradient(height, width):
@@ -54,3 +60,26 @@ def test_mirrors_about_half_of_the_photographs():
     rng = np.random.default_rng(0)
     mirrored = [augment(image, None, 32, (32, 32), rng)[0][0, 0, 1] > 16 for _ in range(200)]
     assert 70 < sum(mirrored) < 130
+
+
+def test_the_box_says_where_the_photograph_lies():
+    """Mirrored or not: only colours of the photograph inside, only padding outside."""
+    image = np.full((40, 60, 3), 255, np.uint8)
+    boxes = set()
+    for seed in range(30):
+        cut, _, (top, left, bottom, right) = augment(
+            image, None, 64, (48, 48), np.random.default_rng(seed)
+        )
+        inside = np.zeros((64, 64), bool)
+        inside[top:bottom, left:right] = True
+        assert (bottom - top, right - left) == (32, 48)
+        assert (cut[inside] == 255).all() and (cut[~inside] == PADDING_COLOUR).all()
+        boxes.add((top, left))
+    assert len(boxes) > 20  # anywhere in the crop
+
+
+def test_areas_are_averaged_only_when_shrinking_a_lot():
+    """Of a chequerboard, averages over areas are all grey; what is taken bilinearly is not."""
+    board = np.indices((64, 64)).sum(0).astype(np.uint8) % 2 * 255
+    assert (abs(resize_photograph(board, 16, 16).astype(int) - 127.5) < 1).all()
+    assert (abs(resize_photograph(board, 43, 43).astype(int) - 127.5) > 60).any()

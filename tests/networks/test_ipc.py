@@ -16,7 +16,9 @@ def loop_ipc(fg_cam, target, patches, threshold):
         for i in range(side):
             for j in range(side):
                 window = (slice(None), slice(i * ph, (i + 1) * ph), slice(j * pw, (j + 1) * pw))
-                samples.append((cam[window].reshape(len(cam), -1), goal[window].reshape(3, -1)))
+                samples.append(
+                    (cam[window].reshape(len(cam), -1), goal[window].reshape(len(goal), -1))
+                )
     prepared = []
     for cam, goal in samples:
         background = 1 - cam.max(0)

@@ -3,8 +3,15 @@ import torch
 
 from networks.backbone import build_backbone
 from networks.classifier import Classifier
+from networks.deeplab import DeepLab
+from networks.dilated import build_trunk
 from tests.golden_files import golden
-from utils.training.optimisers import classifier_groups, polynomial_decay, sgd
+from utils.training.optimisers import (
+    classifier_groups,
+    polynomial_decay,
+    segmentation_groups,
+    sgd,
+)
 
 
 def test_trajectory_against_the_golden_one():
@@ -46,6 +53,19 @@ def test_the_four_groups(dcr):
         assert id(model.dcr.embed[0][1].bias) in members[2.0]
     everything = [p for group in groups for p in group["params"]]
     assert len(everything) == len(list(model.parameters()))
+
+
+def test_the_groups_of_the_segmentation_network():
+    network = DeepLab(build_trunk("resnet18"), 3)
+    trunk, weights, biases = segmentation_groups(network, lr=2.5e-4, weight_decay=5e-4)
+    assert [group["lr"] for group in (trunk, weights, biases)] == [2.5e-4, 2.5e-3, 5e-3]
+    assert [group["weight_decay"] for group in (trunk, weights, biases)] == [5e-4, 5e-4, 0]
+    for group, expected in (
+        (trunk, network.trunk.parameters()),
+        (weights, [branch.weight for branch in network.head.branches]),
+        (biases, [branch.bias for branch in network.head.branches]),
+    ):
+        assert {id(p) for p in group["params"]} == {id(p) for p in expected}
 
 
 def test_power_zero_keeps_the_rate():
