@@ -58,6 +58,38 @@ def test_the_loop_minimises_and_reports_means(tmp_path):
     assert means[3]["twice"] == pytest.approx(2 * means[3]["loss"])
 
 
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_every_step_by_hand(tmp_path, clip):
+    """Clipped gradients, rates that rise, then decay every two steps, momentum; in train mode."""
+    model = nn.Linear(2, 1, bias=False)
+    inputs = torch.randn(6, 1, 2)
+    weight, velocity, seen = model.weight.detach().clone(), torch.zeros(1, 2), []
+    expected = []
+    for step, x in enumerate(inputs):
+        gradient = 2 * (weight @ x.T) * x
+        if clip is not None:
+            gradient = gradient * min(1, clip / gradient.norm())
+        velocity = 0.8 * velocity + gradient
+        rate = 0.3 * min(1, (step + 1) / 3) * (1 - step // 2 * 2 / 6) ** 0.9
+        weight = weight - rate * velocity
+        expected.append(weight)
+
+    def objective(batch):
+        assert model.training
+        seen.append(model.weight.detach().clone())
+        return {"loss": model(batch["x"]).square().sum()}
+
+    learning = LearningSettings(lr=0.3, power=0.9, warmup=2, momentum=0.8, clip=clip)
+    optimizer = sgd([{"params": [model.weight], "lr": learning.lr}], learning.momentum)
+    stage = Stage(
+        model, model, objective, optimizer, lambda *_: model.eval(), learning, decay_every=2
+    )
+    batches = [{"x": x} for x in inputs]
+    train_in(tmp_path, Plan(images=3, batch=1, epochs=2), lambda step: batches[step:], stage)
+    seen.append(model.weight.detach())
+    torch.testing.assert_close(torch.stack(seen[1:]), torch.stack(expected))
+
+
 def test_accumulated_parts_give_the_gradient_of_the_batch(tmp_path):
     torch.manual_seed(0)
     batch = {"x": torch.randn(5, 3)}
