@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from datasets.collection import Collection, evenly_spread, with_masks
+from datasets.loading import Plan
 from networks.classifier import Classifier
 from networks.superpixel import SuperpixelNet
 from utils.inference.cams import InferenceSettings
@@ -19,6 +20,7 @@ from utils.runs.run import Run
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import PANELS, Kept
+from utils.training.loop import plan_of
 from utils.training.losses import in_words
 from utils.training.supervision import Supervision
 
@@ -33,8 +35,11 @@ COLLAPSED = 0.9
 
 IDLE = 0.98
 """A training has learnt nothing while its classification loss is above this part of the loss of
-predicting every class as often as it occurs. It is looked at once, half way, when a short training
-from scratch is below it too."""
+predicting every class as often as it occurs."""
+
+BY_THEN = 300
+"""Steps after the warm-up by which a training that goes well has begun to learn; a short one, also
+from scratch, by half of its epochs."""
 
 
 class ClassifierEpochs:
@@ -71,6 +76,8 @@ class ClassifierEpochs:
         self.networks, self.scn_state = networks, scn_state
         self.held_back = held_back
         self.idle_loss = loss_of_frequencies([photographs.labels[i] for i in photographs.ids])
+        plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
+        self.idle_until = idle_until(plan, settings.learning.warmup)
         self.inference = InferenceSettings(
             (1.0,), False, settings.beta, settings.gamma, keep=settings.gamma_keep
         )
@@ -104,7 +111,7 @@ class ClassifierEpochs:
         self.run.say(line)
         if epoch or self.settings.schedule.epochs == 1:  # a network that has begun may show nothing
             self.run.note(*collapsed(means))
-        if epoch + 1 == max(3, math.ceil(self.settings.schedule.epochs / 2)):
+        if epoch + 1 == self.idle_until:
             self.run.note(*stands_still(losses["classification"], self.idle_loss))
         if distributed.is_first():
             self.kept.save(self._checkpoint(epoch), masks)
@@ -184,8 +191,18 @@ def loss_of_frequencies(labels: Sequence[np.ndarray]) -> float:
     return float(-(both * logarithm).sum(0).mean())
 
 
+def idle_until(plan: Plan, warmup: int) -> int:
+    """The epochs after which it is looked at, once, whether a training stands still.
+
+    Half of them, or as many as hold the warm-up and BY_THEN more steps where these are fewer: a
+    long training should not run for half of its time before its user learns that it was in vain.
+    """
+    soon = math.ceil((warmup + BY_THEN) / plan.steps_per_epoch)
+    return max(3, min(math.ceil(plan.epochs / 2), soon))
+
+
 def stands_still(loss: float, idle: float) -> list[str]:
-    """A warning if a classification loss half way through a training stands still, else nothing.
+    """A warning if a classification loss stands still once it should fall, else nothing.
 
     Where every photograph has the same classes, `idle` is 0, and there is nothing to learn.
     """

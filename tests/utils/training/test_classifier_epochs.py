@@ -20,10 +20,12 @@ from utils.runs.reader import Reader
 from utils.training.classifier_epochs import (
     ClassifierEpochs,
     collapsed,
+    idle_until,
     loss_of_frequencies,
     stands_still,
 )
 from utils.training.classifier_options import add_options, settings_of
+from utils.training.loop import plan_of
 
 
 @pytest.mark.parametrize(
@@ -67,6 +69,20 @@ def test_what_is_said_of_a_loss(loss, said):
     notes = stands_still(loss, 0.2536)
     assert len(notes) == said
     assert all("0.254" in note and "docs/backbones.md" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "warmup", "after"),
+    [
+        (10582, 16, 12, 0, 3),  # the paper's on VOC: 661 steps an epoch
+        (118, 8, 22, 42, 11),  # half of a short training
+        (118, 8, 193, 42, 25),  # 342 steps of 14 an epoch
+        (118, 8, 193, 0, 22),
+        (118, 8, 2, 0, 3),  # never: too short
+    ],
+)
+def test_when_it_is_looked_at(images, batch, epochs, warmup, after):
+    assert idle_until(plan_of(images, batch, epochs), warmup) == after
 
 
 def test_where_there_is_nothing_to_learn():
