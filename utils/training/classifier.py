@@ -105,6 +105,7 @@ def train_networks(
     kept = ClassifierEpochs(
         run,
         settings,
+        plan,
         supervision,
         (classifier, frozen),
         scn.state_dict(),

@@ -20,7 +20,6 @@ from utils.runs.run import Run
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import PANELS, Kept
-from utils.training.loop import plan_of
 from utils.training.losses import in_words
 from utils.training.supervision import Supervision
 
@@ -48,6 +47,7 @@ class ClassifierEpochs:
     Args:
         run: where checkpoints go.
         settings: of the training.
+        plan: of its steps.
         supervision: of the training; its name is kept in checkpoints.
         networks: the classifier and the frozen copy of the SCN, on the device.
         scn_state: the SCN's weights, kept in checkpoints.
@@ -66,6 +66,7 @@ class ClassifierEpochs:
         self,
         run: Run,
         settings: ClassifierSettings,
+        plan: Plan,
         supervision: Supervision,
         networks: tuple[Classifier, SuperpixelNet],
         scn_state: dict[str, Tensor],
@@ -76,7 +77,6 @@ class ClassifierEpochs:
         self.networks, self.scn_state = networks, scn_state
         self.held_back = held_back
         self.idle_loss = loss_of_frequencies([photographs.labels[i] for i in photographs.ids])
-        plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
         self.idle_until = idle_until(plan, settings.learning.warmup)
         self.inference = InferenceSettings(
             (1.0,), False, settings.beta, settings.gamma, keep=settings.gamma_keep

@@ -142,7 +142,8 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     scn = SuperpixelNet().eval()
     checkpoints.load_scn(scn, checkpoints.SHIPPED)
     networks = (classifier, scn)
-    kept = ClassifierEpochs(run, settings, SUPERVISION, networks, {}, photographs, None)
+    plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
+    kept = ClassifierEpochs(run, settings, plan, SUPERVISION, networks, {}, photographs, None)
     kept.after_epoch(0, {"loss": 1.0})
     assert notes == []
     kept.after_epoch(1, {"loss": 1.0})
