@@ -16,3 +16,6 @@ COCO_ROOT = os.environ.get("COCO_ROOT", "data/coco2014")
 
 COCO_SAL_ROOT = os.environ.get("COCO_SAL_ROOT", "")
 """Saliency maps `<id>.png` of COCO's photographs; empty: the folder saliency_map in COCO_ROOT."""
+
+PREPARED_ROOT = os.environ.get("PREPARED_ROOT", "")
+"""What datasets.prepare makes of them: lists and labels; empty: data/prepared in the repository."""

@@ -5,9 +5,10 @@
     python -m datasets.prepare custom --root DIR
 
 COCO's masks go to COCO's own folder; a rendering that was stopped goes on where it stopped.
-Lists and labels go to data/prepared/<dataset>-<hash of the root>/: `<split>.txt` (ids),
-`labels.json` (classes and class indices of every id) and `meta.json` (the root, and sizes and times
-of what they were made from). The scripts call load_collection, which uses them as long as meta.json
+Lists and labels go to data/prepared/<dataset>-<hash of the root>/ (PREPARED_ROOT, in
+dataset_root.py or the environment, names another folder): `<split>.txt` (ids), `labels.json`
+(classes and class indices of every id) and `meta.json` (the root, and sizes and times of what they
+were made from). The scripts call load_collection, which uses them as long as meta.json
 still holds and otherwise makes them on the spot.
 """
 
@@ -34,7 +35,6 @@ from datasets.collection import (
 from datasets.command_line import new_parser, number, print_notes, run
 from datasets.prepared import (
     LAYOUTS,
-    PREPARED,
     build_index,
     check_root,
     find_layout,
@@ -120,7 +120,7 @@ def open_layout(args: argparse.Namespace) -> tuple[ModuleType, Path, Path | None
 
 def _command(args: argparse.Namespace) -> int:
     layout, root, saliency = open_layout(args)
-    folder = prepared_folder(layout, root, args.out)
+    folder = prepared_folder(layout, root)
     meta = sources_state(layout, root)
     annotated = build_index(layout, root)
     index = with_labels_file(args.labels_file, layout, annotated)
@@ -148,13 +148,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(__doc__, prog="python -m datasets.prepare")
     parser.add_argument("dataset", choices=LAYOUTS)
     add_common_options(parser)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=PREPARED,
-        metavar="DIR",
-        help="for lists and labels (default: data/prepared in the repository, where scripts look)",
-    )
     return run(_command, parser.parse_args(argv))
 
 

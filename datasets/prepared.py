@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets import coco, custom, voc
+from datasets import coco, custom, roots, voc
 from datasets.classes import DATA
 from datasets.collection import Collection, Index, Note
 from datasets.files import InputError, read_json, write_json, write_text
@@ -21,8 +21,6 @@ from datasets.labels import read_csv_labels, read_labels_json, write_labels_json
 from datasets.listing import list_photographs, read_id_list
 from datasets.progress import progress_bar
 from datasets.published_labels import read_published_labels
-
-PREPARED = DATA / "prepared"
 
 PUBLISHED_LABELS = {
     voc.NAME: DATA / "voc" / "cls_labels.npy",
@@ -45,13 +43,12 @@ def load_collection(
     split: str,
     saliency: str | os.PathLike | None = None,
     labels_file: str | os.PathLike | None = None,
-    prepared: str | os.PathLike | None = None,
     quiet: bool = False,
 ) -> Collection:
     """The photographs of one split.
 
-    Lists and labels come from `prepared` if they were made from this root as it is now, and are
-    made on the spot otherwise. COCO's masks are not: without them the collection has none.
+    Lists and labels come from `prepared_root()` if they were made from this root as it is now, and
+    are made on the spot otherwise. COCO's masks are not: without them the collection has none.
 
     Args:
         dataset: `voc12`, `coco` or `custom`.
@@ -60,7 +57,6 @@ def load_collection(
         saliency: folder of `<id>.png`; by default root/saliency_map if it is there.
         labels_file: a published cls_labels.npy or a CSV, whose labels replace the annotations';
             by default what PUBLISHED_LABELS names, if it is there, for the photographs in it.
-        prepared: folder of what prepare writes; by default the repository's data/prepared.
         quiet: print nothing (a process that is not the first).
 
     Raises:
@@ -68,7 +64,7 @@ def load_collection(
     """
     layout = find_layout(dataset)
     root = check_root(layout, root)
-    index = load_index(layout, root, Path(prepared or PREPARED), quiet)
+    index = load_index(layout, root, quiet)
     index = with_list(layout, root, split, index)
     index = with_labels_file(labels_file, layout, index)
     require_annotations(index)
@@ -113,9 +109,9 @@ def saliency_folder(
     return default if default.is_dir() else None
 
 
-def load_index(layout: ModuleType, root: Path, prepared: Path, quiet: bool) -> Index:
+def load_index(layout: ModuleType, root: Path, quiet: bool) -> Index:
     """The lists and labels of a root: those that were prepared if they still hold, else new."""
-    folder = prepared_folder(layout, root, prepared)
+    folder = prepared_folder(layout, root)
     meta = sources_state(layout, root)
     index = _read_prepared(folder, meta)
     if index is not None:
@@ -241,10 +237,15 @@ def write_index(folder: Path, index: Index, meta: dict[str, Any]) -> None:
     write_json(folder / "meta.json", {**meta, **splits_and_notes})
 
 
-def prepared_folder(layout: ModuleType, root: Path, prepared: Path) -> Path:
+def prepared_root() -> Path:
+    """Where lists and labels of all roots go: what dataset_root.py or the environment names."""
+    return Path(roots.standing("prepared_root") or DATA / "prepared")
+
+
+def prepared_folder(layout: ModuleType, root: Path) -> Path:
     """Where the lists and labels of a root go: no two roots share a folder."""
     digest = hashlib.sha256(os.fsencode(root)).hexdigest()
-    return prepared / f"{layout.NAME}-{digest[:12]}"
+    return prepared_root() / f"{layout.NAME}-{digest[:12]}"
 
 
 def sources_state(layout: ModuleType, root: Path) -> dict[str, Any]:

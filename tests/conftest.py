@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from datasets import prepared
+import dataset_root
 from datasets.classes import coco_classes
 from datasets.palette import voc_palette
 
@@ -196,5 +196,7 @@ def coco_root(tmp_path, write_photograph):
 def prepared_elsewhere(tmp_path_factory):
     """Lists that scripts prepare on the spot do not go into the repository's data folder."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prepared, "PREPARED", tmp_path_factory.mktemp("prepared"))
+        folder = str(tmp_path_factory.mktemp("prepared"))
+        patch.setattr(dataset_root, "PREPARED_ROOT", folder)
+        patch.setenv("PREPARED_ROOT", folder)  # for the processes that a test starts
         yield

@@ -167,11 +167,11 @@ def jobs(work: Path) -> dict[str, Job]:
     )
     scn = f"train_scn.py {data} {often} --epochs 5 --crop 64 --long_side 64 80 --lr 1e-3"
     for command in (scn, f"train_cls_image.py {classifier}", segmentation):
-        run([part.replace("{out}", str(start)) for part in command.split()], work)
+        run(command.split(), start, work)
     image = "cls_image/last.pt", "cls_image/best.pt"
     saliency = "cls_sal/last.pt", "cls_sal/best.pt"
     masks = f"evaluator_seg.py {data} --split train --checkpoint {start}/seg/last.pt --scales 1 2"
-    prepare = "-m datasets.prepare coco --coco_root {out}/coco --workers 2 --out {out}/lists"
+    prepare = "-m datasets.prepare coco --coco_root {out}/coco --workers 2"
     every = [
         training("train_scn", scn, "scn/last.pt"),
         training("train_cls_image", f"train_cls_image.py {classifier}", *image),
@@ -185,16 +185,28 @@ def jobs(work: Path) -> dict[str, Job]:
     return {job.name: job for job in every}
 
 
-def run(command: Sequence[str], work: Path, delay: float | None = None, group: bool = False) -> int:
+def run(
+    command: Sequence[str],
+    out: Path,
+    work: Path,
+    delay: float | None = None,
+    group: bool = False,
+) -> int:
     """Run a command, to its end or until it is killed after `delay` seconds; its exit status.
 
     Args:
-        command: without the interpreter.
-        work: its output goes to `output.txt` in this folder.
+        command: without the interpreter; `{out}` is replaced by the next.
+        out: folder of results; lists and labels go to `lists` in it.
+        work: what the command says goes to `output.txt` in this folder.
         delay: seconds.
         group: kill its workers with it; otherwise these must notice themselves.
     """
-    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [part.replace("{out}", str(out)) for part in command]
+    environment = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PREPARED_ROOT": str(out / "lists"),
+    }
     with open(work / "output.txt", "wb") as output:
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -248,12 +260,11 @@ def try_once(job: Job, work: Path, number: int, seconds: float, rng: random.Rand
     while killed != -signal.SIGKILL:  # it may have ended before its time
         tries += 1
         out = fresh(work, f"kill{number}_{tries}")
-        command = [part.replace("{out}", str(out)) for part in job.command]
         delay, group = rng.uniform(0.1, 0.95) * seconds, rng.random() < 0.5
-        killed = run(command, work, delay, group)
+        killed = run(job.command, out, work, delay, group)
     harm = damaged(out)
     left = sum(path.is_file() for path in out.rglob("*"))
-    status = 0 if job.finished(out) else run([*command, *job.again], work)
+    status = 0 if job.finished(out) else run([*job.command, *job.again], out, work)
     said = (work / "output.txt").read_bytes().decode(errors="replace").splitlines()
     found = {
         "kill": number,
@@ -265,7 +276,10 @@ def try_once(job: Job, work: Path, number: int, seconds: float, rng: random.Rand
         "damaged": harm,
         "second_start": status,
         "went_on": next((line for line in said if "going on" in line), ""),
-        "unfinished_left": len(list((out).rglob("*.part"))) if job.name != "prepare" else 0,
+        "unfinished_left": sum(
+            path.relative_to(out).parts[0] not in ("coco", "lists")  # prepare leaves them
+            for path in out.rglob("*.part")
+        ),
     }
     return {**found, "result": job.result(out) if status == 0 else {}}
 
@@ -287,7 +301,7 @@ def survive(kills: int, seed: int, names: Sequence[str] = ()) -> list[dict]:
         for job in chosen:
             out = fresh(work, f"whole_{job.name}")
             started = time.monotonic()
-            if run([part.replace("{out}", str(out)) for part in job.command], work):
+            if run(job.command, out, work):
                 raise RuntimeError((work / "output.txt").read_text())
             whole[job.name] = (time.monotonic() - started, job.result(out))
         seen = []

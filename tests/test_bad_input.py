@@ -47,7 +47,7 @@ COMMANDS = {
     "--score_every 2 --score_images 0",
     "evaluate_seg": f"evaluator_seg.py {OWN} --split train",
     "folder": f"evaluator_cls_image.py --images {{root}}/JPEGImages --labels ball {RUN} {INFER}",
-    "prepare": "datasets.prepare custom --root {root} --workers 1 --out {runs}/lists",
+    "prepare": "datasets.prepare custom --root {root} --workers 1",
     "check": "datasets.check --dataset custom --root {root} --workers 1",
     "scores": "utils.scores --pred {root}/labels --gt {root}/SegmentationClassAug "
     "--list {root}/ImageSets/Segmentation/train.txt --classes {root}/labels.txt",
@@ -493,14 +493,6 @@ CASES = [
         ("evaluate",),
         "labels.txt/new",
         "--experiments {root}/labels.txt --checkpoint {runs}/cls_image/best.pt",
-    ),
-    Case(
-        "folder that cannot be written",
-        "",
-        nothing,
-        ("prepare",),
-        "labels.txt",
-        "--out {root}/labels.txt",
     ),
     Case("option out of range", "", nothing, PHOTOGRAPHS, "argument --seed: -1", "--seed -1"),
     Case(

@@ -92,7 +92,6 @@ def test_published_integer_labels(coco_root, tmp_path):
         coco_root,
         "train",
         labels_file=tmp_path / "cls_labels.npy",
-        prepared=tmp_path / "prepared",
         quiet=True,
     )
     assert {i: v.argmax() for i, v in collection.labels.items()} == dict(

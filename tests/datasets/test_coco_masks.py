@@ -27,10 +27,9 @@ def mask_api():
 
 
 @pytest.fixture
-def prepare(coco_root, tmp_path):
+def prepare(coco_root):
     def prepare(root=coco_root, *options):
-        arguments = ["coco", "--coco_root", str(root), "--out", str(tmp_path / "prepared")]
-        return main([*arguments, "--workers", "1", *options])
+        return main(["coco", "--coco_root", str(root), "--workers", "1", *options])
 
     return prepare
 
@@ -55,9 +54,7 @@ def test_mask_agrees_with_pycocotools(shared, tmp_path, prepare, mask_api):
         (root / name).symlink_to(shared / "coco_mini_2014" / name)
     assert prepare(root) == 0
     for split, count in (("train", 50), ("val", 30)):
-        collection = load_collection(
-            "coco", root, split, prepared=tmp_path / "prepared", quiet=True
-        )
+        collection = load_collection("coco", root, split, quiet=True)
         assert len(collection.ids) == count
         content = json.loads(coco.instances_path(root, split).read_text())
         rank = {c["id"]: k + 1 for k, c in enumerate(content["categories"])}
@@ -111,7 +108,7 @@ def test_processes_render_the_same(coco_root, tmp_path, prepare, mask_api):
         "--workers",
         "2",
     ]
-    command += ["--coco_root", str(coco_root), "--out", str(tmp_path / "prepared")]
+    command += ["--coco_root", str(coco_root)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "images/s (2 processes)" in done.stdout

@@ -11,10 +11,9 @@ from tests.conftest import SIZE, annotation, write_file
 
 
 @pytest.fixture
-def load(custom_root, tmp_path):
+def load(custom_root):
     def load(split="train"):
-        prepared = tmp_path / "prepared"
-        return load_collection("custom", custom_root, split, prepared=prepared, quiet=True)
+        return load_collection("custom", custom_root, split, quiet=True)
 
     return load
 
@@ -72,8 +71,7 @@ def test_photographs_of_a_list_alone_have_their_labels(load, custom_root):
     assert load("fold").notes == load("train").notes
     write_file(custom_root / "own.csv", "x.y,leaf\nz,stem\n")
     given = {"labels_file": custom_root / "own.csv", "quiet": True}
-    prepared = custom_root.parent / "prepared"
-    fold = load_collection("custom", custom_root, "fold", prepared=prepared, **given)
+    fold = load_collection("custom", custom_root, "fold", **given)
     assert labels(fold) == {"x.y": [1, 0], "z": [0, 1]}
 
 

@@ -116,10 +116,8 @@ def test_masks_have_vocs_colours(root):
     assert np.array_equal(np.array(mask.getpalette(), np.uint8).reshape(-1, 3), voc_palette())
 
 
-def test_the_project_reads_it_as_custom_data(root, tmp_path):
-    train, val = (
-        load_collection("custom", root, split, prepared=tmp_path) for split in ("train_aug", "val")
-    )
+def test_the_project_reads_it_as_custom_data(root):
+    train, val = (load_collection("custom", root, split) for split in ("train_aug", "val"))
     assert train.classes == CLASSES
     assert (len(train.ids), len(val.ids)) == (IMAGES, VALIDATION)
     assert train.masks is not None and train.saliency is not None

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 @pytest.fixture
-def prepare(tmp_path):
+def prepare():
     def prepare(*options):
-        return main([*map(str, options), "--out", str(tmp_path / "prepared"), "--workers", "1"])
+        return main([*map(str, options), "--workers", "1"])
 
     return prepare
 
@@ -26,17 +26,17 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
 
 
-def test_twice_gives_identical_files(prepare, voc_root, coco_root, custom_root, tmp_path):
+def test_twice_gives_identical_files(prepare, voc_root, coco_root, custom_root, prepared):
     pytest.importorskip("pycocotools", reason="pycocotools is not installed")
     for _ in range(2):
         assert prepare("voc12", "--voc_root", voc_root) == 0
         assert prepare("coco", "--coco_root", coco_root) == 0
         assert prepare("custom", "--root", custom_root) == 0
-        once = contents(tmp_path / "prepared")
+        once = contents(prepared)
         assert len(once) == 5 + 4 + 4
-        for path in (tmp_path / "prepared").rglob("*.*"):
+        for path in prepared.rglob("*.*"):
             os.utime(path, (0, 0))
-    assert contents(tmp_path / "prepared") == once
+    assert contents(prepared) == once
 
 
 def test_summary(prepare, voc_root, capsys):
@@ -74,8 +74,9 @@ def test_command(voc_root, tmp_path):
             command, cwd=folder, env=variables, capture_output=True, text=True, check=False
         )
 
-    good = run("voc12", "--out", str(tmp_path / "p"), VOC_ROOT=str(voc_root))
+    good = run("voc12", VOC_ROOT=str(voc_root), PREPARED_ROOT=str(tmp_path / "p"))
     assert good.returncode == 0 and "images per class" in good.stdout
+    assert len(list((tmp_path / "p").glob("voc12-*/meta.json"))) == 1
     assert "arning" not in good.stderr
     bad = run("voc12", "--voc_root", "/nowhere")
     assert bad.returncode == 2

@@ -1,30 +1,26 @@
 import numpy as np
 import pytest
 
-from datasets import check, prepared
+from datasets import check
 from datasets.collection import require_labels
 from datasets.files import InputError
 from datasets.prepare import main
-from datasets.prepared import load_collection
+from datasets.prepared import PUBLISHED_LABELS, load_collection
 
 
-@pytest.fixture
-def load(tmp_path):
-    def load(dataset, root, split="train", **options):
-        return load_collection(dataset, root, split, prepared=tmp_path / "prepared", **options)
-
-    return load
+def load(dataset, root, split="train", **options):
+    return load_collection(dataset, root, split, **options)
 
 
-def test_what_was_prepared_is_used(load, voc_root, tmp_path, capsys):
-    assert main(["voc12", "--voc_root", str(voc_root), "--out", str(tmp_path / "prepared")]) == 0
+def test_what_was_prepared_is_used(voc_root, capsys):
+    assert main(["voc12", "--voc_root", str(voc_root)]) == 0
     capsys.readouterr()
     collection = load("voc12", voc_root)
     assert capsys.readouterr() == ("", "")
     require_labels(collection)
 
 
-def test_what_was_not_prepared_is_prepared_once(load, voc_root, capsys):
+def test_what_was_not_prepared_is_prepared_once(voc_root, capsys):
     first = load("voc12", voc_root)
     assert "is not prepared yet, or has changed; preparing it now" in capsys.readouterr().out
     second = load("voc12", voc_root)
@@ -34,7 +30,7 @@ def test_what_was_not_prepared_is_prepared_once(load, voc_root, capsys):
 
 
 @pytest.mark.parametrize("change", ["list", "annotation", "mask", "photograph"])
-def test_a_changed_source_is_prepared_anew(load, voc_root, capsys, change):
+def test_a_changed_source_is_prepared_anew(voc_root, capsys, change):
     load("voc12", voc_root)
     if change == "list":
         (voc_root / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_000002\n")
@@ -50,27 +46,27 @@ def test_a_changed_source_is_prepared_anew(load, voc_root, capsys, change):
     assert len(ids) == (1 if change == "list" else 2)
 
 
-def test_lists_of_one_root_are_not_used_with_another(load, voc_root, tmp_path, capsys):
+def test_lists_of_one_root_are_not_used_with_another(voc_root, prepared, tmp_path, capsys):
     load("voc12", voc_root)
     other = tmp_path / "other"
     voc_root.rename(other)
     (other / "ImageSets" / "Segmentation" / "train.txt").write_text("2007_000002\n")
     assert load("voc12", other).ids == ("2007_000002",)
-    assert len(list((tmp_path / "prepared").iterdir())) == 2
+    assert len(list(prepared.iterdir())) == 2
 
 
-def test_a_link_to_a_root_is_that_root(load, voc_root, tmp_path):
+def test_a_link_to_a_root_is_that_root(voc_root, prepared, tmp_path):
     (tmp_path / "link").symlink_to(voc_root)
     load("voc12", voc_root)
     load("voc12", tmp_path / "link")
-    assert len(list((tmp_path / "prepared").iterdir())) == 1
+    assert len(list(prepared.iterdir())) == 1
 
 
 @pytest.mark.parametrize("name", ["meta.json", "labels.json", "train.txt"])
 @pytest.mark.parametrize("damage", ["truncated", "removed"])
-def test_damaged_preparations_are_made_anew(load, voc_root, tmp_path, name, damage):
+def test_damaged_preparations_are_made_anew(voc_root, prepared, name, damage):
     whole = load("voc12", voc_root, quiet=True)
-    (path,) = (tmp_path / "prepared").rglob(name)
+    (path,) = prepared.rglob(name)
     content = path.read_bytes()
     path.unlink()
     if damage == "truncated":
@@ -80,22 +76,22 @@ def test_damaged_preparations_are_made_anew(load, voc_root, tmp_path, name, dama
     assert path.read_bytes() == content
 
 
-def test_unwritable_preparations_are_made_each_time(voc_root, tmp_path, capsys):
-    (tmp_path / "file").touch()
+def test_unwritable_preparations_are_made_each_time(voc_root, prepared, capsys):
+    prepared.touch()
     for _ in range(2):
-        collection = load_collection("voc12", voc_root, "train", prepared=tmp_path / "file")
+        collection = load("voc12", voc_root)
         assert len(collection.ids) == 2
         assert any("made anew each time" in note for note in collection.notes)
-    assert main(["voc12", "--voc_root", str(voc_root), "--out", str(tmp_path / "file")]) == 2
+    assert main(["voc12", "--voc_root", str(voc_root)]) == 2
     assert "error: cannot write" in capsys.readouterr().err
 
 
-def test_quiet(load, voc_root, capsys):
+def test_quiet(voc_root, capsys):
     load("voc12", voc_root, quiet=True)
     assert capsys.readouterr() == ("", "")
 
 
-def test_labels_files(load, voc_root, tmp_path):
+def test_labels_files(voc_root, tmp_path):
     vectors = {2007000001: np.eye(20)[2], 2007000002: np.eye(20)[3], 2011000009: np.eye(20)[0]}
     np.save(tmp_path / "l.npy", np.array(vectors), allow_pickle=True)
     collection = load("voc12", voc_root, labels_file=tmp_path / "l.npy", quiet=True)
@@ -110,7 +106,7 @@ def test_labels_files(load, voc_root, tmp_path):
         require_labels(collection)
 
 
-def test_a_labels_file_stands_for_unreadable_annotations(load, voc_root, tmp_path):
+def test_a_labels_file_stands_for_unreadable_annotations(voc_root, tmp_path):
     xml = voc_root / "Annotations/2007_000001.xml"
     xml.write_text(xml.read_text().replace("<name>", "<name>un"))
     (tmp_path / "l.csv").write_text("2007_000001.jpg,cow\n2007_000002,dog\n")
@@ -132,7 +128,7 @@ def published(tmp_path, monkeypatch):
     """Where the published steps put VOC's label file; nothing is there yet."""
     path = tmp_path / "data" / "voc" / "cls_labels.npy"
     path.parent.mkdir(parents=True)
-    monkeypatch.setitem(prepared.PUBLISHED_LABELS, "voc12", path)
+    monkeypatch.setitem(PUBLISHED_LABELS, "voc12", path)
     return path
 
 
@@ -141,7 +137,7 @@ def classes_of(collection):
     return {i: [names[k] for k in v.nonzero()[0]] for i, v in collection.labels.items()}
 
 
-def test_published_labels_are_found_where_the_published_steps_put_them(load, voc_root, published):
+def test_published_labels_are_found_where_the_published_steps_put_them(voc_root, published):
     assert load("voc12", voc_root).notes == ()
     published_file(published, {"2007_000001": np.eye(20)[9], "2010_999999": np.eye(20)[0]})
     collection = load("voc12", voc_root)
@@ -153,7 +149,7 @@ def test_published_labels_are_found_where_the_published_steps_put_them(load, voc
     assert classes_of(load("voc12", voc_root))["2007_000001"] == ["dog", "person"]
 
 
-def test_a_labels_file_comes_before_the_published_one(load, voc_root, published, tmp_path):
+def test_a_labels_file_comes_before_the_published_one(voc_root, published, tmp_path):
     published_file(published, {"2007_000001": np.eye(20)[9]})
     (tmp_path / "l.csv").write_text("2007_000001,bus\n2007_000002,bus\n")
     collection = load("voc12", voc_root, labels_file=tmp_path / "l.csv")
@@ -161,13 +157,13 @@ def test_a_labels_file_comes_before_the_published_one(load, voc_root, published,
     assert collection.notes == ()
 
 
-def test_published_labels_are_enough(load, voc_root, published):
+def test_published_labels_are_enough(voc_root, published):
     (voc_root / "Annotations").rename(voc_root / "elsewhere")
     published_file(published, {f"2007_00000{k}": np.eye(20)[k] for k in range(1, 6)})
     require_labels(load("voc12", voc_root, "train_aug"))
 
 
-def test_published_labels_that_cannot_be_read_or_belong_elsewhere(load, voc_root, published):
+def test_published_labels_that_cannot_be_read_or_belong_elsewhere(voc_root, published):
     published_file(published, {"2010_999999": np.eye(20)[0]})
     (note,) = load("voc12", voc_root).notes
     assert note == f"{published} is not used: it has none of the data set's photographs"
@@ -177,19 +173,16 @@ def test_published_labels_that_cannot_be_read_or_belong_elsewhere(load, voc_root
 
 
 @pytest.mark.parametrize("command", [main, check.main])
-def test_commands_say_that_published_labels_are_used(
-    command, voc_root, published, tmp_path, capsys, monkeypatch
-):
+def test_commands_say_that_published_labels_are_used(command, voc_root, published, capsys):
     published_file(published, {"2007_000001": np.eye(20)[9]})
-    monkeypatch.setattr(prepared, "PREPARED", tmp_path / "prepared")
-    dataset = ["voc12", "--out", str(tmp_path / "p")] if command is main else []
+    dataset = ["voc12"] if command is main else []
     assert command([*dataset, "--voc_root", str(voc_root), "--workers", "1"]) == 0
     assert f"note: image-level labels of 1 photographs come from {published}" in (
         capsys.readouterr().out
     )
 
 
-def test_notes_are_those_of_the_split_and_are_kept(load, voc_root, capsys):
+def test_notes_are_those_of_the_split_and_are_kept(voc_root, capsys):
     (voc_root / "SegmentationClassAug").rename(voc_root / "SegmentationClass")
     (voc_root / "Annotations" / "2007_000002.xml").unlink()
     for _ in range(2):  # prepared, then read back
@@ -202,10 +195,10 @@ def test_notes_are_those_of_the_split_and_are_kept(load, voc_root, capsys):
 
 
 @pytest.mark.parametrize("notes", ["[7]", '["text"]', "null", '[{"text": 7}]', '[{"other": "a"}]'])
-def test_preparations_with_other_notes_are_made_anew(load, voc_root, tmp_path, notes):
+def test_preparations_with_other_notes_are_made_anew(voc_root, prepared, notes):
     """As an earlier version of this project wrote them, or damaged."""
     load("voc12", voc_root, quiet=True)
-    (path,) = (tmp_path / "prepared").rglob("meta.json")
+    (path,) = prepared.rglob("meta.json")
     text = path.read_text()
     path.write_text(text.replace('"notes": []', f'"notes": {notes}'))
     assert path.read_text() != text
@@ -220,13 +213,13 @@ def test_preparations_with_other_notes_are_made_anew(load, voc_root, tmp_path, n
         ("other,cow\n", "l.csv: it has none of the data set's photographs"),
     ],
 )
-def test_bad_labels_files(load, voc_root, tmp_path, text, message):
+def test_bad_labels_files(voc_root, tmp_path, text, message):
     (tmp_path / "l.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         load("voc12", voc_root, labels_file=tmp_path / "l.csv", quiet=True)
 
 
-def test_labels_file_of_another_class_count(load, custom_root, shared):
+def test_labels_file_of_another_class_count(custom_root, shared):
     file = shared / "published" / "voc12_cls_labels.npy"
     with pytest.raises(InputError, match="labels of 20 classes, but the data set has 2"):
         load("custom", custom_root, labels_file=file, quiet=True)
@@ -244,11 +237,11 @@ def test_labels_file_of_another_class_count(load, custom_root, shared):
         ("custom", ".", "no labels.txt and no JPEGImages in it"),
     ],
 )
-def test_bad_roots(load, tmp_path, dataset, root, message):
+def test_bad_roots(tmp_path, dataset, root, message):
     with pytest.raises(InputError, match=message):
         load(dataset, root and tmp_path / root)
 
 
-def test_unknown_split(load, voc_root):
+def test_unknown_split(voc_root):
     with pytest.raises(InputError, match="voc12 has no such split; it has train, train_aug, val"):
         load("voc12", voc_root, "test", quiet=True)

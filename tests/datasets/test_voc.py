@@ -11,10 +11,9 @@ from tests.conftest import SIZE, annotation
 
 
 @pytest.fixture
-def load(voc_root, tmp_path):
-    def load(split="train", **options):
-        options = {"prepared": tmp_path / "prepared", "quiet": True, **options}
-        return load_collection("voc12", voc_root, split, **options)
+def load(voc_root):
+    def load(split="train", quiet=True, **options):
+        return load_collection("voc12", voc_root, split, quiet=quiet, **options)
 
     return load
 
@@ -170,7 +169,6 @@ def test_published_lists(shared, tmp_path):
             root,
             split,
             labels_file=published / "voc12_cls_labels.npy",
-            prepared=tmp_path / "prepared",
             quiet=True,
         )
         assert sorted(collection.ids) == sorted(ids[split])
@@ -179,10 +177,10 @@ def test_published_lists(shared, tmp_path):
     assert counts == {"train": 1464, "val": 1449, "train_aug": 10582}
 
 
-def test_real_photographs(shared, tmp_path):
+def test_real_photographs(shared):
     for split, count in (("train", 195), ("val", 39), ("train_aug", 195)):
         root = shared / "coco_mini_voc"
-        collection = load_collection("voc12", root, split, prepared=tmp_path, quiet=True)
+        collection = load_collection("voc12", root, split, quiet=True)
         assert len(collection.ids) == count
         require_labels(collection)
         assert missing_masks(collection) == missing_saliency(collection) == []
