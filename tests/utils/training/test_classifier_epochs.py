@@ -22,6 +22,7 @@ from utils.training.classifier_epochs import (
     collapsed,
     idle_until,
     loss_of_frequencies,
+    photographs_held_back,
     stands_still,
 )
 from utils.training.classifier_options import add_options, settings_of
@@ -104,6 +105,25 @@ def options_of(scenes, folder, more=""):
     )
 
 
+def told(scenes, folder, more):
+    parser = new_parser("")
+    add_options(parser, **DEFAULTS)
+    return settings_of(parser.parse_args(options_of(scenes, folder, more).split()))
+
+
+def listening_run(folder, notes, lines, scalars=lambda *_: None):
+    return SimpleNamespace(
+        folder=folder,
+        device=torch.device("cpu"),
+        reader=Reader(torch.device("cpu"), 0, print),
+        note=lambda *texts: notes.extend(texts),
+        say=lines.append,
+        scalars=scalars,
+        picture=lambda *_: None,
+        bad=None,
+    )
+
+
 @pytest.mark.parametrize("masks", [True, False])
 @pytest.mark.parametrize(
     ("weight", "said"), [(-1, "and 0 lie all over"), (1, " 0 are empty"), (None, None)]
@@ -120,25 +140,12 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
         torch.nn.init.zeros_(classifier.backbone.layer4[0].downsample[1].weight)
         torch.nn.init.ones_(classifier.backbone.layer4[0].downsample[1].bias)
         torch.nn.init.constant_(classifier.classifier.weight, weight)
-    parser = new_parser("")
-    add_options(parser, **DEFAULTS)
-    settings = settings_of(
-        parser.parse_args(options_of(scenes, tmp_path, "--score_images 4 --beta 0").split())
-    )
+    settings = told(scenes, tmp_path, "--score_images 4 --beta 0")
     photographs = open_split(settings.data)
     if not masks:
         photographs = replace(photographs, masks=None)
     notes, lines = [], []
-    run = SimpleNamespace(
-        folder=tmp_path,
-        device=torch.device("cpu"),
-        reader=Reader(torch.device("cpu"), 0, print),
-        note=lambda *texts: notes.extend(texts),
-        say=lines.append,
-        scalars=lambda *_: None,
-        picture=lambda *_: None,
-        bad=None,
-    )
+    run = listening_run(tmp_path, notes, lines)
     scn = SuperpixelNet().eval()
     checkpoints.load_scn(scn, checkpoints.SHIPPED)
     networks = (classifier, scn)
@@ -153,6 +160,53 @@ def test_an_epoch_says_it(scenes, tmp_path, weight, said, masks):
     for epoch in (half_way - 1, half_way):  # once only
         kept.after_epoch(epoch, {"loss": 1.0, "classification": 1.0})
     assert sum("nothing has been learnt" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [("", 2), ("--score_images 1", 1), ("--score_images 0", None), ("--split val", None)],
+)
+def test_photographs_of_val_are_held_back(scenes, tmp_path, options, count):
+    notes = []
+    held = photographs_held_back(
+        listening_run(tmp_path, notes, []), told(scenes, tmp_path, options)
+    )
+    assert notes == [] and (held is None) == (count is None)
+    if held is not None:
+        val = (scenes / "ImageSets/Segmentation/val.txt").read_text().split()
+        assert list(held.ids) == val[:count]
+
+
+def test_none_are_held_back_without_labels_or_val(tmp_path):
+    generate(tmp_path, images=6, validation=2, size=64, seed=0)
+    notes = []
+    run, settings = listening_run(tmp_path, notes, []), told(tmp_path, tmp_path, "")
+    lists = tmp_path / "ImageSets/Segmentation"
+    first, second = (lists / "val.txt").read_text().split()
+    (tmp_path / f"Annotations/{first}.xml").unlink()
+    assert photographs_held_back(run, settings).ids == (second,) and notes == []
+    (tmp_path / f"Annotations/{second}.xml").unlink()
+    assert photographs_held_back(run, settings) is None and notes == []
+    (lists / "val.txt").unlink()
+    assert photographs_held_back(run, settings) is None
+    assert len(notes) == 1 and "no photographs are held back" in notes[0]
+
+
+def test_the_map_of_photographs_held_back_is_said_and_logged(scenes, tmp_path):
+    """Photographs in which every class is: any ranking of them is perfect."""
+    settings = told(scenes, tmp_path, "--score_images 0")
+    photographs = open_split(settings.data)
+    labels = {i: np.ones_like(label) for i, label in photographs.labels.items()}
+    held = replace(photographs.subset(photographs.ids[:2]), labels=labels)
+    lines, scalars = [], []
+    run = listening_run(tmp_path, [], lines, lambda *found: scalars.append(found))
+    classifier = Classifier(build_backbone("resnet18"), 7, dcr=False)
+    networks = (classifier, SuperpixelNet().eval())
+    plan = plan_of(len(photographs.ids), settings.schedule.batch, settings.schedule.epochs)
+    epochs = ClassifierEpochs(run, settings, plan, SUPERVISION, networks, {}, photographs, held)
+    epochs.after_epoch(0, {"loss": 1.0})
+    assert lines[0].endswith("; on photographs held back 100.00")
+    assert scalars == [({"score/map_held_back": 1.0}, 0)]
 
 
 @pytest.mark.slow
