@@ -12,6 +12,7 @@ from networks.backbone import build_backbone
 from networks.classifier import Classifier
 from networks.normalisation import normalise
 from networks.superpixel import SuperpixelNet
+from tests.utils.scores.plain_miou import plain_miou
 from utils.inference.cams import InferenceSettings, infer
 from utils.runs.reader import Reader
 from utils.scores.cam_validation import classification_map, validate
@@ -47,21 +48,14 @@ def cams_of(scenes, identifier, networks):
     return infer(image, labels, *networks, scales=(1.0,), flip=False, beta=0).numpy()
 
 
-def plain_miou(scenes, ids, networks, threshold):
+def miou_of_cams(scenes, ids, networks, threshold):
     found, truth = [], []
     for identifier in ids:
         cams = cams_of(scenes, identifier, networks)
         background = np.full((1, *cams.shape[1:]), threshold)
-        found.append(np.concatenate([background, cams]).argmax(0).ravel())
-        truth.append(read_label_map(scenes.mask_path(identifier)).ravel())
-    found, truth = np.concatenate(found), np.concatenate(truth)
-    found, truth = found[truth != 255], truth[truth != 255]
-    ious = []
-    for k in range(scenes.num_classes):
-        both, either = (found == k) & (truth == k), (found == k) | (truth == k)
-        if either.any():
-            ious.append(both.sum() / either.sum())
-    return np.mean(ious)
+        found.append(np.concatenate([background, cams]).argmax(0))
+        truth.append(read_label_map(scenes.mask_path(identifier)))
+    return plain_miou(found, truth, scenes.num_classes)
 
 
 def plain_map(scenes, scores):
@@ -98,7 +92,7 @@ def test_cams_and_classification(scenes, networks):
     settings = InferenceSettings((1.0,), False, beta=0)
     shown = scenes.ids[2:4]
     found = validate(scenes, *networks, settings, THRESHOLDS, reader(), show=shown)
-    mious = [plain_miou(scenes, masked, networks, threshold) for threshold in THRESHOLDS]
+    mious = [miou_of_cams(scenes, masked, networks, threshold) for threshold in THRESHOLDS]
     assert len(masked) == len(scenes.ids) - 1 and len({f"{m:.3f}" for m in mious}) == 3
     assert found.miou == pytest.approx(max(mious), abs=1e-3)
     assert found.threshold == THRESHOLDS[int(np.argmax(mious))]

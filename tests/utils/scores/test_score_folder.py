@@ -104,7 +104,14 @@ def test_two_folders_beside_each_other(folders, capsys):
     write(folders / "better", "b", [[2, 1]])
     run(folders, ("pred", "better"))
     out = capsys.readouterr().out
-    assert f"mIoU                     44.4   72.2\n1: {folders}/pred\n2: {folders}/better\n" in out
+    table = (
+        "IoU (%)                     1      2\n"
+        "background               50.0  100.0\n"
+        "cat                      33.3   66.7\n"
+        "dog                      50.0   50.0\n"
+        "mIoU                     44.4   72.2\n"
+    )
+    assert f"{table}1: {folders}/pred\n2: {folders}/better\n" in out
     assert "2 is 27.78 points of mIoU ahead of 1 (95 % interval " in out
     assert "; 2 photographs are too few to tell)\n" in out
     assert "2 is better than 1 in 1 of 2 photographs, worse in 0" in out
