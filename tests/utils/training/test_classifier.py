@@ -2,12 +2,22 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pytest
 import torch
 
 from datasets.collection import Collection
+from datasets.command_line import new_parser
 from networks.superpixel import SuperpixelNet
+from train_cls_image import DEFAULTS
 from utils import checkpoints
-from utils.training.classifier import LOOKED_AT, about_saliency, about_superpixels
+from utils.training.classifier import (
+    LOOKED_AT,
+    about_passes,
+    about_patches,
+    about_saliency,
+    about_superpixels,
+)
+from utils.training.classifier_options import add_options, settings_of
 
 
 def said(about, *args):
@@ -15,6 +25,44 @@ def said(about, *args):
     run = SimpleNamespace(say=lines.append, note=lambda *notes: lines.extend(notes))
     about(run, *args)
     return lines
+
+
+def settings_for(options):
+    parser = new_parser("")
+    add_options(parser, **DEFAULTS)
+    return settings_of(parser.parse_args(options.split()))
+
+
+@pytest.mark.parametrize(
+    ("options", "noted"),
+    [
+        ("", False),
+        ("--epochs 99", False),
+        ("--epochs 100", True),
+        ("--epochs 100 --ipc_weight 0", False),
+    ],
+)
+def test_many_passes_are_noted(options, noted):
+    lines = said(about_passes, settings_for(options))
+    assert len(lines) == noted
+    assert all("100 passes over the photographs" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "side"),
+    [
+        ("", None),  # the paper's
+        ("--crop 128", None),  # one patch, which the default makes of it
+        ("--crop 128 --patches 4", None),
+        ("--crop 128 --patches 9", 2),
+        ("--crop 112 --patches 4", 3),
+        ("--crop 128 --patches 9 --ipc_weight 0", None),
+    ],
+)
+def test_small_patches_are_noted(options, side):
+    lines = said(about_patches, settings_for(options))
+    assert len(lines) == (side is not None)
+    assert all(f"patches of {side} x {side} superpixels, too small" in line for line in lines)
 
 
 def test_a_superpixel_network_that_nobody_named(tmp_path):
