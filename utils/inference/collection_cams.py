@@ -181,12 +181,18 @@ class Block:
 
 
 def in_halves(items: list[dict], infer: Callable[[list[dict]], list[Found]]) -> list[Found]:
-    """`infer(items)`, in halves where a GPU's memory does not hold the whole."""
+    """`infer(items)`, in halves where a GPU's memory does not hold the whole.
+
+    Raises:
+        torch.OutOfMemoryError: not even one photograph of them; it is named.
+    """
     try:
         return infer(items)
-    except torch.OutOfMemoryError:
+    except torch.OutOfMemoryError as error:
         if len(items) == 1:
-            raise
+            height, width = items[0]["image"].shape[1:]
+            name = f"{items[0]['id']}, {width} x {height} pixels"
+            raise torch.OutOfMemoryError(f"{name}: {error}") from None
     # Not above: until here the error holds on to what is in the way.
     warnings.warn(
         "a GPU's memory does not hold all photographs of a batch; taking halves, which is slower",

@@ -120,7 +120,7 @@ def test_halves_where_memory_is_short(tmp_path, monkeypatch):
     assert sizes[:5] == [2, 1, 1, 1, 2]
     monkeypatch.setattr(collection_cams, "taken_together", lambda _: (1, 0))
     monkeypatch.setattr(collection_cams, "infer_group", lambda _, **given: infer_group([0, 1]))
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(torch.OutOfMemoryError, match="^a, 60 x 40 pixels: full$"):
         inferred(collection, "cpu")
 
 
