@@ -31,6 +31,7 @@ from datasets.collection import (
 from datasets.command_line import new_parser, print_notes, run
 from datasets.files import InputError
 from datasets.images import IGNORE, image_header, is_turned, read_label_map, read_photograph
+from datasets.listing import about_others
 from datasets.orientation import TURNED
 from datasets.prepare import add_common_options, class_table, open_layout
 from datasets.prepared import LAYOUTS, build_index, with_labels_file, with_list
@@ -46,7 +47,12 @@ NOT_SCORED = "photographs without mask (they are not scored)"
 NOT_IN_LABEL = "masks with classes that are not in the image-level label"
 SALIENCY_SIZE = "saliency maps of another size than their photograph (they are resized)"
 
-NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE, NOT_SCORED, TURNED}) | ODD
+DARK = (
+    "photographs without a value above 15 of 255 (of 16-bit files the high byte is read: stretch "
+    "those of 10 or 12 bits first)"
+)
+
+NOTES = frozenset({NO_OBJECT, NOT_IN_LABEL, SALIENCY_SIZE, NOT_SCORED, TURNED, DARK}) | ODD
 """The kinds of findings that are not problems."""
 
 
@@ -120,7 +126,10 @@ def read_all(files: FilesOfPhotograph) -> Report:
     report = Report(photographs=1)
     with report.reading("photographs"):
         mode, _ = image_header(files.photograph)
-        report.decoded.append((mode, *read_photograph(files.photograph).shape[:2]))
+        photograph = read_photograph(files.photograph)
+        report.decoded.append((mode, *photograph.shape[:2]))
+        if photograph.max() <= 15:
+            report.add(DARK, files.photograph)
         if is_turned(files.photograph):
             report.add(TURNED, files.photograph)
     with report.reading("masks"):
@@ -259,6 +268,8 @@ def _command(args: argparse.Namespace) -> int:
     print(f"{layout.NAME} {root}: {', '.join(splits)}")
     print(format_report(report, collections) + "\n")
     notes = [*index.texts(), *suspicions(report.looks)]
+    if layout is custom:
+        notes += about_others(root / "JPEGImages")
     for what in ("masks", "saliency"):
         without = [c.split for c in collections if getattr(c, what) is None]
         if without:

@@ -18,7 +18,7 @@ from datasets import voc
 from datasets.classes import read_class_list
 from datasets.collection import Collection, Index, Note, Progress, collect
 from datasets.files import InputError
-from datasets.labels import read_csv_labels
+from datasets.labels import about_unused, read_csv_labels
 from datasets.listing import about_others, list_photographs, read_id_list, some_photographs
 from datasets.orientation import about_orientation
 
@@ -102,12 +102,9 @@ def read_labels(
     _, known = read_csv_labels(table, classes)
     photographs = list_photographs(root / "JPEGImages")
     missing = [identifier for identifier in ids if identifier not in known]
-    unused = [identifier for identifier in known if identifier not in photographs]
-    notes = []
+    notes = [Note(text) for text in about_unused(known, photographs, table, root / "JPEGImages")]
     if missing:
-        notes.append(Note(f"{len(missing)} photographs are not in {table}, such as {missing[0]}"))
-    if unused:
-        where = root / "JPEGImages"
-        text = f"{len(unused)} lines of {table} have no photograph in {where}, such as {unused[0]}"
-        notes.append(Note(text))
+        notes.append(
+            Note(f"photographs that are not in {table}: {len(missing)}, such as {missing[0]}")
+        )
     return {identifier: known[identifier] for identifier in ids if identifier in known}, notes

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from datasets.collection import Collection, Index, collect
 from datasets.files import InputError
-from datasets.labels import read_csv_labels
+from datasets.labels import about_unused, read_csv_labels
 from datasets.listing import about_others, check_id, some_photographs
 from datasets.orientation import about_orientation
 
@@ -35,12 +35,15 @@ def folder_collection(
         photographs = {path.stem: path}
     else:
         photographs = some_photographs(images)
-    labels = {}
+    labels, notes = {}, about_orientation(list(photographs.values()))
+    if path.is_dir():
+        notes += about_others(path)
     if labels_csv is not None:
         classes, labels = read_csv_labels(labels_csv, classes)
         if labels.keys().isdisjoint(photographs):
             raise InputError(f"{labels_csv}: it has none of the photographs in {images}")
+        if path.is_dir():  # one photograph may be one of those that the CSV is of
+            notes += about_unused(labels, photographs, labels_csv, path)
     index = Index(classes or (), {SPLIT: tuple(photographs)}, labels)
     folder = collect(NAME, SPLIT, index, photographs, masks=None, saliency=None)
-    others = about_others(path) if path.is_dir() else ()
-    return replace(folder, notes=(*about_orientation(list(photographs.values())), *others))
+    return replace(folder, notes=notes)

@@ -10,7 +10,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from xml.etree import ElementTree
 
 import numpy as np
@@ -126,6 +126,19 @@ def read_csv_labels(
         vector = label_vector((position[name] for name in names), len(classes))
         labels[identifier] = vector | labels.get(identifier, 0)
     return classes, labels
+
+
+def about_unused(
+    labels: Iterable[str],
+    photographs: Container[str],
+    path: str | os.PathLike,
+    folder: str | os.PathLike,
+) -> tuple[str, ...]:
+    """A note on ids in the CSV `path` that no photograph in `folder` has, if there are any."""
+    unused = [identifier for identifier in labels if identifier not in photographs]
+    if not unused:
+        return ()
+    return (f"ids in {path} without a photograph in {folder}: {len(unused)}, such as {unused[0]}",)
 
 
 def write_csv_labels(path: str | os.PathLike, labels: Mapping[str, Iterable[str]]) -> None:

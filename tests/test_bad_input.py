@@ -366,6 +366,14 @@ CASES = [
         "--backbone_weights {runs}/resnet34.pth",
     ),
     Case(
+        "network of another backbone to begin with",
+        CLASSIFIER,
+        classifier(backbone="resnet34"),
+        ("train_seg",),
+        "holds the backbone 'resnet34', not resnet18; name that with --backbone",
+        "--backbone_weights {runs}/cls_image/best.pt",
+    ),
+    Case(
         "network of timm that cannot be cut",
         "",
         with_timm,

@@ -105,7 +105,7 @@ def test_the_next_command_takes_a_split_that_is_there(scenes, tmp_path):
 
 def test_photographs_of_many_crops_are_noted(scenes, tmp_path, capsys, monkeypatch):
     """Of 64 pixels, 96 when they are scaled up; the crops have 48."""
-    said = "photographs have up to 96 pixels in training, and crops 48"
+    said = "photographs have up to 96 pixels in training (1.5 times their size), and crops 48"
     for crops, noted in ((2, False), (1.9, True)):
         monkeypatch.setattr(segmentation, "LARGE", crops)
         call("train_seg.py", f"{arguments(scenes, tmp_path)} --overwrite")
@@ -200,9 +200,12 @@ def test_the_best_labels_are_found_and_missing_ones_counted(scenes, tmp_path, ca
     more = "--steps 2 --score_every 2 --score_images 0"
     call("train_seg.py", arguments(scenes, tmp_path, more))
     out = capsys.readouterr().out
-    assert f"labels from {tmp_path}/eval_image/pseudo_labels/0.3 (the best of eval_image)" in out
+    assert f"labels from {tmp_path}/eval_image/pseudo_labels/0.3 (the choice of eval_image)" in out
     assert "training on 7 photographs" in out
     assert f"1 of 8 photographs have no label map, such as {first}" in out
+    folder = tmp_path / "eval_image"
+    call("train_seg.py", arguments(scenes, tmp_path, f"{more} --tag b --labels_from {folder}"))
+    assert f"labels from {folder}/pseudo_labels/0.3 (" in capsys.readouterr().out
 
 
 def test_labels_of_other_classes_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import ExifTags, Image
 
 import dataset_root
-from datasets.check import main
+from datasets.check import DARK, main
 from tests.conftest import SIZE, annotation
 
 
@@ -165,12 +165,17 @@ def test_notes_on_ones_own_photographs(custom_root, write_mask, capsys):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
     turned = custom_root / "JPEGImages" / "IMG-1.jpeg"
-    Image.new("RGB", SIZE[::-1]).save(turned, exif=exif)
+    Image.new("RGB", SIZE[::-1], "white").save(turned, exif=exif)
+    (custom_root / "JPEGImages" / "phone.HEIC").touch()
+    dark = custom_root / "JPEGImages" / "a b.PNG"
+    Image.fromarray(np.full(SIZE, 4080, np.uint16)).save(dark)
     assert main(["--dataset", "custom", "--root", str(custom_root), "--workers", "1"]) == 0
     out = capsys.readouterr().out
     assert "note: 3 photographs without mask (they are not scored)\n" in out
     assert "note: 1 photographs that EXIF asks to be turned (pixels are used" in out
     assert f"turns files for good)\n  {turned}\n" in out
+    assert "of kinds that are not read: 1, such as phone.HEIC" in out
+    assert f"note: 1 {DARK}\n  {dark}\n" in out
 
 
 def test_long_lists_are_cut(check, voc_root):

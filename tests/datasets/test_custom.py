@@ -147,10 +147,17 @@ def test_without_labels(load, custom_root):
 
 def test_lines_without_a_photograph_are_noted(load, custom_root):
     table = custom_root / "labels.csv"
-    assert "have no photograph" not in " ".join(load("train").notes)
+    images = custom_root / "JPEGImages"
+
+    def notes():
+        return "\n".join((*load("train").notes, *folder_collection(images, table).notes))
+
+    assert "without a photograph" not in notes()
     table.write_text(table.read_text() + "IMG_2,leaf\nIMG_3,stem\n")
-    assert f"2 lines of {table} have no photograph in" in " ".join(load("train").notes)
-    assert "such as IMG_2" in " ".join(load("train").notes)
+    said = f"ids in {table} without a photograph in {images}: 2, such as IMG_2"
+    assert notes().split("\n").count(said) == 2
+    single = next(images.iterdir())
+    assert folder_collection(single, table).notes == ()  # the CSV may be of the whole folder
 
 
 def test_turned_photographs_are_noted(load, custom_root, write_photograph):

@@ -134,6 +134,11 @@ def load_trunk(model: DeepLab, path: str | os.PathLike) -> bool:
         InputError: not such a file, or of another backbone or kind than the model's.
     """
     held = _read(path)
+    if held.backbone not in (None, model.trunk.name):
+        raise InputError(
+            f"{path}: holds the backbone {held.backbone[:80]!r}, not {model.trunk.name}; name that "
+            "with --backbone"
+        )
     kind = getattr(model.trunk, "kind", "torchvision")
     if held.trunk != kind:
         raise InputError(
@@ -193,7 +198,9 @@ def _read(path: str | os.PathLike) -> _Held:
     if content.get("kind") == "classifier":
         trunk = {n: v for n, v in weights.items() if n.startswith("backbone.")}
         named = {f"trunk.{n.removeprefix('backbone.')}": v for n, v in trunk.items()}
-        return _Held(named, None, "torchvision")
+        backbone = content.get("backbone")
+        known = type(backbone) is str and is_backbone(backbone)
+        return _Held(named, backbone if known else None, "torchvision")
     if "kind" in content:
         raise InputError(
             f"{path}: of another stage; name a file of train_seg.py (--backbone_weights also takes "

@@ -21,14 +21,15 @@ import numpy as np
 from datasets.classes import named_classes
 from datasets.collection import png_path
 from datasets.command_line import new_parser
-from datasets.files import InputError, write_json
+from datasets.files import InputError, read_json, write_json
 from datasets.images import read_label_map, write_label_map
 from datasets.listing import list_ids, read_id_list
 from utils.inference.label_maps import USUAL_THRESHOLD, label_maps
 from utils.labels.cam_evaluation_options import THRESHOLDS, require_folders
 from utils.runs import options
-from utils.runs.best_labels import require_same_classes
+from utils.runs.best_labels import evaluated_classes, require_same_classes
 from utils.runs.progress import progress
+from utils.runs.run import EVALUATION, OPTIONS, same_place
 from utils.runs.start import start
 from utils.runs.wording import counted
 from utils.scores.tables import score_table
@@ -118,6 +119,28 @@ def label(identifier: str, folders: Folders, sweep: ThresholdSweep) -> np.ndarra
         raise InputError(f"{truth_path}: {error} (--classes)") from None
 
 
+def classes_of(named: str | None, evaluation: Path) -> tuple[str, ...]:
+    """The foreground classes of cams: those named, else those of their evaluation, else VOC's.
+
+    Raises:
+        InputError: the evaluation, if there is one, is of other classes than those named.
+    """
+    if named is None:
+        return evaluated_classes(evaluation) or named_classes("voc12")
+    classes = named_classes(named)
+    require_same_classes(evaluation, classes)
+    return classes
+
+
+def dataset_of(named: str | None, evaluation: Path) -> str:
+    """The options that name the data set of cams to a training, as far as it is known."""
+    if (evaluation / EVALUATION).is_file():
+        return same_place(read_json(evaluation / OPTIONS))
+    if named in (None, "voc12"):
+        return ""
+    return " --dataset coco" if named == "coco" else " --dataset custom --root DIR"
+
+
 def label_all(args: argparse.Namespace) -> None:
     """Write and score the labels of all cams, or of those in the list."""
     if args.gt is None and args.out is None:
@@ -127,8 +150,9 @@ def label_all(args: argparse.Namespace) -> None:
     ids = sorted(there) if args.list is None else read_id_list(args.list, there)
     if not ids:
         raise InputError(f"{args.cams}: holds no cams <id>.npz")
-    classes = named_classes(args.classes)
-    require_same_classes(Path(args.cams).resolve().parent, classes)  # of an evaluation here
+    evaluation = Path(args.cams).resolve().parent  # if they are of one here
+    classes = classes_of(args.classes, evaluation)
+    dataset = dataset_of(args.classes, evaluation)
     usual = (USUAL_THRESHOLD,) if args.gt is None else THRESHOLDS
     thresholds = tuple(sorted(set(args.thresholds or usual)))
     require_folders(thresholds)
@@ -150,10 +174,8 @@ def label_all(args: argparse.Namespace) -> None:
         if args.json:
             write_json(args.json, {**table.as_json(), "images": scored})
     if out is not None:
-        folder = str(out / f"{best:g}")
-        dataset = ["--dataset", "coco"] if args.classes == "coco" else []
-        command = ["python", "train_seg.py", "--pseudo_labels", folder, *dataset]
-        print(f"next: {shlex.join(command)}")
+        command = ["python", "train_seg.py", "--pseudo_labels", str(out / f"{best:g}")]
+        print(f"next: {shlex.join(command)}{dataset}")
 
 
 if __name__ == "__main__":
@@ -165,7 +187,10 @@ if __name__ == "__main__":
         "--list", metavar="FILE", help="ids or names of photographs, one a line (default: all)"
     )
     parser.add_argument(
-        "--classes", default="voc12", metavar="NAMES", help="voc12, coco, or a labels.txt"
+        "--classes",
+        metavar="NAMES",
+        help="voc12, coco, or a labels.txt (default: those of the evaluation that wrote the cams, "
+        "else voc12)",
     )
     parser.add_argument(
         "--thresholds",

@@ -39,12 +39,24 @@ def require_same_classes(folder: Path, classes: Sequence[str]) -> None:
     Raises:
         InputError: its result.json names others.
     """
-    evaluated = (folder / EVALUATION).is_file() and (folder / RESULT).is_file()
-    found = read_json(folder / RESULT) if evaluated else None
-    theirs = found.get("classes") if isinstance(found, dict) else None
-    # With background; not in results of earlier versions.
-    if isinstance(theirs, list) and theirs[1:] != list(classes):
+    theirs = evaluated_classes(folder)
+    if theirs is not None and theirs != tuple(classes):
         raise InputError(
             f"{folder}: its labels are of other classes than the data set's "
-            f"({first_difference(theirs[1:], classes)}); evaluate again"
+            f"({first_difference(theirs, classes)}); name the data set that was evaluated, or "
+            "evaluate again"
         )
+
+
+def evaluated_classes(folder: Path) -> tuple[str, ...] | None:
+    """The foreground classes of a finished evaluation; None where there is none, or it is silent.
+
+    Results of earlier versions do not name them.
+
+    Raises:
+        InputError: its result.json cannot be read.
+    """
+    evaluated = (folder / EVALUATION).is_file() and (folder / RESULT).is_file()
+    found = read_json(folder / RESULT) if evaluated else None
+    classes = found.get("classes") if isinstance(found, dict) else None
+    return tuple(map(str, classes[1:])) if isinstance(classes, list) else None

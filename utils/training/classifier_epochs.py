@@ -17,6 +17,7 @@ from utils.pictures.contact_sheet import labelled_sheet
 from utils.runs import distributed
 from utils.runs.data import open_if_there, own_list
 from utils.runs.run import Run
+from utils.runs.wording import counted
 from utils.scores.cam_validation import Validation, classification_map, validate
 from utils.training.classifier_options import ClassifierSettings
 from utils.training.kept import PANELS, Kept
@@ -105,7 +106,8 @@ class ClassifierEpochs:
                 masks = {"miou": found.miou, "threshold": found.threshold}
         if self.held_back is not None:
             ap = classification_map(self.held_back, *self.networks, self.run.reader)
-            line += f"; on photographs held back {100 * ap:.2f}"
+            of_val = counted(len(self.held_back.ids), "photograph")
+            line += f"; mAP on {of_val} of val, not trained on, {100 * ap:.2f}"
             scores["score/map_held_back"] = ap
         self.run.scalars(scores, epoch)
         self.run.say(line)

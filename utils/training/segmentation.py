@@ -83,9 +83,9 @@ def train_segmentation(settings: SegmentationSettings) -> None:
         network.max_side = max_side_of(labelled)
         if (network.max_side or 0) > LARGE * settings.crop:
             run.note(
-                f"photographs have up to {network.max_side} pixels in training, and crops "
-                f"{settings.crop}; objects should fit into a crop: scale photographs and label "
-                "maps down first"
+                f"photographs have up to {network.max_side} pixels in training "
+                f"({max(TRAINING_SCALES):g} times their size), and crops {settings.crop}; objects "
+                "should fit into a crop: scale photographs and label maps down first"
             )
         scored = photographs_to_score(run, settings)
         kept = SegmentationEpochs(run, settings, network, labelled.classes, scored)
@@ -169,10 +169,12 @@ def with_labels(settings: SegmentationSettings, photographs: Collection) -> tupl
         for parent in folder.resolve().parents[:2]:  # of masks, and of pseudo_labels/<threshold>
             require_same_classes(parent, photographs.classes)
     else:
-        evaluation = Path(settings.run.experiments) / settings.labels_from
+        evaluation = Path(settings.labels_from)
+        if len(evaluation.parts) == 1:  # a tag
+            evaluation = Path(settings.run.experiments) / evaluation
         folder = best_labels(evaluation)
         require_same_classes(evaluation, photographs.classes)
-        words = f"{folder} (the best of {settings.labels_from})"
+        words = f"{folder} (the choice of {settings.labels_from})"
     labelled = replace(photographs, masks=folder)
     labelled = labelled.subset(with_masks(labelled))
     if not labelled.ids:

@@ -74,7 +74,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--labels_from",
         default="eval_image",
         metavar="RUN",
-        help="tag of the evaluation whose best pseudo labels are trained on",
+        help="tag, or folder, of the evaluation whose best pseudo labels are trained on",
     )
     options.add_run_options(parser, tag="seg")
     add_resume_options(parser)

@@ -144,8 +144,24 @@ def test_another_kind_or_resnet_is_refused(tmp_path):
     write_network(tmp_path / "best.pt", "caffe")
     with pytest.raises(InputError, match=r"best\.pt: .* caffe kind, .* torchvision kind"):
         checkpoints.load_trunk(DeepLab(build_trunk("resnet18"), 3), tmp_path / "best.pt")
-    with pytest.raises(InputError, match=r"best\.pt: not the weights of resnet34 of the caffe"):
+    named = "holds the backbone 'resnet18', not resnet34; name that with --backbone"
+    with pytest.raises(InputError, match=rf"best\.pt: {named}"):
         checkpoints.load_trunk(DeepLab(build_trunk("resnet34", "caffe"), 3), tmp_path / "best.pt")
+
+
+def test_a_classifier_of_another_backbone_is_refused(tmp_path):
+    """By the name in its file; without one, by its weights."""
+    model = Classifier(build_backbone("resnet18"), 4).state_dict()
+    content = {"kind": "classifier", "model": model, "backbone": "resnet18"}
+    torch.save(content, tmp_path / "named.pt")
+    torch.save(content | {"backbone": None}, tmp_path / "silent.pt")
+    for name, said in (
+        ("named", "the backbone 'resnet18', not "),
+        ("silent", "not the weights of "),
+    ):
+        for other in ("resnet34", "efficientnet_lite0"):
+            with pytest.raises(InputError, match=rf"{name}\.pt: .*{said}{other}"):
+                checkpoints.load_trunk(DeepLab(build_trunk(other), 4), tmp_path / f"{name}.pt")
 
 
 @pytest.mark.slow

@@ -28,9 +28,9 @@ def files(tmp_path):
     return tmp_path
 
 
-def run(files, monkeypatch, more=""):
+def run(files, monkeypatch, more="", classes="--classes labels.txt"):
     """The status of the command, in the folder of the files."""
-    arguments = f"from_cams --cams cams --classes labels.txt --thresholds 0.5 0.3 {more}"
+    arguments = f"from_cams --cams cams {classes} --thresholds 0.5 0.3 {more}"
     monkeypatch.chdir(files)
     monkeypatch.setattr(sys, "argv", arguments.split())
     try:
@@ -79,8 +79,32 @@ def test_labels_of_an_evaluation_keep_its_classes(files, monkeypatch, capsys):
     """Cams lie in its folder."""
     (files / "evaluation.json").write_text("{}")
     (files / "result.json").write_text(json.dumps({"classes": ["background", "dog", "cat"]}))
+    (files / "options.json").write_text(json.dumps({"dataset": "custom", "root": "my photos"}))
     assert run(files, monkeypatch, "--gt gt") == 2
     assert "class 1 is dog there and cat here" in capsys.readouterr().err
+    (files / "result.json").write_text(json.dumps({"classes": ["background", "dog", "cat", "cow"]}))
+    assert not run(files, monkeypatch, "--out out", classes="")
+    said = capsys.readouterr().out
+    assert "--pseudo_labels out/0.3 --dataset custom --root 'my photos'\n" in said
+    (files / "result.json").write_text(json.dumps({"classes": ["background", "dog", "cat"]}))
+    assert run(files, monkeypatch, "--out out", classes="") == 2
+    assert "holds class 2; without background there are 0 to 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("classes", "dataset"),
+    [
+        ("", ""),
+        ("--classes voc12", ""),
+        ("--classes coco", " --dataset coco"),
+        ("--classes labels.txt", " --dataset custom --root DIR"),
+    ],
+)
+def test_the_next_command_names_the_data_set(files, monkeypatch, capsys, classes, dataset):
+    assert not run(files, monkeypatch, "--out out", classes)
+    assert (
+        f"next: python train_seg.py --pseudo_labels out/0.3{dataset}\n" in capsys.readouterr().out
+    )
 
 
 def saved(**arrays):

@@ -37,6 +37,7 @@ def test_a_csv_may_leave_photographs_out(images, tmp_path):
     found = open_photographs(settings(images, table), KNOWN)
     assert labels(found) == {"b": [1, 1], "c.jpg": [0, 0]}
     assert found.notes == (
+        f"ids in {table} without a photograph in {images}: 1, such as z",
         f"left out, as {table} has no line for them: 1 photograph (a)",
         f"all background, as {table} names no class: 1 photograph (c.jpg)",
     )
