@@ -10,7 +10,7 @@ VARIED = re.compile(rf"({BASELINE}|DCR|{OURS})( --(lr|warmup) \S+)* seed (\d+)")
 
 LEARNT = 50.0
 """A training whose classification does not reach this mean average precision (%) on the photographs
-that it was trained on stood still. Those of docs/experiments.md reach 14 to 40, or more than 98."""
+that it was trained on has failed. Those of docs/experiments.md reach 14 to 40, or more than 98."""
 
 INFERENCES = {
     BASELINE: {"bilinear": "bilinear", "superpixels": "superpixels", "AP": AP},
@@ -49,8 +49,8 @@ def _rate(settings: Mapping) -> Rate:
 def rates_tables(contents: Iterable[Mapping[str, dict]]) -> str:
     """The image method beside plain CAM, a row a rate, and beside DCR where DCR was trained.
 
-    How many trainings stood still, and mean mIoU of the others. How far the image method is ahead
-    is told of the seeds with which neither stood still.
+    How many trainings failed, and mean mIoU of the others. How far the image method is ahead
+    is told of the seeds with which neither failed.
     """
     found = by_rate(contents)
     beside_dcr = {
@@ -65,7 +65,7 @@ def rates_tables(contents: Iterable[Mapping[str, dict]]) -> str:
 def _table(found: Mapping[Rate, Mapping[str, dict]], base: str) -> str:
     header = ["half, steps", "learning rate"]
     for training in (base, OURS):
-        header += [f"{training}: still", *INFERENCES[training]]
+        header += [f"{training}: failed", *INFERENCES[training]]
     header += [f"ahead: {title}" for title in INFERENCES[OURS]]
     return markdown(header, [_cells(*one, base) for one in found.items()])
 

@@ -20,7 +20,9 @@ def new_parser(description: str | None, repeats: int = 5) -> argparse.ArgumentPa
     )
     parser.add_argument("--repeats", type=options.count, default=repeats, help="rounds that count")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--json", type=Path, help="also write the tables to this file")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the tables to this file"
+    )
     return parser
 
 

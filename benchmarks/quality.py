@@ -241,7 +241,12 @@ def new_parser(
         "(default: the training's seed)",
     )
     parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="NAME", help="|".join(names)
+        "--only",
+        nargs="+",
+        choices=names,
+        default=names,
+        metavar="NAME",
+        help=f"{'|'.join(names)} (default: all)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda:N")
     parser.add_argument(

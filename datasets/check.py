@@ -286,7 +286,7 @@ def _command(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; the exit status."""
     parser = new_parser(__doc__, prog="python -m datasets.check")
-    parser.add_argument("--dataset", choices=LAYOUTS, default="voc12")
+    parser.add_argument("--dataset", choices=LAYOUTS, default="voc12", help="layout of the data")
     parser.add_argument("--split", help="one split (default: all)")
     add_common_options(parser)
     return run(_command, parser.parse_args(argv))

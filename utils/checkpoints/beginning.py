@@ -45,8 +45,8 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
         "--resume",
         nargs="?",
         const="",
-        metavar="FILE",
-        help="go on where this run stopped, or from another training.pt; a run that has saved "
+        metavar="FILE|DIR",
+        help="go on where this run stopped, or from another run's folder or training.pt; a run that has saved "
         "nothing yet starts at its beginning",
     )
     group.add_argument(
