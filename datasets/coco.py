@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets.classes import coco_classes
-from datasets.collection import Collection, Index, Note, Progress, collect
+from datasets.collection import Collection, Index, Note, Progress, collect, missing_masks
 from datasets.files import InputError, read_bytes, read_json, read_text, write_text
 from datasets.labels import label_vector
-from datasets.listing import check_id, list_ids, list_photographs
+from datasets.listing import check_id, list_photographs
 
 NAME = "coco"
 EXPECTED = ("train2014", "annotations/instances_train2014.json")
@@ -92,7 +92,7 @@ def build_collection(root: Path, split: str, index: Index, saliency: Path | None
     if saliency is not None and (saliency / folder.name).is_dir():
         saliency = saliency / folder.name
     collection = collect(NAME, split, index, photographs, masks, saliency)
-    absent = collection.masks and len(set(collection.ids) - list_ids(masks, ".png"))
+    absent = len(missing_masks(collection)) if collection.masks else 0
     if absent:
         raise InputError(
             f"{masks}: {absent} of {len(collection.ids)} masks are not rendered yet; "

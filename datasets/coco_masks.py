@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from datasets.coco import instances_path, mask_folder, number_of, read_instances
+from datasets.collection import png_ids
 from datasets.files import InputError
 from datasets.images import IGNORE, MAX_PIXELS, write_label_map
-from datasets.listing import list_ids
 
 MAX_OUTLINE = 4_000_000
 """An object's polygons are not drawn if their edges are longer in all, pixels: drawing takes about
@@ -37,7 +37,7 @@ class MaskTask:
 
 def masks_to_render(root: Path, split: str, ids: tuple[str, ...]) -> list[str]:
     """The ids whose mask is not there yet. A mask that is there is whole."""
-    rendered = list_ids(mask_folder(root, split), ".png")
+    rendered = png_ids(mask_folder(root, split))
     return [identifier for identifier in ids if identifier not in rendered]
 
 

@@ -191,11 +191,7 @@ def with_masks(collection: Collection) -> list[str]:
 
 def missing_saliency(collection: Collection) -> list[str]:
     """The ids that have no saliency map, in the order of the list."""
-    return _missing(collection, collection.saliency)
-
-
-def _missing(collection: Collection, folder: Path | None) -> list[str]:
-    present = set() if folder is None else png_ids(folder)
+    present = png_ids(collection.saliency) if collection.saliency else set()
     return [identifier for identifier in collection.ids if identifier not in present]
 
 

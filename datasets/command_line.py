@@ -1,6 +1,7 @@
 """What every command shares: a parser and numbers that are checked, notes, errors as one line."""
 
 import argparse
+import io
 import sys
 from collections.abc import Callable, Iterable
 from typing import NoReturn
@@ -71,6 +72,13 @@ def number(
     return convert
 
 
+def print_anything() -> None:
+    """Let this process print any name: what a terminal's encoding lacks is escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def print_notes(notes: Iterable[str]) -> None:
     """Print what the user should know, a line each."""
     for note in notes:
@@ -79,6 +87,7 @@ def print_notes(notes: Iterable[str]) -> None:
 
 def run(command: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
     """The exit status of `command(args)`: bad input is one line on stderr and status 2."""
+    print_anything()
     try:
         return command(args)
     except InputError as error:

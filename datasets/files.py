@@ -18,7 +18,7 @@ UNFINISHED = ".part"
 
 
 @contextmanager
-def write_whole(path: str | os.PathLike, mode: str = "wb", durable: bool = False) -> Iterator[IO]:
+def write_whole(path: str | os.PathLike, durable: bool = False) -> Iterator[IO[bytes]]:
     """Open a file that appears under `path` only when the block has ended without an error.
 
     It is written beside its destination and then renamed, so that a reader never meets half a
@@ -33,8 +33,7 @@ def write_whole(path: str | os.PathLike, mode: str = "wb", durable: bool = False
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # "x" makes a file that was not there, with the permissions that open() always gives.
-        encoding = None if "b" in mode else "utf-8"
-        with open(temporary, mode.replace("w", "x"), encoding=encoding) as file:
+        with open(temporary, "xb") as file:
             yield file
             if durable:
                 file.flush()

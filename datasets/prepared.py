@@ -5,6 +5,7 @@ datasets/prepare.py names the files and says where they lie.
 
 import hashlib
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -264,11 +265,13 @@ def sources_state(layout: ModuleType, root: Path) -> dict[str, Any]:
 def _state(path: Path) -> list[int] | None:
     try:
         status = path.stat()
-        newest = status.st_mtime_ns
+        times = []
         if path.name == "Annotations":
             with os.scandir(path) as entries:
-                newest = max((entry.stat().st_mtime_ns for entry in entries), default=newest)
-        return [status.st_size, status.st_mtime_ns, newest]
+                for entry in entries:
+                    with suppress(OSError):  # a link to nowhere
+                        times.append(entry.stat().st_mtime_ns)
+        return [status.st_size, status.st_mtime_ns, max(times, default=status.st_mtime_ns)]
     except OSError:
         return None
 

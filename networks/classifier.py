@@ -51,7 +51,7 @@ class Classifier(nn.Module):
         Raises:
             ValueError: the shapes do not fit, or the backbone's stride is not 16.
         """
-        if images.ndim != 4 or images.shape[2] % CELL or images.shape[3] % CELL:
+        if images.ndim != 4 or images.shape[1] != 3 or any(s % CELL for s in images.shape[2:]):
             raise ValueError(f"images must be (B, 3, 16 h, 16 w), got {tuple(images.shape)}")
         if q.shape != (len(images), NEIGHBOURS, *images.shape[2:]):
             raise ValueError(f"q {tuple(q.shape)} does not fit images {tuple(images.shape)}")

@@ -17,6 +17,7 @@ from networks.cells import (
     divide_sums,
     divide_sums_backward,
     full_precision,
+    grid_size,
     neighbours,
     to_neighbours,
 )
@@ -46,14 +47,15 @@ def scn_loss(
     Returns:
         (total, colour_term, position_term), scalars; total is the sum of the two terms.
     """
-    _check_lab(q, lab)
+    _check_lab(q, lab, cell)
     scale = 0.005 / (len(lab) * cell)
     colour, position = _ReconstructionErrors.apply(q, lab, cell)
     colour, position = colour * scale, position * (scale * position_weight)
     return colour + position, colour, position
 
 
-def _check_lab(q: Tensor, lab: Tensor) -> None:
+def _check_lab(q: Tensor, lab: Tensor, cell: int) -> None:
+    grid_size(q, cell)
     if lab.ndim != 4 or lab.shape[1] != 3 or q.shape[2:] != lab.shape[2:] or len(q) != len(lab):
         raise ValueError(f"lab {tuple(lab.shape)} does not fit q {tuple(q.shape)}")
 
@@ -85,7 +87,7 @@ def clustering_loss(
     Returns:
         Scalar.
     """
-    _check_lab(q, lab)
+    _check_lab(q, lab, cell)
     with torch.no_grad(), full_precision(q):
         target = q.to(lab.dtype)
         for _ in range(rounds):

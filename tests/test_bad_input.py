@@ -374,6 +374,14 @@ CASES = [
         "--backbone_weights {runs}/cls_image/best.pt",
     ),
     Case(
+        "crop too small to learn batch statistics",
+        "",
+        nothing,
+        ("train_seg",),
+        "--crop 33: at the smallest scale, 0.5, it is one position of features",
+        "--crop 33",
+    ),
+    Case(
         "network of timm that cannot be cut",
         "",
         with_timm,

@@ -91,6 +91,8 @@ def test_rendering_goes_on_where_it_stopped(prepare, load_coco, coco_root, mask_
     assert "train: 1 masks rendered in" in capsys.readouterr().out
     assert lost.read_bytes() == content and kept.stat().st_mtime_ns == before
     assert load_coco("train").masks == folder
+    lost.rename(lost.with_suffix(".PNG"))
+    assert load_coco("train").mask_path(names("train", 2)[0]).is_file()
 
 
 def test_processes_render_the_same(coco_root, tmp_path, prepare, mask_api):

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -44,6 +46,16 @@ def test_a_changed_source_is_prepared_anew(voc_root, capsys, change):
     ids = load("voc12", voc_root).ids
     assert "preparing it now" in capsys.readouterr().out
     assert len(ids) == (1 if change == "list" else 2)
+
+
+def test_annotations_edited_in_place_are_noticed_beside_a_broken_link(voc_root):
+    annotations = voc_root / "Annotations"
+    (annotations / "old.xml").symlink_to("nowhere.xml")
+    before = load("voc12", voc_root).labels["2007_000001"]
+    xml = annotations / "2007_000001.xml"
+    xml.write_text(xml.read_text().replace("<name>dog<", "<name>cow<"))
+    os.utime(xml, ns=(0, annotations.stat().st_mtime_ns + 10**9))
+    assert not np.array_equal(load("voc12", voc_root).labels["2007_000001"], before)
 
 
 def test_lists_of_one_root_are_not_used_with_another(voc_root, prepared, tmp_path, capsys):

@@ -105,7 +105,10 @@ def test_from_scratch_residual_branches_start_at_zero():
 def test_shapes_that_do_not_fit(dcr):
     model = Classifier(build_backbone("resnet18"), 4, dcr=dcr)
     images, q = inputs()
-    for bad_images, bad_q in ((images[..., :40], q[..., :40]), (images, q[:1]), (images, q[:, :8])):
+    for bad_images, bad_q in (
+        *((images[..., :40], q[..., :40]), (images[:, :1], q)),
+        *((images, q[:1]), (images, q[:, :8])),
+    ):
         with pytest.raises(ValueError, match="16 h|does not fit"):
             model(bad_images, bad_q)
     with pytest.raises(ValueError, match=r"\(B, K, h, w\)"):

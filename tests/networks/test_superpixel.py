@@ -108,6 +108,11 @@ def test_an_error_of_zero_has_no_gradient():
 def test_loss_refuses_what_does_not_fit():
     with pytest.raises(ValueError, match="does not fit"):
         scn_loss(torch.rand(1, 9, 16, 16), torch.rand(1, 3, 16, 32))
+    for loss in (scn_loss, clustering_loss):
+        for shape in ((1, 9, 30, 32), (1, 4, 32, 32), (0, 9, 32, 32)):
+            lab = torch.rand(shape[0], 3, *shape[2:])
+            with pytest.raises(ValueError, match=r"multiples of the cell|\(B, 9, H, W\)|no image"):
+                loss(torch.rand(shape), lab)
 
 
 def test_bsds_weights_see_the_image_they_were_trained_on():

@@ -9,7 +9,7 @@ from utils.checkpoints.deeplab import (
 )
 from utils.checkpoints.files import read, save
 from utils.checkpoints.trained import SHIPPED, Trained, open_scn, open_trained
-from utils.checkpoints.weights import built, fetched, fill, load_backbone, load_classifier, load_scn
+from utils.checkpoints.weights import built, fetched, load_backbone, load_classifier, load_scn
 
 __all__ = [
     "SHIPPED",
@@ -17,7 +17,6 @@ __all__ = [
     "TrainedSegmentation",
     "built",
     "fetched",
-    "fill",
     "load_backbone",
     "load_classifier",
     "load_scn",

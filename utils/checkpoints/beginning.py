@@ -46,8 +46,8 @@ def add_resume_options(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="FILE|DIR",
-        help="go on where this run stopped, or from another run's folder or training.pt; a run that has saved "
-        "nothing yet starts at its beginning",
+        help="go on where this run stopped, or from another run's folder or training.pt; a run "
+        "that has saved nothing yet starts at its beginning",
     )
     group.add_argument(
         "--force", action="store_true", help="resume although options or data have changed"

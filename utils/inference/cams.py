@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from networks.association import upsample
 from networks.classifier import cam
 from networks.superpixel import CELL
-from utils.inference.photographed import MAX_SIDE, shrink
+from utils.inference.photographed import MAX_SIDE, require_normalised, require_scales, shrink
 
 SCALES = (0.5, 1.0, 1.5, 2.0)
 
@@ -27,7 +27,7 @@ class InferenceSettings:
         predict_from: None takes the labels that are given; a probability takes the classes that
             reach it instead.
         keep: in place of gamma: the share of affinities that are kept, or None.
-        max_side: a longer side of a photograph is scaled down to this; None for never.
+        max_side: a longer side of a photograph is scaled down to this; None or 0 for never.
     """
 
     scales: Sequence[float] = SCALES
@@ -95,8 +95,7 @@ def infer_batch(
         (n, H, W) in 0..1, and the mean classification scores of all K classes (K,).
     """
     _require_normalised(images)
-    if not len(settings.scales) or not all(scale > 0 for scale in settings.scales):
-        raise ValueError(f"scales must be above 0, and at least one, got {settings.scales}")
+    require_scales(settings.scales)
     flip, count, (height, width) = settings.flip, len(images), images.shape[2:]
     full = (round_up(height), round_up(width))
     classes, totals, total_scores = None, [0] * count, 0
@@ -128,10 +127,7 @@ def infer_batch(
 def _require_normalised(images: Tensor) -> None:
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"images must be (B, 3, H, W), got {tuple(images.shape)}")
-    if not images.is_floating_point():
-        raise ValueError(
-            f"images must be normalised, got {images.dtype}; see networks.normalisation"
-        )
+    require_normalised(images)
 
 
 def _present(labels: Tensor | None, count: int, device: torch.device) -> Tensor:
@@ -173,7 +169,7 @@ def infer(
         beta: steps of affinity propagation.
         gamma: affinities below this are cut.
         keep: in place of gamma: the share of affinities that are kept; see `propagate`.
-        max_side: a longer side is scaled down to this, and the cams up again; None for never.
+        max_side: a longer side is scaled down to this, and the cams up again; None or 0 for never.
 
     Returns:
         (K, H, W) in 0..1, float32 or better; zero for classes that are not in the photograph.

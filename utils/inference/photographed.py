@@ -1,5 +1,6 @@
 """Photographs before inference, which may be too large for it, and after."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,9 +33,31 @@ class Photographed:
         return np.ascontiguousarray(self.image.permute(1, 2, 0).numpy())
 
 
+def require_normalised(images: Tensor) -> None:
+    """Refuse images as they are read.
+
+    Raises:
+        ValueError: they hold integers.
+    """
+    if not images.is_floating_point():
+        raise ValueError(
+            f"images must be normalised, got {images.dtype}; see networks.normalisation"
+        )
+
+
+def require_scales(scales: Sequence[float]) -> None:
+    """Refuse scales at which nothing can be inferred.
+
+    Raises:
+        ValueError: there is none, or one is not above 0.
+    """
+    if not len(scales) or not all(scale > 0 for scale in scales):
+        raise ValueError(f"scales must be above 0, and at least one, got {scales}")
+
+
 def exceeds(image: Tensor, max_side: int | None) -> bool:
-    """Whether the longer side of an image (.., H, W) exceeds a limit; None is no limit."""
-    return max_side is not None and max(image.shape[-2:]) > max_side
+    """Whether the longer side of an image (.., H, W) exceeds a limit; None or 0 is no limit."""
+    return bool(max_side) and max(image.shape[-2:]) > max_side
 
 
 def shrink(image: Tensor, max_side: int | None) -> Tensor:

@@ -18,7 +18,14 @@ from datasets.collection import Collection
 from datasets.images import read_photograph
 from networks.normalisation import normalise
 from utils.inference.cams import resize
-from utils.inference.photographed import MAX_SIDE, Photographed, exceeds, shrink
+from utils.inference.photographed import (
+    MAX_SIDE,
+    Photographed,
+    exceeds,
+    require_normalised,
+    require_scales,
+    shrink,
+)
 from utils.runs.reader import Reader
 
 SCALES = (1.0,)
@@ -34,7 +41,7 @@ class SegmentationInferenceSettings:
         flip: mirror images too.
         restrict: allow only background and the classes in a photograph's image-level labels.
         probabilities: hand on the probabilities, which are large, and not the labels alone.
-        max_side: a longer side of a photograph is scaled down to this; None for never.
+        max_side: a longer side of a photograph is scaled down to this; None or 0 for never.
     """
 
     scales: Sequence[float] = SCALES
@@ -77,12 +84,12 @@ def segment(
         (C, H, W), float32 or better, summing to 1 over the classes, background first.
 
     Raises:
-        ValueError: the image has another shape, or there is no scale.
+        ValueError: the image has another shape or holds integers, or a scale is not above 0.
     """
     if image.ndim != 3 or image.shape[0] != 3:
         raise ValueError(f"image must be (3, H, W), got {tuple(image.shape)}")
-    if not len(scales):
-        raise ValueError("at least one scale is needed")
+    require_normalised(image)
+    require_scales(scales)
     height, width = image.shape[1:]
     total, views = 0, 0
     for scale in scales:
@@ -117,13 +124,13 @@ def segment_file(
     return resize(probabilities[None], image.shape[1:])[0].argmax(0).byte().cpu().numpy()
 
 
-def side_limit(asked: int | None, network: nn.Module) -> int | None:
-    """The side to which larger photographs are scaled down; None for never.
+def side_limit(asked: int | None, network: nn.Module) -> int:
+    """The side to which larger photographs are scaled down; 0 for never.
 
-    What is asked for, 0 meaning never; else that of the network's training, else MAX_SIDE.
+    What is asked for, else that of the network's training, else MAX_SIDE.
     """
     if asked is not None:
-        return asked or None
+        return asked
     return network.max_side or MAX_SIDE
 
 

@@ -79,7 +79,7 @@ def settings_of(args: argparse.Namespace, trained_by: str) -> CamEvaluationSetti
             gamma=args.gamma,
             predict_from=predict_from,
             keep=args.gamma_keep,
-            max_side=args.max_side or None,
+            max_side=args.max_side,
         ),
         outputs=OutputSettings(
             thresholds=tuple(args.thresholds or ()),

@@ -145,6 +145,8 @@ def label_all(args: argparse.Namespace) -> None:
     """Write and score the labels of all cams, or of those in the list."""
     if args.gt is None and args.out is None:
         raise InputError("give --gt DIR to score the labels, --out DIR to write them, or both")
+    if args.json and args.gt is None:
+        raise InputError(f"--json {args.json}: gets scores, which need --gt DIR")
     truth, out = (None if path is None else Path(path) for path in (args.gt, args.out))
     there = list_ids(args.cams, ".npz")
     ids = sorted(there) if args.list is None else read_id_list(args.list, there)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from tqdm import tqdm
 
+from datasets.command_line import print_anything
 from datasets.files import InputError
 from utils.runs import distributed
 from utils.runs.interruption import Stopped
@@ -28,6 +29,7 @@ def start(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentP
 
     Under torchrun the processes join first, and an error is printed by one of them.
     """
+    print_anything()
     with distributed.quiet_unless_first():
         args = parser.parse_args()
     group = distributed.Group()

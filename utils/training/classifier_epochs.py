@@ -86,7 +86,7 @@ class ClassifierEpochs:
         few = evenly_spread(photographs.ids, min(PANELS, count))
         self.looked_at = photographs.subset(masked[:count] if masked else few)
         self.scored = bool(masked)
-        self.kept = Kept(run, settings.resuming.resume is not None)
+        self.kept = Kept(run, settings.resuming.resume)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, log and save."""
@@ -226,4 +226,5 @@ def photographs_held_back(run: Run, settings: ClassifierSettings) -> Collection 
     if val is None:
         return None
     labelled = [identifier for identifier in val.ids if identifier in val.labels]
-    return val.subset(labelled[: settings.score_images]) if labelled else None
+    few = replace(val.subset(labelled[: settings.score_images]), masks=None)  # which are not used
+    return few if labelled else None

@@ -1,8 +1,10 @@
 """The checkpoints that a training keeps: the last one, and the best one where masks tell."""
 
+from pathlib import Path
 from typing import Any
 
 from utils import checkpoints
+from utils.runs import distributed
 from utils.runs.run import Run
 
 PANELS = 4
@@ -14,15 +16,15 @@ class Kept:
 
     Args:
         run: in whose folder they lie.
-        resumed: the run goes on, and may have a best one already.
+        resume: what --resume names; the best one there, if any, is the best so far.
 
     Attributes:
         best: mIoU of the best one, -1 where nothing was scored.
     """
 
-    def __init__(self, run: Run, resumed: bool) -> None:
+    def __init__(self, run: Run, resume: str | None) -> None:
         self.run = run
-        self.best = self._best_so_far() if resumed else -1.0
+        self.best = -1.0 if resume is None else self._best_so_far(Path(resume or run.folder))
 
     def save(self, content: dict[str, Any], found: dict[str, Any] | None) -> None:
         """Write a checkpoint as the last one, and as the best one if it is.
@@ -52,7 +54,13 @@ class Kept:
         name = "best.pt" if chosen and take_best else "last.pt"
         self.run.say_next(next_script, "--checkpoint", self.run.folder / name, *options)
 
-    def _best_so_far(self) -> float:
-        path = self.run.folder / "best.pt"
-        found = checkpoints.read(path).get("miou") if path.is_file() else None
-        return float(found) if isinstance(found, int | float) else -1.0
+    def _best_so_far(self, resumed: Path) -> float:
+        """The mIoU of the best checkpoint of a run, -1 without one; another run's is copied."""
+        path = (resumed if resumed.is_dir() else resumed.parent) / "best.pt"
+        content = checkpoints.read(path) if path.is_file() else {}
+        found = content.get("miou")
+        if not isinstance(found, int | float):
+            return -1.0
+        if path.parent.resolve() != self.run.folder.resolve() and distributed.is_first():
+            checkpoints.save(self.run.folder / "best.pt", content)
+        return float(found)

@@ -38,7 +38,7 @@ class SegmentationEpochs:
     ) -> None:
         self.run, self.settings, self.network = run, settings, network
         self.classes, self.scored = classes, scored
-        self.kept = Kept(run, settings.resuming.resume is not None)
+        self.kept = Kept(run, settings.resuming.resume)
 
     def after_epoch(self, epoch: int, losses: dict[str, float]) -> None:
         """Score, show, log and save."""

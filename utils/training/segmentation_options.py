@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 
 from datasets.files import InputError
+from networks.deeplab import SCALES
 from networks.dilated import STRIDES, strides_of
 from utils.checkpoints.beginning import ResumeSettings, add_resume_options
 from utils.runs import options
@@ -57,6 +58,11 @@ class SegmentationSettings:
             raise InputError(
                 f"--stride {self.stride}: {self.backbone} has only stride "
                 f"{strides_of(self.backbone)[0]}; leave --stride out"
+            )
+        if self.backbone_weights == "none" and self.crop * min(SCALES) < self.stride + 1:
+            raise InputError(
+                f"--crop {self.crop}: at the smallest scale, {min(SCALES)}, it is one position of "
+                f"features, too few to learn batch statistics; take {2 * self.stride + 2} or more"
             )
 
 

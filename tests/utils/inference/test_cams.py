@@ -181,6 +181,13 @@ def test_what_is_no_image_or_scale(small_networks):
     torch.testing.assert_close(found, infer(image, labels, *small_networks, scales=(1,)))
 
 
+def test_no_limit_of_the_side(small_networks):
+    image, labels = torch.randn(3, 32, 48), torch.tensor([0, 1, 0])
+    small, *whole = (infer(image, labels, *small_networks, max_side=m) for m in (16, None, 0, 48))
+    assert all(torch.equal(one, whole[0]) for one in whole)
+    assert not torch.equal(small, whole[0])
+
+
 def test_the_mirror_image_follows():
     images = torch.randn(2, 3, 30, 50)
     for view in views(images, 1.5, flip=True):

@@ -97,5 +97,8 @@ def test_allowed_classes():
 def test_wrong_shapes_are_refused(network):
     with pytest.raises(ValueError, match="image must be"):
         segment(torch.zeros(1, 3, 8, 8), network)
-    with pytest.raises(ValueError, match="at least one scale"):
-        segment(torch.zeros(3, 8, 8), network, ())
+    with pytest.raises(ValueError, match="must be normalised, got torch.uint8"):
+        segment(torch.zeros(3, 8, 8, dtype=torch.uint8), network)
+    for scales in ((), (0,), (1, -1)):
+        with pytest.raises(ValueError, match="scales must be above 0, and at least one"):
+            segment(torch.zeros(3, 8, 8), network, scales)

@@ -148,6 +148,7 @@ def test_what_unpacks_without_end_is_refused(files, monkeypatch, capsys):
     ("more", "message"),
     [
         ("", "give --gt DIR to score"),
+        ("--out out --json s.json", "--json s.json: gets scores, which need --gt DIR"),
         ("--cams gt --out out", "gt: holds no cams <id>.npz"),
         ("--gt cams", "cams: holds no ground truth <id>.png"),
         ("--gt gt --thresholds 0.3 0.30000001", "two of them agree in six digits"),

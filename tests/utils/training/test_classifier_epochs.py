@@ -175,6 +175,7 @@ def test_photographs_of_val_are_held_back(scenes, tmp_path, options, count):
     if held is not None:
         val = (scenes / "ImageSets/Segmentation/val.txt").read_text().split()
         assert list(held.ids) == val[:count]
+        assert held.masks is None  # not one that does not fit may stop the training
 
 
 def test_none_are_held_back_without_labels_or_val(tmp_path):
