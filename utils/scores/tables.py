@@ -78,7 +78,10 @@ class ScoreTable:
         ):
             lines.append(f"{name:<22}" + "".join(percent(value, 7) for value in values))
         at = f"{self.thresholds[self.best]:g}"
-        lines.append(f"best: mIoU {100 * best.miou:.2f} at threshold {at}")
+        # Where the best is at an end, a better one may lie beyond.
+        ends = {0: ", the lowest tried", len(self.thresholds) - 1: ", the highest tried"}
+        end = ends.get(self.best, "") if len(self.thresholds) > 1 else ""
+        lines.append(f"best: mIoU {100 * best.miou:.2f} at threshold {at}{end}")
         lines.append(
             f"(the last two columns are at threshold {at}; - is the precision of a class that is "
             "never predicted, the recall of one that is never there; means leave them out)"

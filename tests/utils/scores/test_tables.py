@@ -17,7 +17,7 @@ dog                         -      -          -       -
 mIoU                     20.0   62.5
 mean precision           40.0   87.5
 mean recall              50.0   75.0
-best: mIoU 62.50 at threshold 0.2
+best: mIoU 62.50 at threshold 0.2, the highest tried
 (the last two columns are at threshold 0.2; - is the precision of a class that is never predicted, \
 the recall of one that is never there; means leave them out)
 """
@@ -32,6 +32,10 @@ dog                         -          -       -
 
 def test_printed():
     assert score_table(("cat", "dog"), (0.1, 0.2), CONFUSION).table() == PRINTED.strip()
+    for order, end in (([1, 0], "0.1, the lowest tried"), ([0, 1, 0], "0.2"), ([1], "0.1")):
+        thresholds = (0.1, 0.2, 0.3)[: len(order)]
+        table = score_table(("cat", "dog"), thresholds, CONFUSION[order]).table()
+        assert f"best: mIoU 62.50 at threshold {end}\n" in table
     one = score_table(("cat", "dog"), (None,), CONFUSION[1:])
     assert one.table() == PRINTED_WITHOUT_THRESHOLD.strip("\n")
 
